@@ -1,0 +1,25 @@
+//! hostctl turns one Linux machine into a small cloud: isolated networks,
+//! QEMU guests and one nftables firewall, from one declarative host spec.
+//!
+//! The rooms, in the order a host spec travels through them:
+//!
+//! 1. [`spec`]: what the operator wrote: parsed, merged, checked (pure).
+//! 2. [`topology`]: every name, address, MAC and port, fixed (pure).
+//! 3. [`firewall`], [`link`], [`vm`]: the desired host, each room with its
+//!    decisions (pure) and its effects (nft, netlink, processes) in separate
+//!    files.
+//! 4. [`host`]: observe, plan, apply, verify; the only room that orders
+//!    side effects.
+//!
+//! Arrows point downwards only: a room never imports one that comes later in
+//! this list, and the three rooms of step 3 don't import each other.
+
+pub mod firewall;
+pub mod host;
+pub mod link;
+pub mod root_dir;
+pub mod spec;
+#[cfg(feature = "testbed")]
+pub mod testbed;
+pub mod topology;
+pub mod vm;

@@ -1,0 +1,2 @@
+//! The hostctl program.
+fn main() {}

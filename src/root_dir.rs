@@ -1,0 +1,70 @@
+//! Where hostctl keeps its files.
+//!
+//! Everything that dies with the boot (sockets, pid files, logs, the lock)
+//! lies in `/run/hostctl`, what must survive it (drop-ins, generations,
+//! images) in `/var/lib/hostctl`. `--root-dir DIR` moves all of it under
+//! `DIR`, so tests and several instances don't collide.
+
+use std::path::{Path, PathBuf};
+
+/// The directory that hostctl's own paths are relative to; `/` by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootDir(PathBuf);
+
+impl Default for RootDir {
+    fn default() -> Self {
+        Self(PathBuf::from("/"))
+    }
+}
+
+impl RootDir {
+    /// Puts every path of hostctl's under `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self(dir.into())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether this is the machine's own root.
+    pub fn is_default(&self) -> bool {
+        self.0 == Path::new("/")
+    }
+
+    /// The host spec that is read where a command names none.
+    pub fn host_spec(&self) -> PathBuf {
+        self.0.join("etc/hostctl/host.toml")
+    }
+
+    /// Parts of the host spec that are merged into every host spec.
+    pub fn drop_ins(&self) -> PathBuf {
+        self.state().join("host.d")
+    }
+
+    /// What dies with the boot.
+    pub fn run(&self) -> PathBuf {
+        self.0.join("run/hostctl")
+    }
+
+    /// What must survive a reboot.
+    pub fn state(&self) -> PathBuf {
+        self.0.join("var/lib/hostctl")
+    }
+
+    /// Guest images by name.
+    pub fn images(&self) -> PathBuf {
+        self.state().join("images")
+    }
+
+    /// The runtime files of one VM: sockets, pid file, logs.
+    pub fn vm(&self, name: &str) -> PathBuf {
+        self.run().join("vms").join(name)
+    }
+
+    /// The runtime files of all VMs.
+    pub fn vms(&self) -> PathBuf {
+        self.run().join("vms")
+    }
+}

@@ -1,0 +1,347 @@
+//! The host as hostctl will build it: every name, address, MAC and port
+//! fixed. Pure and deterministic: the same spec gives the same topology on
+//! every machine and at every apply.
+
+mod identity;
+mod name;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+pub use identity::{MacAddr, link_local};
+pub use name::{IfName, Name, NameError};
+
+/// Everything that one host spec asks for, in the order of the names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    /// Interfaces that lead to the internet.
+    pub uplink: Uplink,
+    /// How far the firewall reaches.
+    pub firewall: FirewallMode,
+    /// Host services open to everyone; only with [`FirewallMode::Full`].
+    pub allow_input: Vec<HostPort>,
+    /// The interface of the tailnet, where the host has one.
+    pub tailscale: Option<IfName>,
+    /// Resolvers handed to guests.
+    pub dns: Vec<IpAddr>,
+    /// The isolated networks, by name.
+    pub networks: Vec<Network>,
+    /// Pairs of networks that may talk to each other; each pair is in order.
+    pub peerings: Vec<(Name, Name)>,
+    /// The virtual machines, by name.
+    pub vms: Vec<Vm>,
+}
+
+/// Which interfaces lead to the internet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Uplink {
+    /// Those that hold a default route when the spec is applied.
+    Auto,
+    /// The ones named.
+    Named(Vec<IfName>),
+}
+
+/// How far the firewall reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FirewallMode {
+    /// Only packets to, from or through a guest are judged.
+    Guests,
+    /// Input and forward drop what isn't allowed, as in seed 003.
+    Full,
+}
+
+/// A port of the host that anybody may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostPort {
+    /// The transport protocol.
+    pub protocol: Transport,
+    /// The destination port.
+    pub port: u16,
+}
+
+/// A transport protocol with ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+/// An isolated network: one bridge, one gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name in the spec.
+    pub name: Name,
+    /// `br-<name>`, shortened where it is longer than 15 bytes.
+    pub bridge: IfName,
+    /// The full `br-<name>` where `bridge` had to be shortened.
+    pub altname: Option<String>,
+    /// The bridge's MAC, which is the gateway's.
+    pub mac: MacAddr,
+    /// The IPv4 prefix.
+    pub cidr: Ipv4Net,
+    /// First host address of `cidr`, on the bridge.
+    pub gateway: Ipv4Addr,
+    /// The IPv6 prefix, where there is one.
+    pub cidr6: Option<Ipv6Net>,
+    /// First host address of `cidr6`, on the bridge.
+    pub gateway6: Option<Ipv6Addr>,
+    /// What guests see at 169.254.169.254 and its twins.
+    pub imds: Imds,
+    /// Whether the tailnet may open flows to this network's guests.
+    pub tailscale: bool,
+    /// At least one; a network that names none has one that covers it.
+    pub subnets: Vec<Subnet>,
+}
+
+/// What guests see at the metadata addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Imds {
+    /// Nothing.
+    Deny,
+    /// The cloud's own service, masqueraded as the host.
+    Host,
+}
+
+/// A slice of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Its name within the network.
+    pub name: Name,
+    /// The IPv4 prefix, within the network's.
+    pub cidr: Ipv4Net,
+    /// The IPv6 prefix, within the network's.
+    pub cidr6: Option<Ipv6Net>,
+    /// Whether its guests may go out.
+    pub kind: SubnetKind,
+}
+
+/// Whether a subnet's guests may open flows to the internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubnetKind {
+    /// Yes, masqueraded on the uplink.
+    Public,
+    /// No.
+    Private,
+}
+
+/// Where a guest meets its bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// `vm-<name>`, shortened where it is longer than 15 bytes.
+    pub interface: IfName,
+    /// The full `vm-<name>` where `interface` had to be shortened.
+    pub altname: Option<String>,
+    /// The network it belongs to.
+    pub network: Name,
+    /// The subnet it belongs to.
+    pub subnet: Name,
+    /// The network's bridge.
+    pub bridge: IfName,
+    /// The only source MAC that the port lets in.
+    pub mac: MacAddr,
+    /// The only IPv4 source that the port lets in.
+    pub address: Ipv4Addr,
+    /// Prefix length that the guest configures with `address`, in bits.
+    pub prefix: u8,
+    /// The guest's default gateway.
+    pub gateway: Ipv4Addr,
+    /// IPv6, where the network has it.
+    pub v6: Option<PortV6>,
+}
+
+/// The IPv6 side of a [`Port`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortV6 {
+    /// The only global IPv6 source that the port lets in.
+    pub address: Ipv6Addr,
+    /// Prefix length that the guest configures with `address`, in bits.
+    pub prefix: u8,
+    /// The guest's default gateway.
+    pub gateway: Ipv6Addr,
+    /// The modified EUI-64 address of `mac` (RFC 4291, appendix A): the only
+    /// link-local source that the port lets in.
+    pub link_local: Ipv6Addr,
+}
+
+/// A virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Its name in the spec, and the guest's host name.
+    pub name: Name,
+    /// Where it is attached.
+    pub port: Port,
+    /// Resolvers handed to it at boot.
+    pub dns: Vec<IpAddr>,
+    /// Virtual CPUs.
+    pub vcpus: u16,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// What it boots.
+    pub image: Image,
+    /// The guest's processor architecture.
+    pub arch: Arch,
+    /// QEMU's machine type.
+    pub machine: Machine,
+    /// What executes the guest's instructions.
+    pub accel: Accel,
+    /// Words added to the guest kernel's command line.
+    pub cmdline: String,
+    /// Whether `apply` starts it.
+    pub autostart: bool,
+    /// Whether a crash is followed by a new start.
+    pub restart: bool,
+    /// The unprivileged user and group that its QEMU runs as.
+    pub uid: u32,
+}
+
+/// What a VM boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Image {
+    /// A directory of that name among the host's images.
+    Named(Name),
+    /// Files of the operator's.
+    Files(ImageFiles),
+}
+
+/// The files of an [`Image::Files`]; at least a kernel or a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFiles {
+    /// A kernel that QEMU loads directly.
+    pub kernel: Option<PathBuf>,
+    /// Its initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The first disk.
+    pub disk: Option<Disk>,
+}
+
+/// A disk image of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its file or block device.
+    pub path: PathBuf,
+    /// Its format. Always named: a guest that may write a raw disk could
+    /// otherwise turn it into one of another format, with a backing file.
+    pub format: DiskFormat,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+}
+
+/// The format of a disk image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// The bytes as the guest sees them.
+    Raw,
+    /// QEMU's copy-on-write format.
+    Qcow2,
+}
+
+/// A processor architecture that guests run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// 64-bit x86.
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// 64-bit Arm.
+    Aarch64,
+}
+
+/// QEMU's machine type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// x86: virtio-mmio only, no PCI, no firmware to speak of.
+    Microvm,
+    /// x86: PCIe and ACPI as on a real machine.
+    Q35,
+    /// Arm's generic machine.
+    Virt,
+}
+
+/// What executes a guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// KVM where a guest really runs on it, else TCG.
+    Auto,
+    /// KVM, or a failed start.
+    Kvm,
+    /// QEMU's own translator.
+    Tcg,
+}
+
+impl Topology {
+    /// The network of that name.
+    pub fn network(&self, name: &Name) -> Option<&Network> {
+        self.networks.iter().find(|network| &network.name == name)
+    }
+
+    /// The VM of that name.
+    pub fn vm(&self, name: &str) -> Option<&Vm> {
+        self.vms.iter().find(|vm| vm.name.as_str() == name)
+    }
+
+    /// Every port of every guest.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.vms.iter().map(|vm| &vm.port)
+    }
+
+    /// Whether any network has IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.networks.iter().any(|network| network.cidr6.is_some())
+    }
+
+    /// Whether guests of `a` and `b` may talk to each other.
+    pub fn connected(&self, a: &Name, b: &Name) -> bool {
+        a == b || self.peerings.iter().any(|(x, y)| (x == a && y == b) || (x == b && y == a))
+    }
+}
+
+impl Network {
+    /// The subnet that an address of the network's lies in.
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
+        self.subnets.iter().find(|subnet| subnet.cidr.contains(&address))
+    }
+}
+
+impl Arch {
+    /// The architecture that hostctl itself was built for.
+    pub const NATIVE: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
+
+    /// The name that the kernel (`uname -m`) and QEMU use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Transport {
+    /// The name that nft and `/etc/protocols` use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Names: what the spec may call things, and what interfaces are called.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest name of a network, subnet, VM or image, in bytes: a host
+/// name's label (RFC 1035, section 2.3.4).
+pub const NAME_MAX: usize = 63;
+
+/// The longest name of an interface, in bytes: `IFNAMSIZ` less the final NUL
+/// (`linux/if.h`).
+pub const IFNAME_MAX: usize = 15;
+
+/// A name from the spec: lower-case letters, digits and inner hyphens. It is
+/// safe in an nft set, a path, a host name and a unit name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+/// The name of a network interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IfName(String);
+
+/// Why a text can't be a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing there.
+    #[error("a name can't be empty")]
+    Empty,
+    /// More than `max` bytes.
+    #[error("a name of {length} bytes is too long: at most {max}")]
+    TooLong {
+        /// The length found, in bytes.
+        length: usize,
+        /// The length allowed, in bytes.
+        max: usize,
+    },
+    /// A character that the name can't hold.
+    #[error("{found:?} can't be in a name: lower-case letters, digits and hyphens can")]
+    Character {
+        /// The first such character.
+        found: char,
+    },
+    /// A hyphen first or last.
+    #[error("a name can't begin or end with a hyphen")]
+    Hyphen,
+    /// A character that an interface's name can't hold.
+    #[error("{found:?} can't be in an interface's name: letters, digits and any of . _ - can")]
+    InterfaceCharacter {
+        /// The first such character.
+        found: char,
+    },
+    /// `.` or `..`, or a name that means all interfaces to sysctl.
+    #[error("{0:?} can't be an interface's name")]
+    Reserved(String),
+}
+
+impl Name {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// Where it isn't 1 to 63 bytes of lower-case letters, digits and inner
+    /// hyphens.
+    pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+        let text = text.into();
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > NAME_MAX {
+            return Err(NameError::TooLong { length: text.len(), max: NAME_MAX });
+        }
+        if let Some(found) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+            return Err(NameError::Character { found });
+        }
+        if text.starts_with('-') || text.ends_with('-') {
+            return Err(NameError::Hyphen);
+        }
+        Ok(Self(text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl IfName {
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// Where the kernel would refuse it (`dev_valid_name`), or where it would
+    /// have to be quoted or escaped in nft, sysctl or a path.
+    pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+        let text = text.into();
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > IFNAME_MAX {
+            return Err(NameError::TooLong { length: text.len(), max: IFNAME_MAX });
+        }
+        if let Some(found) =
+            text.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-'))
+        {
+            return Err(NameError::InterfaceCharacter { found });
+        }
+        if matches!(text.as_str(), "." | ".." | "all" | "default" | "lo") {
+            return Err(NameError::Reserved(text));
+        }
+        Ok(Self(text))
+    }
+
+    /// `<prefix><name>`, or where that is longer than an interface's name may
+    /// be, the prefix, the start of the name and a hash of the whole of it.
+    /// The second value is the full name in that case.
+    pub(super) fn derive(prefix: &str, name: &Name) -> (Self, Option<String>) {
+        let full = format!("{prefix}{name}");
+        if full.len() <= IFNAME_MAX {
+            return (Self(full), None);
+        }
+        // 24 bits in hexadecimal: a collision is refused by `compile`.
+        let hash = super::identity::hash(&full) & 0x00ff_ffff;
+        let kept = IFNAME_MAX - prefix.len() - 7;
+        let start: String = name.as_str().chars().take(kept).collect();
+        (Self(format!("{prefix}{start}-{hash:06x}")), Some(full))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! text_newtype {
+    ($type:ty) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.0
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+text_newtype!(Name);
+text_newtype!(IfName);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hostile_names_are_refused() {
+        for text in [
+            "",
+            "-a",
+            "a-",
+            "..",
+            "../..",
+            "a/b",
+            "\"; flush ruleset",
+            "a b",
+            "A",
+            "ä",
+            "名",
+            "a\0",
+            "a\n",
+            "$x",
+            "{}",
+            &"a".repeat(64),
+            &"a".repeat(200),
+        ] {
+            assert!(Name::new(text).is_err(), "{text:?}");
+        }
+        for text in ["", ".", "..", "all", "default", "lo", "a/b", "eth0 ", "a\"", "0123456789abcdef"] {
+            assert!(IfName::new(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_shortened_and_kept_as_altname() {
+        let name = Name::new("a-rather-long-network").unwrap();
+        let (short, full) = IfName::derive("br-", &name);
+        assert_eq!(full.as_deref(), Some("br-a-rather-long-network"));
+        assert_eq!(short.as_str().len(), IFNAME_MAX);
+        assert!(short.as_str().starts_with("br-a-rat-"), "{short}");
+        let (short, full) = IfName::derive("br-", &Name::new("twelve-bytes").unwrap());
+        assert_eq!((short.as_str(), full), ("br-twelve-bytes", None));
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_gives_a_valid_interface(text in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
+            let name = Name::new(text).unwrap();
+            let (interface, altname) = IfName::derive("vm-", &name);
+            prop_assert!(IfName::new(interface.as_str()).is_ok());
+            prop_assert_eq!(altname.is_some(), name.as_str().len() > 12);
+        }
+
+        #[test]
+        fn a_name_never_panics(text in ".*") {
+            let _ = Name::new(text.clone());
+            let _ = IfName::new(text);
+        }
+    }
+}
