@@ -2,18 +2,23 @@
 //! fixed. Pure and deterministic: the same spec gives the same topology on
 //! every machine and at every apply.
 
+mod address;
+mod compile;
+mod guest;
 mod identity;
-mod name;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-pub use identity::{MacAddr, link_local};
-pub use name::{IfName, Name, NameError};
+pub use crate::spec::{
+    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, SubnetKind,
+    Transport,
+};
+pub use compile::compile;
+pub use identity::link_local;
 
 /// Everything that one host spec asks for, in the order of the names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,35 +51,6 @@ pub enum Uplink {
     Named(Vec<IfName>),
 }
 
-/// How far the firewall reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FirewallMode {
-    /// Only packets to, from or through a guest are judged.
-    Guests,
-    /// Input and forward drop what isn't allowed, as in seed 003.
-    Full,
-}
-
-/// A port of the host that anybody may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct HostPort {
-    /// The transport protocol.
-    pub protocol: Transport,
-    /// The destination port.
-    pub port: u16,
-}
-
-/// A transport protocol with ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// RFC 9293.
-    Tcp,
-    /// RFC 768.
-    Udp,
-}
-
 /// An isolated network: one bridge, one gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
@@ -102,16 +78,6 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
 }
 
-/// What guests see at the metadata addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Imds {
-    /// Nothing.
-    Deny,
-    /// The cloud's own service, masqueraded as the host.
-    Host,
-}
-
 /// A slice of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
@@ -123,16 +89,6 @@ pub struct Subnet {
     pub cidr6: Option<Ipv6Net>,
     /// Whether its guests may go out.
     pub kind: SubnetKind,
-}
-
-/// Whether a subnet's guests may open flows to the internet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SubnetKind {
-    /// Yes, masqueraded on the uplink.
-    Public,
-    /// No.
-    Private,
 }
 
 /// Where a guest meets its bridge.
@@ -238,60 +194,17 @@ pub struct Disk {
     pub read_only: bool,
 }
 
-/// The format of a disk image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DiskFormat {
-    /// The bytes as the guest sees them.
-    Raw,
-    /// QEMU's copy-on-write format.
-    Qcow2,
-}
-
-/// A processor architecture that guests run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Arch {
-    /// 64-bit x86.
-    #[serde(rename = "x86_64")]
-    X86_64,
-    /// 64-bit Arm.
-    Aarch64,
-}
-
-/// QEMU's machine type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Machine {
-    /// x86: virtio-mmio only, no PCI, no firmware to speak of.
-    Microvm,
-    /// x86: PCIe and ACPI as on a real machine.
-    Q35,
-    /// Arm's generic machine.
-    Virt,
-}
-
-/// What executes a guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accel {
-    /// KVM where a guest really runs on it, else TCG.
-    Auto,
-    /// KVM, or a failed start.
-    Kvm,
-    /// QEMU's own translator.
-    Tcg,
-}
-
 impl Topology {
     /// The network of that name.
     pub fn network(&self, name: &Name) -> Option<&Network> {
-        self.networks.iter().find(|network| &network.name == name)
+        let index = self.networks.binary_search_by(|network| network.name.cmp(name)).ok()?;
+        self.networks.get(index)
     }
 
     /// The VM of that name.
     pub fn vm(&self, name: &str) -> Option<&Vm> {
-        self.vms.iter().find(|vm| vm.name.as_str() == name)
+        let index = self.vms.binary_search_by(|vm| vm.name.as_str().cmp(name)).ok()?;
+        self.vms.get(index)
     }
 
     /// Every port of every guest.
@@ -314,34 +227,5 @@ impl Network {
     /// The subnet that an address of the network's lies in.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.cidr.contains(&address))
-    }
-}
-
-impl Arch {
-    /// The architecture that hostctl itself was built for.
-    pub const NATIVE: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
-
-    /// The name that the kernel (`uname -m`) and QEMU use.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Aarch64 => "aarch64",
-        }
-    }
-}
-
-impl fmt::Display for Arch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Transport {
-    /// The name that nft and `/etc/protocols` use.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
     }
 }

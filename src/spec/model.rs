@@ -1,0 +1,250 @@
+//! The host spec's types: what an operator may write, and its defaults.
+//! What only makes sense together (overlaps, references, free addresses) is
+//! checked when the topology is compiled.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Accel, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Memory,
+    Name, SubnetKind,
+};
+
+/// A whole host: everything that its files and drop-ins say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostSpec {
+    /// The machine itself.
+    #[serde(skip_serializing_if = "is_default")]
+    pub host: Host,
+    /// Isolated networks by name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub networks: BTreeMap<String, Network>,
+    /// Networks that may talk to each other.
+    #[serde(skip_serializing_if = "is_default")]
+    pub peerings: Vec<Peering>,
+    /// Virtual machines by name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub vms: BTreeMap<String, Vm>,
+}
+
+/// The machine itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Host {
+    /// Interfaces that lead to the internet.
+    #[serde(skip_serializing_if = "is_default")]
+    pub uplink: Uplink,
+    /// How far the firewall reaches.
+    #[serde(skip_serializing_if = "is_default")]
+    pub firewall: FirewallMode,
+    /// Host services that anybody may reach with `firewall = "full"`;
+    /// default: SSH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_input: Option<Vec<HostPort>>,
+    /// Resolvers that are handed to guests; default: 1.1.1.1 and 8.8.8.8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Vec<IpAddr>>,
+    /// The tailnet that this host is part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tailscale: Option<Tailscale>,
+}
+
+/// Interfaces that lead to the internet: `"auto"`, a name, or a list of names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "UplinkText", into = "UplinkText")]
+pub enum Uplink {
+    /// Those that hold a default route when the spec is applied.
+    #[default]
+    Auto,
+    /// These.
+    Named(Vec<IfName>),
+}
+
+/// How an [`Uplink`] is written.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "an uplink is \"auto\", an interface's name, or a list of such names")]
+enum UplinkText {
+    /// `auto` or a name.
+    One(String),
+    /// Names.
+    Many(Vec<String>),
+}
+
+/// A tailnet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tailscale {
+    /// Tailscale's interface, usually `tailscale0`.
+    #[schemars(with = "String")]
+    pub interface: IfName,
+}
+
+/// An isolated network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Its IPv4 prefix; the first host address is the gateway's.
+    #[schemars(with = "String")]
+    pub cidr: Cidr4,
+    /// Its IPv6 prefix; without one its guests have no IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cidr6: Option<Cidr6>,
+    /// What guests see at the clouds' metadata addresses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub imds: Imds,
+    /// Whether the tailnet may open flows to its guests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tailscale: bool,
+    /// Slices of it by name; without any, one public subnet covers it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub subnets: BTreeMap<String, Subnet>,
+}
+
+/// A slice of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subnet {
+    /// Its IPv4 prefix, within the network's.
+    #[schemars(with = "String")]
+    pub cidr: Cidr4,
+    /// Its IPv6 prefix, within the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cidr6: Option<Cidr6>,
+    /// Whether its guests may open flows to the internet.
+    #[serde(rename = "type")]
+    pub kind: SubnetKind,
+}
+
+/// Two networks that may talk to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Peering {
+    /// The two networks' names.
+    #[schemars(with = "[String; 2]")]
+    pub between: [Name; 2],
+}
+
+/// A virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// The network that it is attached to.
+    #[schemars(with = "String")]
+    pub network: Name,
+    /// The subnet; may be left out where the network has just one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub subnet: Option<Name>,
+    /// Its IPv4 address; default: the first free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// Its IPv6 address; default: the first free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Ipv6Addr>,
+    /// Its MAC; default: one that follows from its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub mac: Option<MacAddr>,
+    /// Virtual CPUs.
+    #[serde(default = "one")]
+    pub vcpus: u16,
+    /// Memory, such as `256M` or `4G`.
+    #[serde(default = "default_memory")]
+    #[schemars(with = "String")]
+    pub memory: Memory,
+    /// The image that it boots, by name; or `kernel` and `disk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub image: Option<Name>,
+    /// A kernel that is loaded directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<PathBuf>,
+    /// The kernel's initial RAM disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<PathBuf>,
+    /// The first disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+    /// The guest's architecture; default: the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<Arch>,
+    /// QEMU's machine type; default: `q35` on x86_64, `virt` on aarch64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+    /// What executes the guest's instructions.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub accel: Accel,
+    /// Words added to the guest kernel's command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cmdline: String,
+    /// Whether `apply` starts it.
+    #[serde(default = "yes")]
+    pub autostart: bool,
+    /// Whether a crash is followed by a new start.
+    #[serde(default = "yes")]
+    pub restart: bool,
+}
+
+/// A disk image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Its file or block device.
+    pub path: PathBuf,
+    /// Its format; never guessed, since a guest could forge another one's
+    /// header.
+    pub format: DiskFormat,
+    /// Whether the guest may only read it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub read_only: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_memory() -> Memory {
+    Memory::DEFAULT
+}
+
+impl TryFrom<UplinkText> for Uplink {
+    type Error = String;
+
+    fn try_from(text: UplinkText) -> Result<Self, String> {
+        let names = match text {
+            UplinkText::One(name) if name == "auto" => return Ok(Self::Auto),
+            UplinkText::One(name) => vec![name],
+            UplinkText::Many(names) if names.is_empty() => return Err("an uplink list can't be empty".into()),
+            UplinkText::Many(names) => names,
+        };
+        let names: Result<Vec<_>, _> = names.into_iter().map(IfName::new).collect();
+        names.map(Self::Named).map_err(|error| error.to_string())
+    }
+}
+
+impl From<Uplink> for UplinkText {
+    fn from(uplink: Uplink) -> Self {
+        match uplink {
+            Uplink::Auto => Self::One("auto".into()),
+            Uplink::Named(names) => match <[IfName; 1]>::try_from(names) {
+                Ok([name]) => Self::One(name.into()),
+                Err(names) => Self::Many(names.into_iter().map(String::from).collect()),
+            },
+        }
+    }
+}

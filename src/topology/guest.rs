@@ -1,0 +1,309 @@
+//! Each VM of the spec → its port and machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::spec::{self, SpecPath};
+
+use super::address::{first_free4, first_free6, unusable4, unusable6};
+use super::compile::Compiler;
+use super::identity::{derive_mac, hash, link_local};
+use super::{
+    Arch, Disk, IfName, Image, ImageFiles, MacAddr, Machine, Name, Network, Port, PortV6, Subnet, Vm,
+};
+
+/// Guests' QEMUs run as users of this range, which systemd's list of user
+/// ids (UIDS-GIDS) leaves unused: 0x7000_0000 to 0x7fff_ffff.
+const UID_FIRST: u32 = 0x7000_0000;
+const UID_BITS: u32 = 0x0fff_ffff;
+
+impl Compiler<'_> {
+    pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr]) -> Vec<Vm> {
+        let mut taken = Taken::default();
+        for (key, vm) in &self.spec.vms {
+            let path = SpecPath::keys(["vms", key]);
+            let sets: [(&str, Option<String>, bool); 3] = [
+                ("address", vm.address.map(|a| a.to_string()), vm.address.is_none_or(|a| taken.v4.insert(a))),
+                (
+                    "address6",
+                    vm.address6.map(|a| a.to_string()),
+                    vm.address6.is_none_or(|a| taken.v6.insert(a)),
+                ),
+                ("mac", vm.mac.map(|a| a.to_string()), vm.mac.is_none_or(|a| taken.macs.insert(a))),
+            ];
+            for (field, value, fresh) in sets {
+                if let (Some(value), false) = (value, fresh) {
+                    let message = format!("{value} is another VM's already");
+                    self.issue(path.clone().key(field), message, format!("each VM has a {field} of its own"));
+                }
+            }
+        }
+        // Gateways are nobody else's.
+        taken.macs.extend(networks.iter().map(|network| network.mac));
+        let mut vms = Vec::new();
+        for (key, vm) in &self.spec.vms {
+            let path = SpecPath::keys(["vms", key]);
+            let name = self.name(&path, key);
+            let image = self.image(&path, vm);
+            let (arch, machine) = self.machine(&path, vm);
+            self.check_vm(&path, vm);
+            let network_path = path.clone().key("network");
+            if !self.reference(network_path, "network", &vm.network, &self.spec.networks) {
+                continue;
+            }
+            let network = networks.binary_search_by(|network| network.name.cmp(&vm.network));
+            let network = network.ok().and_then(|index| networks.get(index));
+            let (Some(name), Some(network)) = (name, network) else { continue };
+            let Some(port) = self.port(&path, &name, vm, network, &mut taken) else { continue };
+            let Some(image) = image else { continue };
+            vms.push(Vm {
+                uid: taken.uid(&name),
+                port,
+                dns: dns.to_vec(),
+                vcpus: vm.vcpus,
+                memory: vm.memory.mebibytes(),
+                image,
+                arch,
+                machine,
+                accel: vm.accel,
+                cmdline: vm.cmdline.clone(),
+                autostart: vm.autostart,
+                restart: vm.restart,
+                name,
+            });
+        }
+        vms
+    }
+
+    fn image(&mut self, path: &SpecPath, vm: &spec::Vm) -> Option<Image> {
+        for (field, file) in [("kernel", &vm.kernel), ("initrd", &vm.initrd)] {
+            if file.as_ref().is_some_and(|file| !file.is_absolute()) {
+                self.issue(path.clone().key(field), "the path isn't absolute", "begin it with /");
+            }
+        }
+        if vm.disk.as_ref().is_some_and(|disk| !disk.path.is_absolute()) {
+            self.issue(path.clone().key("disk").key("path"), "the path isn't absolute", "begin it with /");
+        }
+        let files = vm.kernel.is_some() || vm.initrd.is_some() || vm.disk.is_some();
+        match &vm.image {
+            Some(_) if files => {
+                let hint = "keep image = \"…\", or kernel, initrd and disk";
+                self.issue(path.clone().key("image"), "an image and files of its own: one of them", hint);
+                None
+            }
+            Some(image) => Some(Image::Named(image.clone())),
+            None if vm.kernel.is_none() && vm.disk.is_none() => {
+                let hint = "name an image = \"…\", a kernel, or a disk";
+                self.issue(path.clone(), "nothing to boot", hint);
+                None
+            }
+            None if vm.initrd.is_some() && vm.kernel.is_none() => {
+                let hint = "name the kernel that it belongs to";
+                self.issue(path.clone().key("initrd"), "an initrd without a kernel", hint);
+                None
+            }
+            None => Some(Image::Files(ImageFiles {
+                kernel: vm.kernel.clone(),
+                initrd: vm.initrd.clone(),
+                disk: vm.disk.as_ref().map(|disk| Disk {
+                    path: disk.path.clone(),
+                    format: disk.format,
+                    read_only: disk.read_only,
+                }),
+            })),
+        }
+    }
+
+    fn machine(&mut self, path: &SpecPath, vm: &spec::Vm) -> (Arch, Machine) {
+        let arch = vm.arch.unwrap_or(Arch::NATIVE);
+        let (default, allowed) = match arch {
+            Arch::X86_64 => (Machine::Q35, [Machine::Q35, Machine::Microvm].as_slice()),
+            Arch::Aarch64 => (Machine::Virt, [Machine::Virt].as_slice()),
+        };
+        let machine = vm.machine.unwrap_or(default);
+        if !allowed.contains(&machine) {
+            let hint = match arch {
+                Arch::X86_64 => "x86_64 has q35 and microvm",
+                Arch::Aarch64 => "aarch64 has virt",
+            };
+            self.issue(path.clone().key("machine"), format!("{arch} has no such machine type"), hint);
+        }
+        if machine == Machine::Microvm && vm.image.is_none() && vm.kernel.is_none() && vm.disk.is_some() {
+            let hint = "name a kernel, or take machine = \"q35\"";
+            self.issue(path.clone().key("machine"), "a microvm has no firmware to boot a disk with", hint);
+        }
+        (arch, machine)
+    }
+
+    fn check_vm(&mut self, path: &SpecPath, vm: &spec::Vm) {
+        if !(1..=255).contains(&vm.vcpus) {
+            self.issue(path.clone().key("vcpus"), format!("{} virtual CPUs", vm.vcpus), "between 1 and 255");
+        }
+        // The kernel's own limit on x86_64 and aarch64 is 2048, and hostctl adds words.
+        if vm.cmdline.len() > 1024 || vm.cmdline.chars().any(char::is_control) {
+            let hint = "at most 1024 bytes of printable text";
+            self.issue(path.clone().key("cmdline"), "not a kernel command line", hint);
+        }
+    }
+
+    fn port(
+        &mut self,
+        path: &SpecPath,
+        name: &Name,
+        vm: &spec::Vm,
+        network: &Network,
+        taken: &mut Taken,
+    ) -> Option<Port> {
+        let subnet = self.subnet(path, vm, network)?;
+        let address = self.address4(path, vm, network, subnet, taken);
+        let mac = vm.mac.unwrap_or_else(|| derive_mac("vm", name.as_str()));
+        if vm.mac.is_none() && !taken.macs.insert(mac) {
+            let hint = "name a mac for one of the two, or rename it";
+            self.issue(path.clone(), format!("its derived MAC {mac} is another's already"), hint);
+        } else if vm.mac == Some(network.mac) {
+            self.issue(path.clone().key("mac"), format!("{mac} is its gateway's"), "take another one");
+        }
+        let v6 = match (network.gateway6, subnet.cidr6) {
+            (Some(gateway), Some(net)) => {
+                let address = self.address6(path, vm, net, gateway, taken)?;
+                let prefix = network.cidr6?.prefix_len();
+                Some(PortV6 { address, prefix, gateway, link_local: link_local(mac) })
+            }
+            _ => {
+                if vm.address6.is_some() {
+                    let hint = "give the network (and the subnet, where it has some) a cidr6";
+                    self.issue(path.clone().key("address6"), "its network has no IPv6 here", hint);
+                }
+                None
+            }
+        };
+        let (interface, altname) = IfName::derive("vm-", name, hash(name.as_str()));
+        Some(Port {
+            interface,
+            altname,
+            network: network.name.clone(),
+            subnet: subnet.name.clone(),
+            bridge: network.bridge.clone(),
+            mac,
+            address: address?,
+            prefix: network.cidr.prefix_len(),
+            gateway: network.gateway,
+            v6,
+        })
+    }
+
+    fn subnet<'n>(&mut self, path: &SpecPath, vm: &spec::Vm, network: &'n Network) -> Option<&'n Subnet> {
+        let path = path.clone().key("subnet");
+        match (&vm.subnet, network.subnets.as_slice()) {
+            (None, [only]) => Some(only),
+            (None, several) => {
+                let names: Vec<_> = several.iter().map(|subnet| subnet.name.to_string()).collect();
+                let message = format!("network {} has several subnets", network.name);
+                self.issue(path, message, format!("name one with subnet = …: {}", names.join(", ")));
+                None
+            }
+            (Some(name), subnets) => {
+                let known: BTreeMap<_, _> =
+                    subnets.iter().map(|subnet| (subnet.name.to_string(), subnet)).collect();
+                self.reference(path, "subnet", name, &known);
+                known.get(name.as_str()).copied()
+            }
+        }
+    }
+
+    fn address4(
+        &mut self,
+        path: &SpecPath,
+        vm: &spec::Vm,
+        network: &Network,
+        subnet: &Subnet,
+        taken: &mut Taken,
+    ) -> Option<Ipv4Addr> {
+        let net = subnet.cidr;
+        let Some(address) = vm.address else {
+            let free = taken.free4(net, network.gateway);
+            if free.is_none() {
+                self.issue(path.clone(), format!("{net} has no free address"), "take a wider prefix");
+            }
+            return free;
+        };
+        // The network's own first and last address are nobody's, whatever the subnet.
+        let reason = unusable4(address, network.cidr, network.gateway)
+            .or_else(|| unusable4(address, net, network.gateway));
+        if let Some(reason) = reason {
+            self.issue(path.clone().key("address"), reason, format!("take a host address of {net}"));
+            return None;
+        }
+        Some(address)
+    }
+
+    fn address6(
+        &mut self,
+        path: &SpecPath,
+        vm: &spec::Vm,
+        net: Ipv6Net,
+        gateway: Ipv6Addr,
+        taken: &mut Taken,
+    ) -> Option<Ipv6Addr> {
+        let Some(address) = vm.address6 else {
+            let free = taken.free6(net, gateway);
+            if free.is_none() {
+                self.issue(path.clone(), format!("{net} has no free address"), "take a wider prefix");
+            }
+            return free;
+        };
+        if let Some(reason) = unusable6(address, net, gateway) {
+            self.issue(path.clone().key("address6"), reason, format!("take a host address of {net}"));
+            return None;
+        }
+        Some(address)
+    }
+}
+
+/// What is somebody's already.
+#[derive(Default)]
+struct Taken {
+    v4: BTreeSet<Ipv4Addr>,
+    v6: BTreeSet<Ipv6Addr>,
+    macs: BTreeSet<MacAddr>,
+    uids: BTreeSet<u32>,
+    /// Below these, a prefix has no free address any more.
+    next4: BTreeMap<Ipv4Net, Ipv4Addr>,
+    next6: BTreeMap<Ipv6Net, Ipv6Addr>,
+}
+
+impl Taken {
+    fn free4(&mut self, net: Ipv4Net, gateway: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.v4.insert(gateway);
+        let from = self.next4.get(&net).copied().unwrap_or(net.network());
+        let free = first_free4(net, from, &self.v4)?;
+        self.v4.insert(free);
+        self.next4.insert(net, free);
+        Some(free)
+    }
+
+    fn free6(&mut self, net: Ipv6Net, gateway: Ipv6Addr) -> Option<Ipv6Addr> {
+        self.v6.insert(gateway);
+        let from = self.next6.get(&net).copied().unwrap_or(net.network());
+        let free = first_free6(net, from, &self.v6)?;
+        self.v6.insert(free);
+        self.next6.insert(net, free);
+        Some(free)
+    }
+
+    /// A user of the VM's own; the name decides, unless another name's hash
+    /// took the same one.
+    fn uid(&mut self, name: &Name) -> u32 {
+        let mut seed = hash(name.as_str());
+        loop {
+            let [.., a, b, c, d] = seed.to_be_bytes();
+            let uid = UID_FIRST | (u32::from_be_bytes([a, b, c, d]) & UID_BITS);
+            if self.uids.insert(uid) {
+                return uid;
+            }
+            seed = hash(&format!("{name}:{seed}"));
+        }
+    }
+}
