@@ -74,6 +74,12 @@ impl Listing {
         self.tables.is_empty()
     }
 
+    /// The elements of a set of plain texts, such as interfaces' names.
+    pub fn texts(&self, family: &str, set: &str) -> Vec<String> {
+        let elements = self.tables.get(family).and_then(|table| table.sets.get(set));
+        elements.into_iter().flatten().filter_map(|element| serde_json::from_str(element).ok()).collect()
+    }
+
     /// How many rules there are, in all tables.
     pub fn rules(&self) -> usize {
         self.tables

@@ -16,4 +16,4 @@ pub use listing::{Listing, UnexpectedListing};
 pub use nft::NftError;
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use render::{TemplateFault, render};
-pub use ruleset::Ruleset;
+pub use ruleset::{Ruleset, Surroundings};

@@ -20,6 +20,8 @@ pub struct Ruleset {
     port_target: Elements,
     bridges: Elements,
     uplinks: Elements,
+    opened: Elements,
+    closed: Elements,
     tailnet: Elements,
     pairs: Elements,
     tailscale: Elements,
@@ -56,13 +58,27 @@ impl FromIterator<String> for Elements {
     }
 }
 
+/// What the firewall has to know of the host besides the topology.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The interfaces that lead to the internet.
+    pub uplinks: Vec<IfName>,
+    /// The interfaces that IPv4 packets were not forwarded from before hostctl
+    /// turned that on: only guests' packets are.
+    pub opened: Vec<IfName>,
+    /// Whether the host didn't forward IPv6 before hostctl turned that on:
+    /// only guests' packets are.
+    pub closed6: bool,
+}
+
 impl Ruleset {
-    /// The ruleset of a topology on a host whose internet is behind
-    /// `uplinks`.
-    pub fn new(topology: &Topology, uplinks: &[IfName]) -> Self {
+    /// The ruleset of a topology on a host with these surroundings.
+    pub fn new(topology: &Topology, surroundings: &Surroundings) -> Self {
         let mut ruleset = Self {
             full: topology.firewall == FirewallMode::Full,
-            uplinks: uplinks.iter().map(quoted).collect(),
+            uplinks: surroundings.uplinks.iter().map(quoted).collect(),
+            opened: surroundings.opened.iter().map(quoted).collect(),
+            closed: surroundings.closed6.then(|| "ipv6".to_string()).into_iter().collect(),
             tailnet: topology.tailscale.iter().map(quoted).collect(),
             open_ports: topology
                 .allow_input

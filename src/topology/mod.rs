@@ -14,8 +14,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use crate::spec::{
-    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, SubnetKind,
-    Transport,
+    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError,
+    SubnetKind, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
