@@ -1,0 +1,137 @@
+//! TOML → [`Node`].
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use toml_parser::lexer::TokenKind;
+
+use super::document::{DEEPEST, Entry, Fault, Node, Source, Value};
+use super::first_key::first_places;
+use super::problem::MOST_PROBLEMS;
+
+/// # Errors
+/// Every mistake in the syntax.
+pub(super) fn parse(source: &Source) -> Result<Node, Vec<Fault>> {
+    let text = source.text();
+    if let Some(fault) = too_deep(text) {
+        return Err(vec![fault]);
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Ok(Node { span: 0..0, value: Value::Table(entries(table.into_inner())) });
+    }
+    let firsts = if errors.iter().any(|error| error.message().starts_with("duplicate key")) {
+        first_places(text)
+    } else {
+        BTreeMap::new()
+    };
+    let mut faults: Vec<Fault> = Vec::new();
+    // A line's first mistake often is the reason for the next ones.
+    let mut lines = std::collections::BTreeSet::new();
+    for error in errors {
+        let span = within(text, error.span());
+        if faults.len() <= MOST_PROBLEMS && lines.insert(source.position(&span).0) {
+            faults.push(fault(source, span, error.message(), &firsts));
+        }
+    }
+    Err(faults)
+}
+
+fn fault(
+    source: &Source,
+    span: Range<usize>,
+    message: &str,
+    firsts: &BTreeMap<usize, Range<usize>>,
+) -> Fault {
+    let quoted = source.text().get(span.clone()).unwrap_or_default();
+    if message.starts_with("duplicate key") {
+        let hint = match firsts.get(&span.start) {
+            Some(first) => {
+                let (line, column) = source.position(first);
+                format!("it stands at line {line}, column {column} already: remove one of the two")
+            }
+            None => "remove one of the two".into(),
+        };
+        return Fault { message: format!("the key {quoted} is there twice"), span, hint };
+    }
+    let hint = if message.contains("string values must be quoted") {
+        format!("write \"{quoted}\"")
+    } else if message.contains("with a dotted key") {
+        "a table is written in one place, and what isn't a table has no keys".into()
+    } else if quoted.starts_with(['\'', '"']) || message.contains("string") {
+        "text stands between double quotes, on one line".into()
+    } else {
+        "TOML is written as [table] and key = value, each on a line of its own".into()
+    };
+    Fault { span, message: message.replace('`', "\""), hint }
+}
+
+/// The parser bounds how deep values nest, but not how long a dotted key is,
+/// and its trees are dropped by recursion.
+fn too_deep(text: &str) -> Option<Fault> {
+    let (mut open, mut dots) = (0usize, 0usize);
+    for token in toml_parser::Source::new(text).lex() {
+        match token.kind() {
+            TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => (open, dots) = (open + 1, 0),
+            TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => {
+                (open, dots) = (open.saturating_sub(1), 0);
+            }
+            TokenKind::Dot => dots += 1,
+            TokenKind::Atom
+            | TokenKind::Whitespace
+            | TokenKind::BasicString
+            | TokenKind::LiteralString
+            | TokenKind::MlBasicString
+            | TokenKind::MlLiteralString => {}
+            _ => dots = 0,
+        }
+        if open + dots > DEEPEST {
+            let span = token.span();
+            return Some(Fault {
+                span: span.start()..span.end(),
+                message: format!("nested deeper than {DEEPEST} levels"),
+                hint: "a host spec needs no more than six".into(),
+            });
+        }
+    }
+    None
+}
+
+fn within(text: &str, span: Option<Range<usize>>) -> Range<usize> {
+    let Some(span) = span else { return 0..0 };
+    let floor = |mut index: usize| {
+        index = index.min(text.len());
+        while !text.is_char_boundary(index) {
+            index -= 1;
+        }
+        index
+    };
+    let start = floor(span.start);
+    start..floor(span.end).max(start)
+}
+
+fn entries(table: DeTable<'_>) -> BTreeMap<String, Entry> {
+    table
+        .into_iter()
+        .map(|(key, value)| (key.get_ref().to_string(), Entry { key: key.span(), node: node(value) }))
+        .collect()
+}
+
+fn node(spanned: Spanned<DeValue<'_>>) -> Node {
+    let span = spanned.span();
+    let value = match spanned.into_inner() {
+        DeValue::String(text) => Value::Text(text.into_owned()),
+        DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
+            .map_or_else(|_| Value::Oversized(integer.to_string()), Value::Integer),
+        DeValue::Float(float) => {
+            float.as_str().parse().map_or_else(|_| Value::Oversized(float.to_string()), Value::Float)
+        }
+        DeValue::Boolean(boolean) => Value::Boolean(boolean),
+        DeValue::Datetime(_) => Value::Datetime,
+        DeValue::Array(array) => Value::Array(array.into_iter().map(node).collect()),
+        DeValue::Table(table) => Value::Table(entries(table)),
+    };
+    Node { span, value }
+}

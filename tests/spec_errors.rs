@@ -1,0 +1,518 @@
+//! Every kind of mistake in a host spec, and what an operator reads about it.
+
+mod spec_support;
+
+use hostctl::root_dir::RootDir;
+use hostctl::spec::load_checked;
+use hostctl::topology::compile;
+use insta::assert_snapshot;
+use spec_support::{Case, json, toml};
+
+#[test]
+fn syntax_errors_of_toml() {
+    assert_snapshot!(toml(
+        r#"
+[networks.a
+cidr = 10.1.0.0/24
+cidr6 = "fd00::/64
+imds = deny
+[networks.b]]
+cidr == "10.2.0.0/24"
+tailscale = yes
+vms = [1, 2
+"#
+    ));
+}
+
+#[test]
+fn syntax_errors_of_json() {
+    assert_snapshot!(json(
+        r#"{
+  // a comment
+  "networks": {
+    'a': { "cidr": '10.1.0.0/24', },
+    b: { "cidr": "10.2.0.0/24" "imds": deny }
+  },
+  "vms": { "a": { "vcpus": 0x10, "memory": +5, "restart": .5, } }
+  "host": { "dns": NaN, "uplink": "\q" }
+}"#
+    ));
+}
+
+#[test]
+fn a_json_file_is_one_object() {
+    assert_snapshot!(
+        ["", "[]", "7", "{} {}", "{\"host\": {}", "{\u{a0}}", "{\"host\": {\"dns\": [1e999]}}"]
+            .map(json)
+            .join("\n")
+    );
+}
+
+#[test]
+fn keys_that_are_there_twice() {
+    assert_snapshot!(
+        "toml",
+        toml(
+            r#"
+[host]
+firewall = "full"
+firewall = "guests"
+
+[networks.a]
+cidr = "10.1.0.0/24"
+[vms.x]
+network = "a"
+[networks.a]
+cidr = "10.2.0.0/24"
+[networks]
+b = { cidr = "10.3.0.0/24", cidr = "10.4.0.0/24" }
+"#
+        )
+    );
+    assert_snapshot!(
+        "json",
+        json(
+            r#"{
+  "host": { "firewall": "full", "firewall": "guests" },
+  "networks": { "ä": {"cidr": "10.1.0.0/24"},
+    "ä": {"cidr": "10.2.0.0/24"} },
+  "host": {}
+}"#
+        )
+    );
+}
+
+#[test]
+fn unknown_keys_at_every_level() {
+    assert_snapshot!(toml(
+        r#"
+netwroks = 1
+[host]
+uplnk = "eth0"
+zebra = 1
+allow_input = [{ protocol = "tcp", port = 22, prot = 1 }]
+[host.tailscale]
+interface = "tailscale0"
+exit = true
+[networks.a]
+cidr = "10.1.0.0/24"
+cidr4 = "10.1.0.0/24"
+[networks.a.subnets.web]
+cidr = "10.1.0.0/25"
+type = "public"
+namespace = true
+[[peerings]]
+between = ["a", "b"]
+name = "x"
+[vms.a]
+network = "a"
+adress = "10.1.0.9"
+[vms.a.disk]
+path = "/d"
+format = "raw"
+readonly = true
+"#
+    ));
+}
+
+#[test]
+fn values_of_another_type() {
+    assert_snapshot!(toml(
+        r#"
+peerings = { between = 1 }
+[host]
+uplink = 5
+firewall = true
+allow_input = "ssh"
+dns = ["1.1.1.1", 8, "localhost"]
+tailscale = "tailscale0"
+[networks]
+a = "10.1.0.0/24"
+b = { cidr = ["10.1.0.0/24"], tailscale = "yes", imds = 1, subnets = [] }
+c = { cidr = 2026-01-01, cidr6 = 07:30:00 }
+[vms.a]
+network = "b"
+vcpus = 70000
+memory = 256
+address = 10.5
+autostart = "false"
+disk = "/dev/sda"
+[vms.b]
+network = { name = "b" }
+vcpus = -1
+[vms.c]
+network = "b"
+vcpus = 1.5
+cmdline = 99999999999999999999999999999999999999999999999999999999
+mac = 9223372036854775808
+"#
+    ));
+    assert_snapshot!(
+        "json",
+        json(
+            r#"{ "networks": null, "vms": {"a": {"network": null, "vcpus": 2.0, "memory": 1e3, "image": null,
+  "mac": 99999999999999999999, "accel": null, "disk": {"path": 1, "format": "raw"}}}, "peerings": {} }"#
+        )
+    );
+}
+
+#[test]
+fn missing_keys() {
+    assert_snapshot!(toml(
+        r#"
+[host]
+tailscale = {}
+allow_input = [{}, { port = 22 }]
+[networks.a]
+[networks.b]
+cidr = "10.1.0.0/24"
+[networks.b.subnets.web]
+[[peerings]]
+[[peerings]]
+between = ["b"]
+[vms.a]
+disk = {}
+"#
+    ));
+}
+
+#[test]
+fn a_key_that_was_refused_is_not_missing() {
+    assert_snapshot!(toml(
+        r#"
+[networks.a]
+cidr = "10.1.0.0"
+[vms.a]
+network = "A"
+image = "probe"
+[vms.b]
+network = "a"
+image = "probe"
+[[peerings]]
+between = ["a", "A"]
+"#
+    ));
+}
+
+#[test]
+fn prefixes() {
+    let networks: String = [
+        "10.1.0.0",
+        "10.1.0.0/",
+        "10.1.0.0/33",
+        "10.1.0.0/31",
+        "10.1.0.7/24",
+        "fd00::/64",
+        "10.1.0/24",
+        "",
+        "10.01.0.0/24",
+        "10.1.0.0/24 ",
+        "10.1.0.0/24\\u0000",
+        "10.1.0.0/255.255.255.0",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(n, cidr)| format!("[networks.n{n}]\ncidr = \"{cidr}\"\n"))
+    .collect();
+    assert_snapshot!("v4", toml(&networks));
+    let networks: String = ["fd00::/127", "fd00::1/64", "10.1.0.0/24", "fd00::%eth0/64", "fd00::/129"]
+        .iter()
+        .enumerate()
+        .map(|(n, cidr)| format!("[networks.n{n}]\ncidr = \"10.{n}.0.0/24\"\ncidr6 = \"{cidr}\"\n"))
+        .collect();
+    assert_snapshot!("v6", toml(&networks));
+}
+
+#[test]
+fn prefixes_that_no_network_can_have() {
+    let networks: String = [
+        "0.0.0.0/0",
+        "127.0.0.0/16",
+        "169.254.0.0/16",
+        "169.254.169.0/24",
+        "224.0.0.0/24",
+        "240.0.0.0/24",
+        "168.63.129.0/24",
+        "100.100.0.0/16",
+        "100.64.0.0/24",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(n, cidr)| format!("[networks.n{n}]\ncidr = \"{cidr}\"\n"))
+    .collect();
+    assert_snapshot!("v4", toml(&format!("[host.tailscale]\ninterface = \"tailscale0\"\n{networks}")));
+    let networks: String =
+        ["fe80::/64", "ff02::/64", "fd00:ec2::/64", "::ffff:0:0/100", "fd7a:115c:a1e0::/64", "fd20:ce::/64"]
+            .iter()
+            .enumerate()
+            .map(|(n, cidr)| format!("[networks.n{n}]\ncidr = \"10.{n}.0.0/24\"\ncidr6 = \"{cidr}\"\n"))
+            .collect();
+    assert_snapshot!("v6", toml(&format!("[host.tailscale]\ninterface = \"tailscale0\"\n{networks}")));
+}
+
+#[test]
+fn hostile_names() {
+    let long = "a".repeat(200);
+    let names = [
+        r#"\"; flush ruleset"#,
+        "../..",
+        "/",
+        "A",
+        "名前",
+        &long,
+        r"a\u0000b",
+        r"\u001b[2J",
+        r"\u202egnp",
+        "-rf",
+        "a-",
+        "",
+        "a b",
+        "$(id)",
+        "{{x}}",
+        "%s",
+        "a\\nb",
+    ];
+    let networks: String = names
+        .iter()
+        .enumerate()
+        .map(|(n, name)| format!("[networks.\"{name}\"]\ncidr = \"10.{n}.0.0/24\"\n"))
+        .collect();
+    assert_snapshot!("tables", toml(&networks));
+    let vms: String = names
+        .iter()
+        .enumerate()
+        .map(|(n, name)| format!("[vms.v{n}]\nnetwork = \"a\"\nimage = \"{name}\"\n"))
+        .collect();
+    assert_snapshot!("values", toml(&format!("[networks.a]\ncidr = \"10.1.0.0/24\"\n{vms}")));
+    let list: Vec<String> = ["eth0", "a/b", "..", "all", "0123456789abcdef", ""]
+        .iter()
+        .map(|name| format!("[host]\nuplink = [\"{name}\"]\n"))
+        .collect();
+    let uplinks: Vec<String> = list.iter().map(|text| toml(text)).collect();
+    assert_snapshot!("interfaces", uplinks.join("\n"));
+}
+
+#[test]
+fn amounts_of_memory_and_macs() {
+    let vms: String = ["256", "256m", "2G", "0M", "99999999999G", "-1M", "1.5G", ""]
+        .iter()
+        .enumerate()
+        .map(|(n, memory)| format!("[vms.m{n}]\nnetwork = \"a\"\nimage = \"probe\"\nmemory = \"{memory}\"\n"))
+        .chain(
+            ["02:00", "01:00:5e:00:00:01", "00:00:00:00:00:00", "02-00-00-00-00-01"]
+                .iter()
+                .enumerate()
+                .map(|(n, mac)| format!("[vms.x{n}]\nnetwork = \"a\"\nimage = \"probe\"\nmac = \"{mac}\"\n")),
+        )
+        .collect();
+    assert_snapshot!(toml(&format!("[networks.a]\ncidr = \"10.1.0.0/24\"\n{vms}")));
+}
+
+#[test]
+fn unknown_words() {
+    assert_snapshot!(toml(
+        r#"
+[host]
+firewall = "ful"
+allow_input = [{ protocol = "icmp", port = 1 }]
+[networks.a]
+cidr = "10.1.0.0/24"
+imds = "allow"
+[networks.a.subnets.web]
+cidr = "10.1.0.0/25"
+type = "publik"
+[vms.a]
+network = "a"
+arch = "arm64"
+machine = "pc"
+accel = "KVM"
+disk = { path = "/d", format = "vmdk" }
+"#
+    ));
+}
+
+#[test]
+fn overlaps() {
+    assert_snapshot!(toml(
+        r#"
+[networks.a]
+cidr = "10.0.0.0/8"
+cidr6 = "fd00:1::/32"
+[networks.b]
+cidr = "10.1.0.0/24"
+cidr6 = "fd00:1:2::/64"
+[networks.c]
+cidr = "10.2.0.0/24"
+[networks.d]
+cidr = "192.168.0.0/16"
+[networks.d.subnets.x]
+cidr = "192.168.1.0/24"
+type = "public"
+[networks.d.subnets.y]
+cidr = "192.168.0.0/20"
+type = "private"
+[networks.d.subnets.z]
+cidr = "172.16.0.0/24"
+cidr6 = "fd00::/64"
+type = "private"
+"#
+    ));
+}
+
+#[test]
+fn addresses_and_references() {
+    assert_snapshot!(toml(
+        r#"
+[networks.prod]
+cidr = "10.1.0.0/24"
+cidr6 = "fd00:0:0:1::/64"
+[networks.tiny]
+cidr = "10.2.0.0/30"
+tailscale = true
+[networks.split]
+cidr = "10.3.0.0/24"
+[networks.split.subnets.a]
+cidr = "10.3.0.0/25"
+type = "public"
+[networks.split.subnets.b]
+cidr = "10.3.0.128/25"
+type = "private"
+[[peerings]]
+between = ["prod", "prd"]
+[[peerings]]
+between = ["prod", "prod"]
+[[peerings]]
+between = ["tiny", "prod"]
+[[peerings]]
+between = ["prod", "tiny"]
+[vms.a]
+network = "prod"
+address = "10.1.0.9"
+mac = "02:00:00:00:00:01"
+image = "probe"
+[vms.b]
+network = "prod"
+address = "10.1.0.9"
+mac = "02:00:00:00:00:01"
+image = "probe"
+[vms.c]
+network = "prod"
+address = "10.1.0.1"
+address6 = "fd00:0:0:1::1"
+image = "probe"
+[vms.d]
+network = "prod"
+address = "10.1.0.255"
+image = "probe"
+[vms.e]
+network = "prod"
+address = "10.9.0.1"
+image = "probe"
+[vms.f]
+network = "prodd"
+image = "probe"
+[vms.g]
+network = "tiny"
+image = "probe"
+[vms.h]
+network = "tiny"
+address6 = "fd00::9"
+image = "probe"
+[vms.i]
+network = "split"
+image = "probe"
+[vms.j]
+network = "split"
+subnet = "c"
+[vms.k]
+network = "split"
+subnet = "a"
+address = "10.3.0.200"
+image = "probe"
+kernel = "vmlinuz"
+vcpus = 0
+"#
+    ));
+}
+
+#[test]
+fn drop_ins_that_contradict() {
+    let case = Case::new();
+    case.host("[host]\nfirewall = \"full\"\n[networks.a]\ncidr = \"10.1.0.0/24\"\n");
+    case.drop_in(
+        "10-a.toml",
+        "[networks.a]\ncidr = \"10.2.0.0/24\"\n[vms.x]\nnetwork = \"a\"\nimage = \"probe\"\n",
+    );
+    case.drop_in("20-b.json", "{\"host\": {}, \"vms\": {\"x\": {\"network\": \"a\", \"image\": \"probe\"}}}");
+    case.drop_in("30-c.toml", "[[peerings]]\nbetween = [\"a\", \"b\"]\n");
+    case.drop_in("40-d.toml", "[networks.c]\ncidr = \"10.1.0.0/25\"\n");
+    assert_snapshot!(case.load(None));
+}
+
+#[test]
+fn issues_are_found_in_the_drop_in_that_they_are_from() {
+    let case = Case::new();
+    case.host("[networks.a]\ncidr = \"10.1.0.0/24\"\n[[peerings]]\nbetween = [\"a\", \"c\"]\n");
+    case.drop_in("10.toml", "[networks.b]\ncidr = \"10.1.0.0/25\"\n");
+    case.drop_in(
+        "20.json",
+        "{\n \"peerings\": [\n  {\"between\": [\"a\", \"b\"]},\n  {\"between\": [\"b\", \"d\"]}\n ]\n}",
+    );
+    assert_snapshot!(case.load(None));
+}
+
+#[test]
+fn files_that_are_no_text() {
+    let case = Case::new();
+    case.write("huge.toml", &vec![b'#'; 4 * 1024 * 1024 + 1]);
+    case.write("latin1.toml", b"[networks.a]\ncidr = \"\xe4\"\n");
+    case.write("utf16.toml", b"\xff\xfe[\0h\0");
+    case.write("bom.toml", b"\xef\xbb\xbf[host]\n");
+    case.write("nul.toml", b"[host]\nx\0 = 1\n");
+    std::fs::create_dir(case.path("directory.toml")).unwrap();
+    let fifo = case.path("fifo.toml");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let names = ["huge", "latin1", "utf16", "bom", "nul", "directory", "fifo", "missing"]
+        .map(|name| format!("{name}.toml"));
+    let messages: Vec<_> = names.iter().map(|name| case.load(Some(name))).collect();
+    let device = case.load(Some("/dev/zero"));
+    assert_snapshot!(format!("{}\n{device}", messages.join("\n")));
+}
+
+#[test]
+fn deep_nesting() {
+    let dotted = format!("{}a = 1", "a.".repeat(1_000_000));
+    let header = format!("[{}a]", "a.".repeat(1_000_000));
+    let arrays = format!("a = {}", "[".repeat(1_000_000));
+    let tables = format!("a = {}", "{a=".repeat(1_000_000));
+    let messages: Vec<_> = [dotted, header, arrays, tables].iter().map(|text| toml(text)).collect();
+    let messages =
+        messages.into_iter().chain([json(&"[".repeat(1_000_000)), json(&"{\"a\":".repeat(700_000))]);
+    assert_snapshot!(messages.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn more_than_a_hundred_mistakes_are_counted() {
+    let text: String = (0..150).map(|n| format!("[networks.n{n}]\ncidr = \"x\"\n")).collect();
+    let message = toml(&text);
+    assert_eq!(message.matches("error:").count(), 100);
+    assert!(message.contains("\n… and "), "{message}");
+}
+
+#[test]
+fn a_terminal_gets_the_line() {
+    let case = Case::new();
+    case.host(
+        "[networks.vm1]\n# \u{1b}[31m\ncidr = \"10.1.0.7/24\" # \u{202e}x\nadress = \"10.1.0.9\"\n\tä = 1\n",
+    );
+    let error = load_checked(None, &RootDir::new(case.path("")), compile).unwrap_err();
+    let text = error.render(100, false);
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+    assert_snapshot!(case.tidy(&text));
+}
+
+#[test]
+fn the_schema() {
+    let schema = serde_json::to_string_pretty(&hostctl::spec::json_schema()).unwrap();
+    assert_snapshot!(schema);
+}
