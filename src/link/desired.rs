@@ -61,17 +61,24 @@ pub struct Sysctl {
     pub key: String,
     /// Its value.
     pub value: String,
+    /// The only value that it replaces; any, where there is none.
+    pub replaces: Option<String>,
 }
 
 impl Sysctl {
-    fn new(key: impl Into<String>, value: &str) -> Self {
-        Self { key: key.into(), value: value.into() }
+    /// A setting that replaces any other value.
+    pub fn new(key: impl Into<String>, value: &str) -> Self {
+        Self { key: key.into(), value: value.into(), replaces: None }
+    }
+
+    /// A setting that replaces one value and leaves others alone.
+    pub fn replacing(key: impl Into<String>, from: &str, value: &str) -> Self {
+        Self { replaces: Some(from.into()), ..Self::new(key, value) }
     }
 }
 
 impl Desired {
-    /// What `topology` asks for on a host whose packets enter by the bridges
-    /// and by `routed` (its uplinks and the tailnet's interface).
+    /// What `topology` asks for on a host with these uplinks.
     pub fn new(topology: &Topology, uplinks: &[IfName]) -> Self {
         Self {
             bridges: topology.networks.iter().map(bridge).collect(),
@@ -152,7 +159,7 @@ fn ipv6_conf(interface: &IfName, key: &str) -> String {
 
 /// Forwarding is a setting of the interface that a packet comes in by, in
 /// IPv4; in IPv6 it is one of the whole host (and turns router
-/// advertisements off where `accept_ra` isn't 2).
+/// advertisements off where `accept_ra` is 1).
 fn forwarding(topology: &Topology, uplinks: &[IfName]) -> Vec<Sysctl> {
     if topology.networks.is_empty() {
         return Vec::new();
@@ -160,8 +167,22 @@ fn forwarding(topology: &Topology, uplinks: &[IfName]) -> Vec<Sysctl> {
     let routed = uplinks.iter().chain(&topology.tailscale);
     let mut sysctls: Vec<_> = routed.map(|name| Sysctl::new(forwarding4_key(name), "1")).collect();
     if topology.has_ipv6() {
-        sysctls.extend(uplinks.iter().map(|uplink| Sysctl::new(accept_ra_key(uplink), "2")));
+        let accept = uplinks.iter().map(|uplink| Sysctl::replacing(ipv6_conf(uplink, "accept_ra"), "1", "2"));
+        sysctls.extend(accept);
         sysctls.push(Sysctl::new(FORWARDING6_KEY, "1"));
+    }
+    sysctls
+}
+
+/// The settings that take [`Desired::forwarding`] back: of the interfaces in
+/// `opened` for IPv4, and of the whole host with its `uplinks` for IPv6.
+pub fn unforwarding(opened: &[IfName], ipv6: bool, uplinks: &[IfName]) -> Vec<Sysctl> {
+    let mut sysctls: Vec<_> =
+        opened.iter().map(|name| Sysctl::replacing(forwarding4_key(name), "1", "0")).collect();
+    if ipv6 {
+        sysctls.push(Sysctl::replacing(FORWARDING6_KEY, "1", "0"));
+        let accept = uplinks.iter().map(|uplink| Sysctl::replacing(ipv6_conf(uplink, "accept_ra"), "2", "1"));
+        sysctls.extend(accept);
     }
     sysctls
 }
@@ -169,11 +190,6 @@ fn forwarding(topology: &Topology, uplinks: &[IfName]) -> Vec<Sysctl> {
 /// Whether an interface's IPv4 packets are routed on.
 pub fn forwarding4_key(interface: &IfName) -> String {
     ipv4_conf(interface, "forwarding")
-}
-
-/// Whether an interface takes router advertisements.
-pub fn accept_ra_key(interface: &IfName) -> String {
-    ipv6_conf(interface, "accept_ra")
 }
 
 /// Whether IPv6 packets are routed on.

@@ -11,8 +11,8 @@ mod plan;
 mod step;
 pub mod sysctl;
 
-pub use desired::{Bridge, Desired, FORWARDING6_KEY, GROUP, Sysctl, Tap, accept_ra_key, forwarding4_key};
+pub use desired::{Bridge, Desired, FORWARDING6_KEY, GROUP, Sysctl, Tap, forwarding4_key, unforwarding};
 pub use netlink::{LinkError, Netlink};
 pub use observed::{Link, Observed};
-pub use plan::{Conflict, Plan, conflicts, plan, sysctl_keys};
+pub use plan::{Conflict, Plan, conflicts, plan, set_sysctls, sysctl_keys};
 pub use step::{Setting, Step};

@@ -128,7 +128,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan
 }
 
-fn set_sysctls(
+/// The settings among `sysctls` that have another value; `exists` says whether
+/// their link is there to be asked.
+pub fn set_sysctls(
     sysctls: impl IntoIterator<Item = Sysctl>,
     exists: bool,
     observed: &Observed,
@@ -136,7 +138,9 @@ fn set_sysctls(
 ) {
     for sysctl in sysctls {
         let needed = match observed.sysctls.get(&sysctl.key) {
-            Some(value) => value != &sysctl.value,
+            Some(value) => {
+                value != &sysctl.value && sysctl.replaces.as_ref().is_none_or(|from| from == value)
+            }
             // A kernel without IPv6 has no such setting on an existing link.
             None => !exists,
         };
