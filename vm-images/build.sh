@@ -8,7 +8,7 @@ export LC_ALL=C TZ=UTC
 usage() {
     cat <<'USAGE'
 usage: build.sh [--arch x86_64|aarch64] [--out DIR] [--update]
-  --arch    architecture of the guest (default: this machine's)
+  --arch    architecture of the guest (default: x86_64)
   --out     where the image goes (default: target/images/probe, for aarch64
             target/images/probe-aarch64)
   --update  ask apt for newer packages instead of using the cached ones
@@ -51,9 +51,14 @@ evdev button'
 # What the guest needs besides console= and ip=: a panic ends the machine.
 cmdline='quiet panic=-1'
 
-for tool in apt-get apt-cache dpkg dpkg-deb cpio gzip sha256sum find sort sed awk; do
-    command -v "$tool" >/dev/null || die "'$tool' is missing: install it (Debian package of that name, or dpkg, coreutils, findutils)"
+for tool in apt-get apt-cache dpkg cpio gzip sha256sum find awk flock; do
+    command -v "$tool" >/dev/null || die "'$tool' is missing (Debian packages: apt dpkg cpio gzip coreutils findutils mawk util-linux)"
 done
+
+# One build at a time: they share the cache.
+mkdir -p "$cache"
+exec 9>"$images/.lock"
+flock 9
 
 # --- packages ---------------------------------------------------------------
 
@@ -85,7 +90,6 @@ download() {
     (cd "$cache/new" && "$1" apt-get download "$kernel" $packages >../apt.log 2>&1)
 }
 fetch_packages() {
-    mkdir -p "$cache"
     if [ "$update" = no ] && [ "$(dpkg --print-architecture)" = "$debarch" ] && download apt_own; then
         :
     else
@@ -104,7 +108,7 @@ if [ "$update" = yes ] || ! cached; then fetch_packages; fi
 # --- is there anything to do? -----------------------------------------------
 
 inputs=$({
-    echo "$arch"
+    echo "$arch ${SOURCE_DATE_EPOCH:-0}"
     cat "$here/build.sh" "$cache/packages/packages.sha256"
     cd "$here/probe" && find . -type f | sort | while read -r file; do
         stat -c '%a %n' "$file"
@@ -119,7 +123,7 @@ fi
 
 # --- build ------------------------------------------------------------------
 
-mkdir -p "$images" "$(dirname "$out")"
+mkdir -p "$(dirname "$out")"
 out=$(cd "$(dirname "$out")" && pwd)/$(basename "$out")
 work=$(mktemp -d "$images/.build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
