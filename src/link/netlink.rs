@@ -79,15 +79,12 @@ impl Netlink {
         Ok(Self { handle, task: tokio::spawn(connection) })
     }
 
-    /// Reads the links; `keys` chooses the settings to read once the links are
-    /// known.
+    /// Reads the links; kernel settings are read by [`sysctl::read`] once it is
+    /// known which ones matter.
     ///
     /// # Errors
     /// Where the kernel doesn't answer.
-    pub async fn observe(
-        &self,
-        keys: impl FnOnce(&BTreeMap<String, Link>) -> Vec<String>,
-    ) -> Result<Observed, LinkError> {
+    pub async fn observe(&self) -> Result<Observed, LinkError> {
         let mut names = BTreeMap::new();
         let mut links = BTreeMap::new();
         let mut dump = self.handle.link().get().execute();
@@ -101,9 +98,7 @@ impl Netlink {
         self.read_fdb(&names, &mut links).await?;
         let mut default_route = self.default_routes(&names).await?;
         default_route.retain(|name| links.get(name).is_some_and(|link| !link.is_ours()));
-        let sysctls = sysctl::read(keys(&links))
-            .map_err(|source| LinkError::Sysctl { key: "/proc/sys".into(), source })?;
-        Ok(Observed { links, default_route, sysctls })
+        Ok(Observed { links, default_route, sysctls: BTreeMap::new() })
     }
 
     async fn read_addresses(

@@ -195,6 +195,20 @@ pub struct Disk {
 }
 
 impl Topology {
+    /// A host without networks.
+    pub fn empty() -> Self {
+        Self {
+            uplink: Uplink::Auto,
+            firewall: FirewallMode::Guests,
+            allow_input: Vec::new(),
+            tailscale: None,
+            dns: Vec::new(),
+            networks: Vec::new(),
+            peerings: Vec::new(),
+            vms: Vec::new(),
+        }
+    }
+
     /// The network of that name.
     pub fn network(&self, name: &Name) -> Option<&Network> {
         let index = self.networks.binary_search_by(|network| network.name.cmp(name)).ok()?;

@@ -1,0 +1,80 @@
+//! One step of a plan, and the command that does it by hand.
+
+use std::fmt;
+
+use crate::firewall::Delta;
+use crate::link;
+use crate::topology::Vm;
+
+/// A change of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A guest is shut down.
+    StopVm {
+        /// The VM.
+        name: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A link, an address or a kernel setting.
+    Link(link::Step),
+    /// The firewall's tables are replaced whole.
+    LoadFirewall {
+        /// The text for nft.
+        text: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Elements of the firewall's sets.
+    ChangeFirewall(Delta),
+    /// The firewall's tables are removed.
+    RemoveFirewall,
+    /// A guest is booted, or its supervisor replaced.
+    StartVm {
+        /// The VM.
+        vm: Box<Vm>,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Step {
+    /// The commands that do it by hand, one a line.
+    pub fn commands(&self) -> Vec<String> {
+        match self {
+            Self::StopVm { name, .. } => vec![format!("hostctl vm down {name}")],
+            Self::Link(step) => vec![step.to_string()],
+            Self::LoadFirewall { .. } => vec!["hostctl render | nft -f -".into()],
+            Self::ChangeFirewall(delta) => delta.commands(),
+            Self::RemoveFirewall => {
+                vec!["nft delete table bridge hostctl".into(), "nft delete table inet hostctl".into()]
+            }
+            Self::StartVm { vm, .. } => vec![format!("hostctl vm up {}", vm.name)],
+        }
+    }
+
+    /// What it is for, where the command doesn't say.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::StopVm { reason, .. }
+            | Self::LoadFirewall { reason, .. }
+            | Self::StartVm { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, command) in self.commands().iter().enumerate() {
+            if position > 0 {
+                writeln!(f)?;
+            }
+            f.write_str(command)?;
+        }
+        match self.reason() {
+            Some(reason) => write!(f, "    # {reason}"),
+            None => Ok(()),
+        }
+    }
+}
