@@ -19,6 +19,7 @@ pub mod host;
 pub mod link;
 pub mod root_dir;
 pub mod spec;
+pub mod tap;
 #[cfg(feature = "testbed")]
 pub mod testbed;
 pub mod topology;
