@@ -1,1 +1,36 @@
-//! The vm room.
+//! The vm room: QEMU guests, each under a supervisor of its own.
+//!
+//! The decisions are pure: [`command_line`] (what QEMU is told), and the life
+//! of a VM in `state`. The effects: [`supervise`] starts and watches one VM,
+//! [`Client`] talks to its supervisor, [`observe`] finds out what there is.
+
+mod accel;
+mod agent;
+mod boot_files;
+mod client;
+mod console;
+mod control;
+mod error;
+mod launch;
+mod lines;
+mod observe;
+mod process;
+mod qemu;
+mod qmp;
+mod runtime_dir;
+mod state;
+mod supervisor;
+#[cfg(test)]
+mod test_vm;
+mod watch;
+
+pub use accel::accelerator;
+pub use agent::ExecOutput;
+pub use boot_files::BootFiles;
+pub use client::{Client, read_desired, spawn_supervisor, wait_until, write_desired};
+pub use control::Status;
+pub use error::VmError;
+pub use observe::{Observed, find_strays, kill_stray, observe, stop};
+pub use qemu::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
+pub use state::State;
+pub use supervisor::{Options, supervise};

@@ -1,0 +1,239 @@
+//! KVM or TCG. That `/dev/kvm` opens proves little: on some hosts it creates
+//! machines on which no guest ever gets anywhere. So a guest of a few
+//! instructions has to run to its end on it, once a boot.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use command_fds::FdMapping;
+use rustix::fs::MemfdFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::root_dir::RootDir;
+use crate::topology::{Accel, Arch, Vm};
+
+use super::error::VmError;
+use super::launch::{Stderr, User, find_program, spawn};
+use super::process::Process;
+use super::qemu::{Accelerator, QemuCommand};
+use super::runtime_dir::{create, read_bounded};
+
+const DEVICE: &str = "/dev/kvm";
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
+/// The firmware of an x86 machine: its last 16 bytes are executed first.
+const X86_ROM: usize = 64 * 1024;
+const X86_DEBUG_EXIT: u16 = 0x501;
+const X86_VALUE: u8 = 0x2a;
+
+/// `<run>/kvm.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Verdict {
+    boot_id: String,
+    works: bool,
+    reason: String,
+}
+
+/// Decides what runs the guest of `vm`, and says why. May run a guest of a
+/// few instructions for up to 3 s, the first time after a boot; blocks.
+///
+/// # Errors
+/// Where the spec insists on KVM and there is none.
+pub fn accelerator(root: &RootDir, vm: &Vm) -> Result<(Accelerator, String), VmError> {
+    let kvm = || match foreign(vm.arch) {
+        Some(reason) => (false, reason),
+        None => {
+            let verdict = verdict(root, vm);
+            (verdict.works, verdict.reason)
+        }
+    };
+    match vm.accel {
+        Accel::Tcg => Ok((Accelerator::Tcg, "the host spec says so".into())),
+        Accel::Kvm => match kvm() {
+            (true, reason) => Ok((Accelerator::Kvm, reason)),
+            (false, reason) => Err(VmError::NoKvm(reason)),
+        },
+        Accel::Auto => match kvm() {
+            (true, reason) => Ok((Accelerator::Kvm, reason)),
+            (false, reason) => Ok((Accelerator::Tcg, reason)),
+        },
+    }
+}
+
+fn foreign(arch: Arch) -> Option<String> {
+    (arch != Arch::NATIVE).then(|| format!("a guest for {arch} can't run on an {} processor", Arch::NATIVE))
+}
+
+fn verdict(root: &RootDir, vm: &Vm) -> Verdict {
+    let path = root.run().join("kvm.json");
+    let boot_id = read_bounded(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
+    let boot_id = String::from_utf8_lossy(&boot_id).trim().to_owned();
+    let cached = read_bounded(&path, 4096).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    if let Some(found) = cached.filter(|found: &Verdict| found.boot_id == boot_id) {
+        return found;
+    }
+    let (works, reason) = match probe(vm.arch, Accelerator::Kvm, vm.uid, PROBE_LIMIT) {
+        Ok(()) => (true, "a test guest ran on /dev/kvm".to_owned()),
+        Err(reason) => (false, reason),
+    };
+    let verdict = Verdict { boot_id, works, reason };
+    // A cache: without it the next VM asks again.
+    let _ = store(&path, &verdict);
+    verdict
+}
+
+fn store(path: &Path, verdict: &Verdict) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    serde_json::to_writer(create(&new)?, verdict)?;
+    fs::rename(new, path)
+}
+
+/// The user that a VM's QEMU runs as: its own, in its own group. With KVM on
+/// a host where `/dev/kvm` isn't everybody's: in the group that may use it.
+pub(super) fn user(uid: u32, accel: Accelerator) -> User {
+    let gid = match (accel, fs::metadata(DEVICE)) {
+        (Accelerator::Kvm, Ok(device)) if device.mode() & 0o006 != 0o006 => device.gid(),
+        _ => uid,
+    };
+    User { uid, gid }
+}
+
+/// Runs a few instructions on a machine of that architecture; says why not.
+fn probe(arch: Arch, accel: Accelerator, uid: u32, limit: Duration) -> Result<(), String> {
+    if accel == Accelerator::Kvm {
+        let open = File::options().read(true).write(true).open(DEVICE);
+        open.map_err(|error| format!("{DEVICE} doesn't open: {error}"))?;
+    }
+    let failed = |error: &dyn std::fmt::Display| format!("no test guest could be started: {error}");
+    let firmware = firmware(arch).map_err(|error| failed(&error))?;
+    let command = probe_command(arch, accel);
+    find_program(&command.program).map_err(|error| failed(&error))?;
+    let mappings = vec![FdMapping { parent_fd: firmware, child_fd: 3 }];
+    let spawned = spawn(&command, mappings, user(uid, accel), Stderr::Null);
+    let mut child = spawned.map_err(|error| failed(&error))?.child;
+    let process = Process::open(child.id());
+    let ended = match &process {
+        Some(process) => process.wait(limit).map_err(|error| failed(&error))?,
+        // It ended before we looked.
+        None => true,
+    };
+    if !ended {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| failed(&error))?;
+    match (ended, succeeded(arch, status)) {
+        (true, true) => Ok(()),
+        (true, false) => Err(format!("a test guest on {DEVICE} ended with {status}")),
+        (false, _) => Err(format!("{DEVICE} opens, but a test guest on it hangs")),
+    }
+}
+
+fn probe_command(arch: Arch, accel: Accelerator) -> QemuCommand {
+    let machine: &[&str] = match arch {
+        Arch::X86_64 => &["pc", "-device", "isa-debug-exit,iobase=0x501,iosize=1"],
+        Arch::Aarch64 => &["virt"],
+    };
+    let accel = accel.to_string();
+    let cpu = if accel == "kvm" { "host" } else { "max" };
+    let common = [
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-m",
+        "64M",
+        "-accel",
+        &accel,
+        "-cpu",
+        cpu,
+        "-bios",
+        "/proc/self/fd/3",
+        "-machine",
+    ];
+    let args = common.iter().chain(machine).map(|word| (*word).to_owned()).collect();
+    QemuCommand { program: format!("qemu-system-{arch}"), args }
+}
+
+/// The test guest, as firmware.
+fn firmware(arch: Arch) -> io::Result<OwnedFd> {
+    let image = match arch {
+        Arch::X86_64 => {
+            let [low, high] = X86_DEBUG_EXIT.to_le_bytes();
+            // mov dx, 0x501; mov al, 0x2a; out dx, al; hlt; jmp back to hlt
+            let code = [0xba, low, high, 0xb0, X86_VALUE, 0xee, 0xf4, 0xeb, 0xfd];
+            let mut image = vec![0xf4; X86_ROM - 16];
+            image.extend(code);
+            image.resize(X86_ROM, 0xf4);
+            image
+        }
+        // mov w0, #8; movk w0, #0x8400, lsl #16 (PSCI's SYSTEM_OFF, Arm DEN
+        // 0022); hvc #0; b .
+        Arch::Aarch64 => [0x5280_0100_u32, 0x72b0_8000, 0xd400_0002, 0x1400_0000]
+            .into_iter()
+            .flat_map(u32::to_le_bytes)
+            .collect(),
+    };
+    let memory = rustix::fs::memfd_create("hostctl-kvm-probe", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(memory);
+    file.write_all(&image)?;
+    Ok(file.into())
+}
+
+fn succeeded(arch: Arch, status: ExitStatus) -> bool {
+    let expected = match arch {
+        // isa-debug-exit: twice the value, plus one.
+        Arch::X86_64 => i32::from(X86_VALUE) * 2 + 1,
+        Arch::Aarch64 => 0,
+    };
+    status.code() == Some(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_vm::vm;
+    use super::*;
+
+    #[test]
+    fn the_test_guests_end_by_themselves() {
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            assert_eq!(probe(arch, Accelerator::Tcg, 0x7000_0001, Duration::from_secs(30)), Ok(()), "{arch}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_kept_for_the_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = RootDir::new(dir.path());
+        let vm = Vm { accel: Accel::Auto, arch: Arch::NATIVE, ..vm() };
+        let (first, reason) = accelerator(&root, &vm).unwrap();
+        let asked = std::time::Instant::now();
+        assert_eq!(accelerator(&root, &vm).unwrap(), (first, reason));
+        assert!(asked.elapsed() < Duration::from_millis(500));
+        let path = root.run().join("kvm.json");
+        let mut verdict: Verdict = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(verdict.works, first == Accelerator::Kvm);
+        // Whatever an earlier boot's verdict said:
+        verdict.reason = "old".into();
+        verdict.boot_id = "another".into();
+        store(&path, &verdict).unwrap();
+        assert_ne!(accelerator(&root, &vm).unwrap().1, "old");
+    }
+
+    #[test]
+    fn a_foreign_guest_is_translated_and_never_on_kvm() {
+        let root = RootDir::new("/nonexistent");
+        let arch = if Arch::NATIVE == Arch::X86_64 { Arch::Aarch64 } else { Arch::X86_64 };
+        let vm = Vm { arch, accel: Accel::Auto, ..vm() };
+        assert_eq!(accelerator(&root, &vm).unwrap().0, Accelerator::Tcg);
+        let vm = Vm { accel: Accel::Kvm, ..vm };
+        assert!(matches!(accelerator(&root, &vm), Err(VmError::NoKvm(_))));
+    }
+}

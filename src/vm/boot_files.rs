@@ -1,0 +1,197 @@
+//! What a VM boots: an image's description → files and kernel words.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::root_dir::RootDir;
+use crate::topology::{Arch, Disk, DiskFormat, Image, Machine, Name, Vm};
+
+use super::error::VmError;
+use super::runtime_dir::read_bounded;
+
+/// The longest image description that is read, in bytes.
+const DESCRIPTION_MAX: u64 = 64 * 1024;
+
+/// The files that a VM boots, and what its image says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFiles {
+    /// Loaded by QEMU directly.
+    pub kernel: Option<PathBuf>,
+    /// The kernel's initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The first disk.
+    pub disk: Option<Disk>,
+    /// Kernel words that the image needs.
+    pub cmdline: String,
+    /// Whether the image runs the QEMU guest agent: such a VM is ready when
+    /// its agent answers, another as soon as it runs.
+    pub agent: bool,
+    /// Which hostctl the VM belongs to; see [`instance`].
+    pub instance: String,
+}
+
+/// `image.json`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    arch: Arch,
+    kernel: Option<PathBuf>,
+    initrd: Option<PathBuf>,
+    disk: Option<DiskDescription>,
+    #[serde(default)]
+    cmdline: String,
+    #[serde(default)]
+    agent: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiskDescription {
+    path: PathBuf,
+    format: DiskFormat,
+}
+
+impl BootFiles {
+    /// Finds what `vm` boots. An image's disk is read-only: it is every such
+    /// VM's.
+    ///
+    /// # Errors
+    /// Where the image or one of its files is missing, is for another
+    /// processor, leads outside the image's directory, or can't be booted on
+    /// this machine type.
+    pub fn resolve(root: &RootDir, vm: &Vm) -> Result<Self, VmError> {
+        let instance = instance(root);
+        let files = match &vm.image {
+            Image::Named(name) => Self::named(root, vm, name, instance)?,
+            Image::Files(files) => Self {
+                kernel: files.kernel.clone(),
+                initrd: files.initrd.clone(),
+                disk: files.disk.clone(),
+                cmdline: String::new(),
+                agent: false,
+                instance,
+            },
+        };
+        if files.kernel.is_none() && vm.machine != Machine::Q35 {
+            let path = files.disk.map(|disk| disk.path).unwrap_or_default();
+            let reason = "no kernel, and only a q35 has firmware to boot a disk with: name a kernel";
+            return Err(VmError::BadImage { path, reason: reason.into() });
+        }
+        let disk = files.disk.as_ref().map(|disk| &disk.path);
+        for file in [files.kernel.as_ref(), files.initrd.as_ref(), disk].into_iter().flatten() {
+            std::fs::metadata(file).map_err(VmError::file("boot", file))?;
+        }
+        Ok(files)
+    }
+
+    fn named(root: &RootDir, vm: &Vm, name: &Name, instance: String) -> Result<Self, VmError> {
+        let dir = root.images().join(name.as_str());
+        let path = dir.join("image.json");
+        let text = match read_bounded(&path, DESCRIPTION_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(VmError::NoImage { name: name.clone(), dir: root.images() });
+            }
+            result => result.map_err(VmError::file("read", &path))?,
+        };
+        let bad = |reason: String| VmError::BadImage { path: path.clone(), reason };
+        let found: Description = serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+        if found.arch != vm.arch {
+            return Err(VmError::WrongArch { path, found: found.arch, wanted: vm.arch });
+        }
+        if found.kernel.is_none() && found.disk.is_none() {
+            return Err(bad("neither kernel nor disk: name one".into()));
+        }
+        if found.cmdline.chars().any(char::is_control) {
+            return Err(bad("cmdline has control characters: it is one line of text".into()));
+        }
+        let inside = |file: PathBuf| inside(&dir, &file).map_err(&bad);
+        let disk = match found.disk {
+            None => None,
+            Some(disk) => Some(Disk { path: inside(disk.path)?, format: disk.format, read_only: true }),
+        };
+        Ok(Self {
+            kernel: found.kernel.map(inside).transpose()?,
+            initrd: found.initrd.map(inside).transpose()?,
+            disk,
+            cmdline: found.cmdline,
+            agent: found.agent,
+            instance,
+        })
+    }
+}
+
+/// `file` in `dir`; refuses what leads out of it by its name.
+fn inside(dir: &Path, file: &Path) -> Result<PathBuf, String> {
+    let plain = file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if plain && file.file_name().is_some() {
+        return Ok(dir.join(file));
+    }
+    Err(format!("{:?} leads out of the image's directory: name a file in it", file.display().to_string()))
+}
+
+/// A short name for the root directory that a VM was started from: part of
+/// its QEMU's `-name`, by which a lost one is found again. 64-bit FNV-1a of
+/// the path.
+pub fn instance(root: &RootDir) -> String {
+    let path = root.path().canonicalize().unwrap_or_else(|_| root.path().into());
+    let hash = path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_vm::vm;
+    use super::*;
+
+    fn image(description: &str) -> (tempfile::TempDir, RootDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = RootDir::new(dir.path());
+        let image = root.images().join("probe");
+        std::fs::create_dir_all(&image).unwrap();
+        std::fs::write(image.join("image.json"), description).unwrap();
+        std::fs::write(image.join("vmlinuz"), "").unwrap();
+        (dir, root)
+    }
+
+    fn error(description: &str) -> String {
+        let (_dir, root) = image(description);
+        BootFiles::resolve(&root, &vm()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_named_image_is_found() {
+        let (_dir, root) = image(r#"{"arch":"x86_64","kernel":"vmlinuz","cmdline":"quiet","agent":true}"#);
+        let found = BootFiles::resolve(&root, &vm()).unwrap();
+        assert_eq!(found.kernel, Some(root.images().join("probe/vmlinuz")));
+        assert_eq!((found.cmdline.as_str(), found.agent, found.disk), ("quiet", true, None));
+    }
+
+    #[test]
+    fn a_missing_image_says_where_it_was_looked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = BootFiles::resolve(&RootDir::new(dir.path()), &vm()).unwrap_err().to_string();
+        assert!(text.starts_with("there is no image probe in ") && text.contains("build.sh"), "{text}");
+    }
+
+    #[test]
+    fn descriptions_that_lie_are_refused() {
+        for (description, expected) in [
+            (r#"{"arch":"aarch64","kernel":"vmlinuz"}"#, "an image for aarch64"),
+            (r#"{"arch":"x86_64","kernel":"../vmlinuz"}"#, "leads out of"),
+            (r#"{"arch":"x86_64","kernel":"/etc/passwd"}"#, "leads out of"),
+            (r#"{"arch":"x86_64","kernel":""}"#, "leads out of"),
+            (r#"{"arch":"x86_64","kernel":"missing"}"#, "can't boot"),
+            (r#"{"arch":"x86_64"}"#, "neither kernel nor disk"),
+            (r#"{"arch":"x86_64","kernel":"vmlinuz","kernal":1}"#, "unknown field"),
+            (r#"{"arch":"x86_64","kernel":"vmlinuz","cmdline":"a\nb"}"#, "control characters"),
+            ("{", "EOF"),
+        ] {
+            let text = error(description);
+            assert!(text.contains(expected), "{description}: {text}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The other end of a supervisor's control socket. Blocks.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::root_dir::RootDir;
+use crate::topology::{Name, Vm};
+
+use super::agent::{Exec, ExecOutput};
+use super::control::{Request, Status};
+use super::error::VmError;
+use super::runtime_dir::{CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG, create};
+use super::state::State;
+
+const PEER: &str = "supervisor";
+const REPLY_LIMIT: Duration = Duration::from_secs(10);
+/// Two outputs of a command, twice in base64, and the rest.
+const REPLY_MAX: u64 = 4 * super::agent::OUTPUT_MAX as u64;
+
+/// A connection to the supervisor of one VM.
+#[derive(Debug)]
+pub struct Client {
+    name: Name,
+    stream: BufReader<UnixStream>,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    ok: Option<Value>,
+    error: Option<String>,
+}
+
+impl Client {
+    /// Connects to the supervisor of the VM `name`.
+    ///
+    /// # Errors
+    /// [`VmError::NotSupervised`] where there is none.
+    pub fn connect(root: &RootDir, name: &Name) -> Result<Self, VmError> {
+        let dir = RuntimeDir::open(root, name)?.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
+        // Whatever is wrong with the socket, nobody answers on it.
+        let stream = dir.connect(CONTROL).map_err(|_| VmError::NotSupervised(name.clone()))?;
+        Ok(Self { name: name.clone(), stream: BufReader::new(stream) })
+    }
+
+    /// What the supervisor says of its VM.
+    ///
+    /// # Errors
+    /// Where it doesn't answer.
+    pub fn status(&mut self) -> Result<Status, VmError> {
+        self.request(&Request::Status, REPLY_LIMIT)
+    }
+
+    /// Stops the guest: asks it to power off, and after `timeout` ends it.
+    /// Returns when it is stopped and the supervisor gone.
+    ///
+    /// # Errors
+    /// Where the supervisor doesn't answer, or hasn't left in time.
+    pub fn stop(mut self, timeout: Duration) -> Result<(), VmError> {
+        let timeout_ms = millis(timeout);
+        self.request::<Option<()>>(&Request::Stop { timeout_ms }, REPLY_LIMIT)?;
+        // Quit and kill come after the guest's own time.
+        let limit = timeout + REPLY_LIMIT;
+        let deadline = Instant::now() + limit;
+        let mut rest = [0; 64];
+        loop {
+            self.deadline(deadline, self.name.as_str(), limit)?;
+            match self.stream.read(&mut rest) {
+                Ok(1..) => {}
+                Ok(0) => return Ok(()),
+                Err(error) if is_timeout(&error) => {}
+                // It left without a word.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Stops the guest as [`Client::stop`] does and starts it again. Returns
+    /// when that has begun; [`wait_until`] tells when it is done.
+    ///
+    /// # Errors
+    /// Where the supervisor doesn't answer.
+    pub fn restart(&mut self, timeout: Duration) -> Result<(), VmError> {
+        let timeout_ms = millis(timeout);
+        self.request::<Option<()>>(&Request::Restart { timeout_ms }, REPLY_LIMIT).map(drop)
+    }
+
+    /// Runs a program in the guest through its agent, for at most `timeout`.
+    /// What it says is the guest's word and may hold any byte.
+    ///
+    /// # Errors
+    /// Where the agent doesn't answer, the program can't be started, or it
+    /// doesn't end in time (it is left running).
+    pub fn exec(&mut self, path: &str, args: &[&str], timeout: Duration) -> Result<ExecOutput, VmError> {
+        self.exec_with_input(path, args, None, timeout)
+    }
+
+    /// [`Client::exec`] with text for the program's standard input.
+    ///
+    /// # Errors
+    /// As [`Client::exec`].
+    pub fn exec_with_input(
+        &mut self,
+        path: &str,
+        args: &[&str],
+        input: Option<&str>,
+        timeout: Duration,
+    ) -> Result<ExecOutput, VmError> {
+        let exec = Exec {
+            path: path.into(),
+            args: args.iter().map(|word| (*word).into()).collect(),
+            timeout_ms: millis(timeout),
+            input: input.map(Into::into),
+        };
+        self.request(&Request::Exec(exec), timeout + 2 * REPLY_LIMIT)
+    }
+
+    fn request<T: DeserializeOwned>(&mut self, request: &Request, limit: Duration) -> Result<T, VmError> {
+        let broken = |error: std::io::Error| VmError::protocol(PEER, error.to_string());
+        let mut line = serde_json::to_vec(request).map_err(|error| broken(error.into()))?;
+        line.push(b'\n');
+        self.stream.get_ref().set_write_timeout(Some(REPLY_LIMIT)).map_err(broken)?;
+        self.stream.get_mut().write_all(&line).map_err(broken)?;
+        let line = self.line(limit)?;
+        let reply: Reply = serde_json::from_slice(&line).map_err(|error| broken(error.into()))?;
+        match (reply.ok, reply.error) {
+            (_, Some(message)) => Err(VmError::Refused { peer: PEER, message }),
+            (value, None) => {
+                serde_json::from_value(value.unwrap_or_default()).map_err(|error| broken(error.into()))
+            }
+        }
+    }
+
+    fn line(&mut self, limit: Duration) -> Result<Vec<u8>, VmError> {
+        let deadline = Instant::now() + limit;
+        let mut line = Vec::new();
+        loop {
+            self.deadline(deadline, "the supervisor's answer", limit)?;
+            let left = REPLY_MAX.saturating_sub(line.len() as u64);
+            match (&mut self.stream).take(left).read_until(b'\n', &mut line) {
+                Ok(_) if line.last() == Some(&b'\n') => return Ok(line),
+                Ok(_) => return Err(VmError::protocol(PEER, "the connection is closed")),
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => return Err(VmError::protocol(PEER, error.to_string())),
+            }
+        }
+    }
+
+    /// Lets the next read wait until `deadline`.
+    fn deadline(&self, deadline: Instant, what: &str, limit: Duration) -> Result<(), VmError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(VmError::Timeout { what: what.into(), limit });
+        }
+        let set = self.stream.get_ref().set_read_timeout(Some(left));
+        set.map_err(|error| VmError::protocol(PEER, error.to_string()))
+    }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Writes down the VM that `hostctl vm run NAME` is to run.
+///
+/// # Errors
+/// Where the file can't be written.
+pub fn write_desired(root: &RootDir, vm: &Vm) -> Result<(), VmError> {
+    RuntimeDir::create(root, &vm.name)?.write_json(DESIRED, vm)
+}
+
+/// The VM that [`write_desired`] wrote down.
+///
+/// # Errors
+/// Where there is none of that name, or it can't be read.
+pub fn read_desired(root: &RootDir, name: &Name) -> Result<Vm, VmError> {
+    let found = match RuntimeDir::open(root, name)? {
+        Some(dir) => dir.read_json::<Vm>(DESIRED)?,
+        None => None,
+    };
+    found.filter(|vm| vm.name == *name).ok_or_else(|| VmError::NotSupervised(name.clone()))
+}
+
+/// Starts `program --root-dir ROOT vm run NAME` in the background: in a
+/// session of its own, its output in `<run>/vms/NAME/supervisor.log`.
+///
+/// # Errors
+/// Where it can't be started. What becomes of it, [`wait_until`] tells.
+pub fn spawn_supervisor(root: &RootDir, name: &Name, program: &Path) -> Result<(), VmError> {
+    use std::os::unix::process::CommandExt;
+
+    let dir = RuntimeDir::create(root, name)?;
+    if let Some(pid) = dir.lock_holder() {
+        return Err(VmError::Supervised { name: name.clone(), pid });
+    }
+    dir.remove(FAILURE)?;
+    let path = dir.path(SUPERVISOR_LOG);
+    let log = create(&path).map_err(VmError::file("write", &path))?;
+    let error_log = log.try_clone().map_err(VmError::file("write", &path))?;
+    let root_path = std::path::absolute(root.path()).map_err(VmError::file("find", root.path()))?;
+    let mut command = Command::new(program);
+    command.arg("--root-dir").arg(root_path).args(["vm", "run", name.as_str()]);
+    command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
+    // A unit's readiness isn't this VM's.
+    command.env_remove("NOTIFY_SOCKET");
+    // SAFETY: runs between fork and exec and makes one system call.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+    }
+    let error = |source| VmError::Spawn { program: program.display().to_string(), source };
+    let mut child = command.spawn().map_err(error)?;
+    // Where we outlive it, it shall not stay a zombie.
+    std::thread::Builder::new().spawn(move || child.wait()).map_err(error)?;
+    Ok(())
+}
+
+/// Waits until the VM is in `wanted` ([`State::Ready`] counts as
+/// [`State::Running`] too), calling `on_progress` with each new status.
+///
+/// # Errors
+/// Where it fails for good or three times in a row, its supervisor ends, or
+/// `timeout` passes.
+pub fn wait_until(
+    root: &RootDir,
+    name: &Name,
+    wanted: &State,
+    timeout: Duration,
+    mut on_progress: impl FnMut(&Status),
+) -> Result<Status, VmError> {
+    let begun = Instant::now();
+    let mut last: Option<Status> = None;
+    // A supervisor that was just started has no lock yet.
+    let mut seen = false;
+    loop {
+        match Client::connect(root, name).and_then(|mut client| client.status()) {
+            Ok(status) => {
+                seen = true;
+                if last.as_ref() != Some(&status) {
+                    on_progress(&status);
+                }
+                if status.state == *wanted || (*wanted == State::Running && status.state == State::Ready) {
+                    return Ok(status);
+                }
+                if let State::Failed(why) = &status.state
+                    && (status.retry_in_ms.is_none() || status.failures >= 3)
+                {
+                    return Err(VmError::Failed { name: name.clone(), why: why.clone() });
+                }
+                last = Some(status);
+            }
+            Err(_) => {
+                let dir = RuntimeDir::open(root, name)?;
+                let failure = dir.as_ref().and_then(|dir| dir.read_json::<String>(FAILURE).ok().flatten());
+                let supervised = dir.is_some_and(|dir| dir.lock_holder().is_some());
+                if let (Some(why), false) = (failure, supervised) {
+                    return Err(VmError::Failed { name: name.clone(), why });
+                }
+                if !supervised && (seen || begun.elapsed() > REPLY_LIMIT) {
+                    return Err(VmError::NotSupervised(name.clone()));
+                }
+            }
+        }
+        if begun.elapsed() >= timeout {
+            let now = last.map_or("unknown".into(), |status| status.state.to_string());
+            let what = format!("VM {name}, to become {wanted} (it is {now}),");
+            return Err(VmError::Timeout { what, limit: timeout });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,161 @@
+//! The supervisor's control socket: JSON lines, a request and its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::topology::Name;
+
+use super::agent::{Agent, Exec};
+use super::error::VmError;
+use super::lines::Lines;
+use super::qemu::Accelerator;
+use super::state::State;
+
+/// The longest request, in bytes; the input of `exec` is part of it.
+pub(super) const REQUEST_MAX: usize = 1024 * 1024;
+const CLIENTS_MAX: usize = 32;
+/// The longest time a stop or a command in the guest is given.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What a supervisor says of its VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The VM.
+    pub name: Name,
+    /// Where it is in its life.
+    #[serde(flatten)]
+    pub state: State,
+    /// Its QEMU's pid, while there is one.
+    pub pid: Option<u32>,
+    /// Its supervisor's pid.
+    pub supervisor_pid: u32,
+    /// What executes the guest, once that is decided.
+    pub accel: Option<Accelerator>,
+    /// Why that.
+    pub accel_reason: Option<String>,
+    /// When its QEMU was started, in seconds after the epoch.
+    pub started_at: Option<u64>,
+    /// Starts after the first one.
+    pub restarts: u32,
+    /// Crashes in a row.
+    pub failures: u32,
+    /// In what time it is started again, in milliseconds from when the
+    /// supervisor began to wait; only in [`State::Failed`].
+    pub retry_in_ms: Option<u64>,
+    /// Whether the guest agent answered when it was last asked.
+    pub agent: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum Request {
+    Status,
+    Stop { timeout_ms: u64 },
+    Restart { timeout_ms: u64 },
+    Exec(Exec),
+}
+
+/// What the supervisor is asked to do; it answers once it has begun.
+#[derive(Debug)]
+pub(super) enum Order {
+    Stop(Duration, oneshot::Sender<()>),
+    Restart(Duration, oneshot::Sender<()>),
+}
+
+/// What a client may ask for.
+#[derive(Debug, Clone)]
+pub(super) struct Office {
+    pub status: watch::Receiver<Status>,
+    pub orders: mpsc::Sender<Order>,
+    pub agent: Agent,
+}
+
+/// Serves clients until it is dropped.
+pub(super) async fn serve(listener: UnixListener, office: Office) {
+    let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut tasks = JoinSet::new();
+    loop {
+        // Further clients wait in the socket's queue.
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: some will be given back.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        while tasks.try_join_next().is_some() {}
+        let office = office.clone();
+        tasks.spawn(async move {
+            let _permit = permit;
+            client(stream, office).await;
+        });
+    }
+}
+
+async fn client(stream: UnixStream, office: Office) {
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = Lines::new(BufReader::new(reader), REQUEST_MAX);
+    // A silent client gives its place to another.
+    let patience = Duration::from_secs(60);
+    while let Ok(Ok(Some(line))) = tokio::time::timeout(patience, lines.next()).await {
+        let reply = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => answer(request, &office).await,
+            Err(error) => Err(format!("not a request: {error}")),
+        };
+        let reply = match reply {
+            Ok(value) => json!({ "ok": value }),
+            Err(message) => json!({ "error": message }),
+        };
+        let reply = format!("{reply}\n");
+        let sent = writer.write_all(reply.as_bytes());
+        if !matches!(tokio::time::timeout(patience, sent).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+async fn answer(request: Request, office: &Office) -> Result<Value, String> {
+    let order = |ms: u64, make: fn(Duration, oneshot::Sender<()>) -> Order| async move {
+        let (done, begun) = oneshot::channel();
+        let limit = Duration::from_millis(ms).min(TIMEOUT_MAX);
+        office.orders.send(make(limit, done)).await.map_err(|_| "the supervisor is leaving")?;
+        // It may leave before it answers: the order is carried out then.
+        let _ = begun.await;
+        Ok(Value::Null)
+    };
+    match request {
+        Request::Status => to_value(&*office.status.borrow()),
+        Request::Stop { timeout_ms } => order(timeout_ms, Order::Stop).await,
+        Request::Restart { timeout_ms } => order(timeout_ms, Order::Restart).await,
+        Request::Exec(mut exec) => {
+            exec.timeout_ms = exec.timeout_ms.min(TIMEOUT_MAX.as_millis() as u64);
+            let output = office.agent.exec(&exec).await.map_err(|error: VmError| error.to_string())?;
+            to_value(&output)
+        }
+    }
+}
+
+fn to_value<T: Serialize>(value: &T) -> Result<Value, String> {
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_what_the_client_writes() {
+        let parse = serde_json::from_str::<Request>;
+        assert!(matches!(parse(r#"{"command":"status"}"#), Ok(Request::Status)));
+        assert!(matches!(parse(r#"{"command":"stop","timeout_ms":5}"#), Ok(Request::Stop { timeout_ms: 5 })));
+        let exec = r#"{"command":"exec","path":"/bin/id","args":["-u"],"timeout_ms":9}"#;
+        assert!(matches!(parse(exec), Ok(Request::Exec(exec)) if exec.args == ["-u"]));
+        assert!(parse(r#"{"command":"format"}"#).is_err());
+    }
+}

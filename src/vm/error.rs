@@ -1,0 +1,150 @@
+//! What can go wrong with a VM.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::tap::TapError;
+use crate::topology::{Arch, Name};
+
+/// Why something couldn't be done with a VM.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// A named image that isn't there.
+    #[error("there is no image {name} in {}: build it with vm-images/build.sh, or copy one there", dir.display())]
+    NoImage {
+        /// Its name in the spec.
+        name: Name,
+        /// Where images are looked for.
+        dir: PathBuf,
+    },
+    /// An image that can't be booted.
+    #[error("{}: {reason}", path.display())]
+    BadImage {
+        /// Its description or the file in question.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// An image for another processor.
+    #[error("{}: an image for {found}, and the VM is {wanted}: set arch = \"{found}\" or take another image", path.display())]
+    WrongArch {
+        /// The image's description.
+        path: PathBuf,
+        /// What it was built for.
+        found: Arch,
+        /// What the VM has.
+        wanted: Arch,
+    },
+    /// A file couldn't be used.
+    #[error("can't {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The guest's network card.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// QEMU isn't installed.
+    #[error("{0} is not in PATH: install QEMU for that architecture")]
+    NoQemu(String),
+    /// KVM was asked for by name and isn't to be had.
+    #[error("accel = \"kvm\", but {0}: take accel = \"auto\" or \"tcg\"")]
+    NoKvm(String),
+    /// QEMU couldn't be started.
+    #[error("can't start {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel refused something that has no file.
+    #[error("can't {action}: {source}")]
+    Kernel {
+        /// What was tried.
+        action: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Another supervisor has this VM.
+    #[error("VM {name} has a supervisor already (pid {pid}): stop it first with `hostctl vm down {name}`")]
+    Supervised {
+        /// The VM.
+        name: Name,
+        /// Its supervisor; 0 where that is in another pid namespace.
+        pid: i32,
+    },
+    /// Nobody answers for this VM.
+    #[error("no supervisor answers for VM {0}: start it with `hostctl vm up {0}`")]
+    NotSupervised(Name),
+    /// A peer broke its protocol, or is gone.
+    #[error("{peer}: {reason}")]
+    Protocol {
+        /// Who.
+        peer: &'static str,
+        /// What it did.
+        reason: String,
+    },
+    /// A peer said no.
+    #[error("{peer} refused: {message}")]
+    Refused {
+        /// Who.
+        peer: &'static str,
+        /// Its words, made printable.
+        message: String,
+    },
+    /// Something took too long.
+    #[error("{what} took longer than {:.1} s", limit.as_secs_f64())]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// The time it was given.
+        limit: Duration,
+    },
+    /// The guest or its QEMU failed for good.
+    #[error("VM {name} failed: {why}")]
+    Failed {
+        /// The VM.
+        name: Name,
+        /// As seen by its supervisor.
+        why: String,
+    },
+}
+
+impl VmError {
+    pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(super) fn kernel(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Kernel { action, source }
+    }
+
+    pub(super) fn protocol(peer: &'static str, reason: impl Into<String>) -> Self {
+        Self::Protocol { peer, reason: reason.into() }
+    }
+}
+
+/// At most `max` characters of what somebody else said, without control
+/// characters: it ends up in logs and on terminals.
+pub(super) fn printable(text: &str, max: usize) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(max).map(clean).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_words_are_made_harmless() {
+        assert_eq!(printable("a\x1b[2Jb\r\n", 80), "a [2Jb");
+        assert_eq!(printable("ééé", 2), "éé");
+    }
+}

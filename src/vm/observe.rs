@@ -1,0 +1,161 @@
+//! What VMs there are, whoever started them; and stopping one without a
+//! supervisor. Blocks.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::net::UnixStream;
+
+use crate::root_dir::RootDir;
+use crate::topology::{Name, Vm};
+
+use super::boot_files::instance;
+use super::client::Client;
+use super::control::Status;
+use super::error::VmError;
+use super::launch::{Launched, adopt};
+use super::process::{Process, of_users};
+use super::qemu::name_of;
+use super::qmp::Qmp;
+use super::runtime_dir::{FAILURE, LAUNCH, QMP, RuntimeDir};
+
+/// Whom QEMUs run as; see the topology's guests.
+const UIDS: std::ops::RangeInclusive<u32> = 0x7000_0000..=0x7fff_ffff;
+
+/// One VM as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Its name.
+    pub name: Name,
+    /// What its QEMU was started with, where one lives.
+    pub launched: Option<Vm>,
+    /// The living QEMU.
+    pub pid: Option<u32>,
+    /// Whether a supervisor lives.
+    pub supervised: bool,
+    /// What the supervisor says, where it answers.
+    pub status: Option<Status>,
+    /// Why it failed, where it did and nobody started it since.
+    pub failure: Option<String>,
+}
+
+/// Looks at every VM that has a runtime directory.
+///
+/// # Errors
+/// Where the runtime directory can't be read. A VM whose own files can't be
+/// understood is listed as one that doesn't run.
+pub fn observe(root: &RootDir) -> Result<Vec<Observed>, VmError> {
+    let path = root.vms();
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(VmError::file("read", &path))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(VmError::file("read", &path))?;
+        let name = entry.file_name().into_string().ok().and_then(|name| Name::new(name).ok());
+        let Some(name) = name else { continue };
+        let Some(dir) = RuntimeDir::open(root, &name).ok().flatten() else { continue };
+        let launched = adopt(&dir).ok().flatten();
+        found.push(Observed {
+            pid: launched.as_ref().map(|launched| launched.process.pid),
+            launched: launched.map(|launched| launched.record.vm),
+            supervised: dir.lock_holder().is_some(),
+            status: Client::connect(root, &name).and_then(|mut client| client.status()).ok(),
+            failure: dir.read_json(FAILURE).ok().flatten(),
+            name,
+        });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// QEMUs that this instance of hostctl started and whose runtime files are
+/// lost: pid and VM name. [`kill_stray`] ends one.
+///
+/// # Errors
+/// Where `/proc` can't be read.
+pub fn find_strays(root: &RootDir) -> Result<Vec<(u32, String)>, VmError> {
+    let known: Vec<u32> = observe(root)?.into_iter().filter_map(|vm| vm.pid).collect();
+    let strays = strays(root)?.into_iter().map(|(process, name)| (process.pid, name));
+    Ok(strays.filter(|(pid, _)| !known.contains(pid)).collect())
+}
+
+/// Ends one of [`find_strays`], if it still is one.
+///
+/// # Errors
+/// Where it can't be killed, or `/proc` can't be read.
+pub fn kill_stray(root: &RootDir, pid: u32) -> Result<(), VmError> {
+    for (process, _) in strays(root)?.into_iter().filter(|(process, _)| process.pid == pid) {
+        kill(&process)?;
+    }
+    Ok(())
+}
+
+fn strays(root: &RootDir) -> Result<Vec<(Process, String)>, VmError> {
+    let instance = instance(root);
+    let processes = of_users(UIDS).map_err(VmError::file("read", "/proc"))?;
+    let ours = |(process, words): (Process, Vec<String>)| Some((process, name_of(&instance, &words)?));
+    Ok(processes.into_iter().filter_map(ours).collect())
+}
+
+/// Stops a VM: through its supervisor, or itself where there is none.
+/// `timeout` is the guest's time to power off; then it is ended. One that
+/// doesn't run is left as it is.
+///
+/// # Errors
+/// Where it lives on.
+pub fn stop(root: &RootDir, name: &Name, timeout: Duration) -> Result<(), VmError> {
+    match Client::connect(root, name) {
+        Ok(client) => client.stop(timeout),
+        Err(VmError::NotSupervised(_)) => stop_orphan(root, name, timeout),
+        Err(error) => Err(error),
+    }
+}
+
+fn stop_orphan(root: &RootDir, name: &Name, timeout: Duration) -> Result<(), VmError> {
+    let Some(dir) = RuntimeDir::open(root, name)? else { return Ok(()) };
+    // No supervisor shall start meanwhile; a hung one is an error that names it.
+    let _lock = dir.lock(name)?;
+    if let Some(Launched { process, .. }) = adopt(&dir)? {
+        ask(&dir, "system_powerdown");
+        let wait = |limit| process.wait(limit).map_err(VmError::kernel("wait for QEMU"));
+        if !wait(timeout)? {
+            ask(&dir, "quit");
+            if !wait(Duration::from_secs(2))? {
+                kill(&process)?;
+            }
+        }
+    }
+    let failed = dir.read_json::<String>(FAILURE).ok().flatten().is_some();
+    dir.remove(LAUNCH)?;
+    dir.clear(failed)
+}
+
+fn kill(process: &Process) -> Result<(), VmError> {
+    let limit = Duration::from_secs(5);
+    process.signal(Signal::KILL).map_err(VmError::kernel("kill QEMU"))?;
+    if process.wait(limit).map_err(VmError::kernel("wait for QEMU"))? {
+        return Ok(());
+    }
+    Err(VmError::Timeout { what: format!("the end of killed process {}", process.pid), limit })
+}
+
+/// One command of the machine protocol. What comes of it is seen by the
+/// process's end.
+fn ask(dir: &RuntimeDir, command: &'static str) {
+    let Ok(stream) = dir.connect(QMP) else { return };
+    let exchange = || -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        stream.set_nonblocking(true)?;
+        runtime.block_on(async {
+            let (qmp, _events) =
+                Qmp::connect(UnixStream::from_std(stream)?).await.map_err(io::Error::other)?;
+            qmp.execute(command).await.map(drop).map_err(io::Error::other)
+        })
+    };
+    // A thread of its own: the caller may be in a runtime already.
+    std::thread::scope(|scope| drop(scope.spawn(exchange).join()));
+}

@@ -1,0 +1,160 @@
+//! A process that is known to be the right one: by pid *and* start time, and
+//! held by a pid file descriptor, so that no signal ever hits another that was
+//! given the same number.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use tokio::io::unix::AsyncFd;
+
+use super::runtime_dir::read_bounded;
+
+/// A process by its pid file descriptor (pidfd_open(2)).
+#[derive(Debug)]
+pub(super) struct Process {
+    pub pid: u32,
+    /// Clock ticks after boot (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// The living process `pid`; `None` where there is none (or a zombie).
+    pub fn open(pid: u32) -> Option<Self> {
+        let fd = pidfd_open(i32::try_from(pid).ok().and_then(Pid::from_raw)?, PidfdFlags::empty()).ok()?;
+        // Read after the descriptor is held: if it names another, the process
+        // that had this start time is gone.
+        Some(Self { pid, start_time: start_time(pid)?, fd })
+    }
+
+    /// The process `pid` if it is still the one that started then.
+    pub fn find(pid: u32, start_time: u64) -> Option<Self> {
+        Self::open(pid).filter(|process| process.start_time == start_time)
+    }
+
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.fd, signal) {
+            // It is gone: what a signal was to achieve.
+            Err(rustix::io::Errno::SRCH) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// For a runtime: readable when the process ended.
+    pub fn watch(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: `Process` owns its descriptor, which is neither replaced nor
+        // closed before it is dropped.
+        #[allow(unsafe_code)]
+        let watched = unsafe { AsyncFd::register(self) };
+        watched.map_err(Into::into)
+    }
+
+    /// Whether it ended within `timeout`. Blocks.
+    pub fn wait(&self, timeout: std::time::Duration) -> io::Result<bool> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        Ok(poll(&mut fds, Some(&timeout))? > 0)
+    }
+}
+
+impl AsRawFd for Process {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), 4096).ok()?;
+    parse_stat(&String::from_utf8_lossy(&stat))
+}
+
+/// Field 22 of proc_pid_stat(5); `None` for a zombie. The second field is the
+/// program's name in parentheses, and may hold anything.
+fn parse_stat(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    match fields.next()? {
+        "Z" | "X" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
+}
+
+/// Processes whose real user id is in `uids`, with their arguments.
+pub(super) fn of_users(uids: std::ops::RangeInclusive<u32>) -> io::Result<Vec<(Process, Vec<String>)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(process) = Process::open(pid) else { continue };
+        // Processes come and go: what can't be read is gone.
+        let dir = Path::new("/proc").join(&name);
+        let Ok(status) = read_bounded(&dir.join("status"), 64 * 1024) else { continue };
+        if !real_uid(&String::from_utf8_lossy(&status)).is_some_and(|uid| uids.contains(&uid)) {
+            continue;
+        }
+        let Ok(line) = read_bounded(&dir.join("cmdline"), 256 * 1024) else { continue };
+        let arguments = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        found.push((process, arguments.collect()));
+    }
+    Ok(found)
+}
+
+fn real_uid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_programs_name_cant_forge_the_start_time() {
+        let rest = "1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
+        assert_eq!(parse_stat(&format!("5 (qemu) S {rest}")), Some(777));
+        assert_eq!(parse_stat(&format!("5 (a) S 9 9 (x) R {rest}")), Some(777));
+        assert_eq!(parse_stat(&format!("5 (qemu) Z {rest}")), None);
+        assert_eq!(parse_stat("5 (qemu"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn a_process_is_found_by_pid_and_start_time_only() {
+        let us = Process::open(std::process::id()).unwrap();
+        assert!(Process::find(us.pid, us.start_time).is_some());
+        assert!(Process::find(us.pid, us.start_time + 1).is_none());
+        assert!(Process::open(0).is_none());
+        assert!(Process::open(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_dead_process_is_seen_by_its_descriptor() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open(child.id()).unwrap();
+        assert!(!process.wait(Duration::ZERO).unwrap());
+        process.signal(Signal::KILL).unwrap();
+        assert!(process.wait(Duration::from_secs(5)).unwrap());
+        assert!(Process::find(process.pid, process.start_time).is_none(), "a zombie isn't alive");
+        child.wait().unwrap();
+        process.signal(Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn the_real_user_is_the_first_number() {
+        assert_eq!(real_uid("Name:\tx\nUid:\t7\t8\t9\t9\n"), Some(7));
+        assert_eq!(real_uid("Name:\tx\n"), None);
+    }
+}

@@ -1,0 +1,461 @@
+//! One VM's supervisor: starts its QEMU or takes over the one that is there,
+//! watches it, starts it again, stops it. What to do is decided in
+//! [`state`](super::state); this carries it out.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::sync::{mpsc, watch as watch_channel};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::root_dir::RootDir;
+use crate::topology::Vm;
+
+use super::accel::accelerator;
+use super::agent::Agent;
+use super::boot_files::BootFiles;
+use super::console;
+use super::control::{self, Office, Order, Status};
+use super::error::VmError;
+use super::launch::{LaunchRecord, Launched, adopt, launch};
+use super::process::Process;
+use super::qmp::{Qmp, QmpEvent};
+use super::runtime_dir::{CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, QEMU_LOG, RuntimeDir, SERIAL};
+use super::state::{Event, Lifecycle, Next, State};
+use super::watch::{self, Report};
+
+/// How a supervisor behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How long a guest may take to power off, where the supervisor is
+    /// stopped by a signal.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { stop_timeout: Duration::from_secs(20) }
+    }
+}
+
+/// A QEMU is given this long to answer on its machine protocol.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// And this long to end when it is told to quit, or killed.
+const QUIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// Runs `vm` until it is stopped: by [`Client::stop`](super::Client::stop),
+/// SIGTERM or SIGINT, or by the guest itself. A QEMU that an earlier
+/// supervisor left is taken over, and stays when this one is killed.
+///
+/// Call it in the network namespace that has the VM's TAP device, on a
+/// single-threaded runtime with I/O and time enabled.
+///
+/// # Errors
+/// Where the VM has a supervisor already, can't be started, or crashed and
+/// isn't to be started again.
+pub async fn supervise(root: &RootDir, vm: Vm, options: Options) -> Result<(), VmError> {
+    let dir = Arc::new(RuntimeDir::create(root, &vm.name)?);
+    let mut lock = dir.lock(&vm.name)?;
+    lock.sign().map_err(VmError::kernel("sign the lock"))?;
+    dir.remove(FAILURE)?;
+    let name = vm.name.clone();
+    let mut supervisor = Supervisor::new(root.clone(), dir.clone(), vm, options)?;
+    let failure = supervisor.run().await?;
+    if let Some(why) = &failure {
+        dir.write_json(FAILURE, why)?;
+    }
+    supervisor.publish();
+    dir.clear(failure.is_some())?;
+    match failure {
+        Some(why) => Err(VmError::Failed { name, why }),
+        None => Ok(()),
+    }
+}
+
+struct Supervisor {
+    root: RootDir,
+    dir: Arc<RuntimeDir>,
+    vm: Vm,
+    options: Options,
+    life: Lifecycle,
+    agent: Agent,
+    agent_answers: bool,
+    qemu: Option<Qemu>,
+    retry_at: Option<Instant>,
+    retry_in: Option<Duration>,
+    stopping: Option<Stopping>,
+    status: watch_channel::Sender<Status>,
+    orders: mpsc::Receiver<Order>,
+    serials: console::SerialSender,
+    signals: [SignalStream; 2],
+    announced: bool,
+    /// Console and control; ended with the supervisor.
+    _services: JoinSet<()>,
+}
+
+/// The QEMU that runs.
+struct Qemu {
+    process: AsyncFd<Process>,
+    child: Option<Child>,
+    record: LaunchRecord,
+    qmp: Option<Qmp>,
+    reports: mpsc::Receiver<Report>,
+    /// When it has to answer; never where it was taken over.
+    answer_by: Option<Instant>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    /// When the next step is due.
+    at: Instant,
+    step: Step,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Quit,
+    Kill,
+}
+
+enum Input {
+    Report(Report),
+    Order(Order),
+    Signal,
+    Exited,
+    NoAnswer,
+    StopStep,
+    Retry,
+}
+
+impl Supervisor {
+    fn new(root: RootDir, dir: Arc<RuntimeDir>, vm: Vm, options: Options) -> Result<Self, VmError> {
+        let error = VmError::kernel;
+        let signals = [SignalKind::terminate(), SignalKind::interrupt()];
+        let [terminate, interrupt] = signals.map(|kind| signal(kind).map_err(error("catch signals")));
+        let life = Lifecycle::new(vm.restart);
+        let agent = Agent::new(dir.clone());
+        let (status, status_receiver) = watch_channel::channel(Status {
+            name: vm.name.clone(),
+            state: State::Starting,
+            pid: None,
+            supervisor_pid: std::process::id(),
+            accel: None,
+            accel_reason: None,
+            started_at: None,
+            restarts: 0,
+            failures: 0,
+            retry_in_ms: None,
+            agent: false,
+        });
+        let (orders_sender, orders) = mpsc::channel(8);
+        let (serials, serials_receiver) = mpsc::channel(1);
+        let mut services = JoinSet::new();
+        let listen = |file| -> Result<UnixListener, VmError> {
+            let listener = dir.listen(file)?;
+            listener.set_nonblocking(true).map_err(error("serve"))?;
+            UnixListener::from_std(listener).map_err(error("serve"))
+        };
+        services.spawn(console::serve(listen(CONSOLE)?, dir.path(CONSOLE_LOG), serials_receiver));
+        let office = Office { status: status_receiver, orders: orders_sender, agent: agent.clone() };
+        services.spawn(control::serve(listen(CONTROL)?, office));
+        Ok(Self {
+            root,
+            dir,
+            vm,
+            options,
+            life,
+            agent,
+            agent_answers: false,
+            qemu: None,
+            retry_at: None,
+            retry_in: None,
+            stopping: None,
+            status,
+            orders,
+            serials,
+            signals: [terminate?, interrupt?],
+            announced: false,
+            _services: services,
+        })
+    }
+
+    /// To the VM's end; why, where it failed.
+    async fn run(&mut self) -> Result<Option<String>, VmError> {
+        let mut next = match adopt(&self.dir)? {
+            Some(launched) => self.take_over(launched).await?,
+            None => Next::LaunchIn(Duration::ZERO),
+        };
+        loop {
+            match next {
+                Next::Wait => {}
+                Next::Stop => self.begin_stop(self.options.stop_timeout),
+                Next::LaunchIn(pause) => {
+                    self.retry_at = Some(Instant::now() + pause);
+                    self.retry_in = (!pause.is_zero()).then_some(pause);
+                }
+                Next::Stopped => return Ok(None),
+                Next::Failed(why) => return Ok(Some(why)),
+            }
+            self.publish();
+            next = match self.input().await {
+                Input::Report(report) => self.report(report),
+                Input::Order(order) => self.order(order),
+                Input::Signal => self.on(Event::StopRequested),
+                Input::Exited => self.exited().await,
+                Input::NoAnswer => {
+                    self.kill();
+                    Next::Wait
+                }
+                Input::StopStep => self.stop_step(),
+                Input::Retry => self.launch().await?,
+            };
+        }
+    }
+
+    async fn input(&mut self) -> Input {
+        let [terminate, interrupt] = &mut self.signals;
+        let (process, reports, answer_by) = match &mut self.qemu {
+            Some(qemu) => (Some(&qemu.process), Some(&mut qemu.reports), qemu.answer_by),
+            None => (None, None, None),
+        };
+        let reported = async {
+            match reports {
+                Some(reports) => reports.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => Input::Signal,
+            _ = interrupt.recv() => Input::Signal,
+            Some(order) = self.orders.recv() => Input::Order(order),
+            Some(report) = reported => Input::Report(report),
+            () = ended(process) => Input::Exited,
+            () = until(answer_by) => Input::NoAnswer,
+            () = until(self.stopping.map(|stopping| stopping.at)) => Input::StopStep,
+            () = until(self.retry_at) => Input::Retry,
+        }
+    }
+
+    fn on(&mut self, event: Event) -> Next {
+        self.life.on(event, std::time::Instant::now())
+    }
+
+    async fn launch(&mut self) -> Result<Next, VmError> {
+        self.retry_at = None;
+        self.retry_in = None;
+        self.life.state = State::Starting;
+        self.publish();
+        let boot = BootFiles::resolve(&self.root, &self.vm);
+        let (root, vm) = (self.root.clone(), self.vm.clone());
+        // Off this thread: a test guest may run for seconds.
+        let accel = tokio::task::spawn_blocking(move || accelerator(&root, &vm)).await;
+        let accel = accel.map_err(|error| VmError::kernel("look at KVM")(io::Error::other(error)))?;
+        let launched = boot.and_then(|boot| launch(&self.dir, &self.vm, &boot, accel?));
+        match launched {
+            Ok(launched) => self.watch(launched, true).await,
+            Err(error) => Ok(self.on(Event::LaunchFailed(error.to_string()))),
+        }
+    }
+
+    async fn take_over(&mut self, launched: Launched) -> Result<Next, VmError> {
+        let agent = launched.record.agent;
+        self.watch(launched, false).await?;
+        Ok(self.on(Event::Launched { paused: false, agent }))
+    }
+
+    async fn watch(&mut self, launched: Launched, fresh: bool) -> Result<Next, VmError> {
+        let Launched { record, process, child, stderr } = launched;
+        let process = process.watch().map_err(VmError::kernel("watch QEMU"))?;
+        let (sender, reports) = mpsc::channel(16);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch::machine(self.dir.clone(), sender.clone()));
+        tasks.spawn(watch::agent(self.agent.clone(), sender));
+        if let Some(stderr) = stderr.and_then(|stderr| tokio::process::ChildStderr::from_std(stderr).ok()) {
+            tasks.spawn(watch::complaints(stderr, self.dir.path(QEMU_LOG)));
+        }
+        // The listener's queue takes it, whether QEMU is up yet or not.
+        if let Ok(serial) = UnixStream::connect(self.dir.socket(SERIAL)).await {
+            let _ = self.serials.send(serial).await;
+        }
+        let answer_by = fresh.then(|| Instant::now() + ANSWER_LIMIT);
+        self.qemu = Some(Qemu { process, child, record, qmp: None, reports, answer_by, tasks });
+        Ok(Next::Wait)
+    }
+
+    fn report(&mut self, report: Report) -> Next {
+        let Some(qemu) = &mut self.qemu else { return Next::Wait };
+        match report {
+            Report::Up { qmp, paused } => {
+                qemu.qmp = Some(qmp);
+                let fresh = qemu.answer_by.take().is_some();
+                let agent = qemu.record.agent;
+                match (fresh, paused) {
+                    (true, _) => self.on(Event::Launched { paused, agent }),
+                    (false, true) => self.on(Event::Paused),
+                    (false, false) => self.on(Event::Resumed),
+                }
+            }
+            Report::Down => {
+                qemu.qmp = None;
+                Next::Wait
+            }
+            Report::Event(event) => self.machine_event(event),
+            Report::Agent(answered) => {
+                self.agent_answers = answered;
+                if answered { self.on(Event::AgentAnswered) } else { Next::Wait }
+            }
+        }
+    }
+
+    fn machine_event(&mut self, event: QmpEvent) -> Next {
+        match event {
+            QmpEvent::GuestShutdown => self.on(Event::GuestShutdown),
+            // QEMU ends, and that decides.
+            QmpEvent::GuestPanic | QmpEvent::HostShutdown => Next::Wait,
+            QmpEvent::Reset => {
+                self.agent_answers = false;
+                self.on(Event::Reset)
+            }
+            QmpEvent::Paused => self.on(Event::Paused),
+            QmpEvent::Resumed => self.on(Event::Resumed),
+        }
+    }
+
+    fn order(&mut self, order: Order) -> Next {
+        let (event, limit, begun) = match order {
+            Order::Stop(limit, begun) => (Event::StopRequested, limit, begun),
+            Order::Restart(limit, begun) => (Event::RestartRequested, limit, begun),
+        };
+        let mut next = self.on(event);
+        if next == Next::Stop {
+            self.begin_stop(limit);
+            next = Next::Wait;
+        }
+        self.publish();
+        let _ = begun.send(());
+        next
+    }
+
+    fn begin_stop(&mut self, limit: Duration) {
+        let at = Instant::now() + limit;
+        let Some(qemu) = &mut self.qemu else { return };
+        match &mut self.stopping {
+            // Already: who is in more of a hurry decides.
+            Some(stopping) => stopping.at = stopping.at.min(at),
+            None => {
+                self.stopping = Some(Stopping { at, step: Step::Quit });
+                let paused = self.status.borrow().state == State::Paused;
+                qemu.tasks.spawn(watch::power_off(qemu.qmp.clone(), self.agent.clone(), paused));
+            }
+        }
+    }
+
+    fn stop_step(&mut self) -> Next {
+        let (Some(qemu), Some(stopping)) = (&mut self.qemu, self.stopping) else { return Next::Wait };
+        match (stopping.step, qemu.qmp.clone()) {
+            (Step::Quit, Some(qmp)) => {
+                qemu.tasks.spawn(async move { drop(qmp.execute("quit").await) });
+            }
+            _ => self.kill(),
+        }
+        self.stopping = Some(Stopping { at: Instant::now() + QUIT_LIMIT, step: Step::Kill });
+        Next::Wait
+    }
+
+    fn kill(&mut self) {
+        if let Some(qemu) = &mut self.qemu {
+            // Nothing is left to try where this fails; it is tried again.
+            let _ = qemu.process.get_ref().signal(Signal::KILL);
+            qemu.answer_by = None;
+        }
+    }
+
+    async fn exited(&mut self) -> Next {
+        let Some(mut qemu) = self.qemu.take() else { return Next::Wait };
+        self.stopping = None;
+        self.agent_answers = false;
+        // Its last words may say that the guest powered off.
+        let unanswered = qemu.qmp.is_none();
+        while let Ok(Some(report)) = timeout(Duration::from_millis(300), qemu.reports.recv()).await {
+            match report {
+                Report::Event(event) => drop(self.machine_event(event)),
+                Report::Down => break,
+                Report::Up { .. } | Report::Agent(_) => {}
+            }
+        }
+        let status = qemu.child.as_mut().and_then(|child| child.wait().ok());
+        let mut why = describe(status);
+        if let Some(line) = watch::last_complaint(&self.dir.path(QEMU_LOG)) {
+            why = format!("{why}; its last words: {line}");
+        }
+        if unanswered && qemu.record.agent && status.is_none() {
+            why.push_str(", unseen");
+        }
+        qemu.tasks.abort_all();
+        self.on(Event::Exited(why))
+    }
+
+    /// Tells clients and systemd how things are.
+    fn publish(&mut self) {
+        let record = self.qemu.as_ref().map(|qemu| &qemu.record);
+        let status = Status {
+            name: self.vm.name.clone(),
+            state: self.life.state.clone(),
+            pid: record.map(|record| record.pid),
+            supervisor_pid: std::process::id(),
+            accel: record.map(|record| record.accel),
+            accel_reason: record.map(|record| record.accel_reason.clone()),
+            started_at: record.map(|record| record.started_at),
+            restarts: self.life.restarts,
+            failures: self.life.failures,
+            retry_in_ms: self.retry_in.map(|pause| pause.as_millis() as u64),
+            agent: self.agent_answers,
+        };
+        if *self.status.borrow() == status {
+            return;
+        }
+        let text = status.state.to_string();
+        let mut notes = vec![sd_notify::NotifyState::Status(&text)];
+        if matches!(status.state, State::Running | State::Ready) && !self.announced {
+            self.announced = true;
+            notes.push(sd_notify::NotifyState::Ready);
+        }
+        // Without systemd this does nothing.
+        let _ = sd_notify::notify(&notes);
+        tracing::info!(vm = %status.name, state = %text, pid = status.pid, "state");
+        self.status.send_replace(status);
+    }
+}
+
+async fn ended(process: Option<&AsyncFd<Process>>) {
+    match process {
+        // A pid file descriptor is readable when its process ended.
+        Some(process) => drop(process.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn describe(status: Option<ExitStatus>) -> String {
+    match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) => format!("QEMU exited with status {code}"),
+        Some((_, Some(signal))) => format!("QEMU was killed by signal {signal}"),
+        _ => "QEMU ended".into(),
+    }
+}
