@@ -101,7 +101,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Status => status::status(context).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vm(command) => vm::run(context, command).await,
-        Command::Doctor => doctor::doctor(context).await,
+        Command::Doctor => doctor::doctor(context),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use hostctl::host::{self, GuestStatus, HostError};
+use hostctl::host::{self, GuestStatus};
 use hostctl::topology::{self, Name, Topology};
 use hostctl::vm::{self, Client, State};
 
@@ -94,9 +94,9 @@ pub struct Exec {
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Up(arguments) => up(context, &arguments),
-        Command::Down(arguments) => down(context, &arguments).await,
-        Command::Restart(arguments) => restart(context, &arguments).await,
-        Command::List => list(context).await,
+        Command::Down(arguments) => down(context, &arguments),
+        Command::Restart(arguments) => restart(context, &arguments),
+        Command::List => list(context),
         Command::Show(named) => show(context, &named),
         Command::Console(named) => console::attach(&context.root, &name(&named.name)?).await,
         Command::Logs(arguments) => logs(context, &arguments),
@@ -165,9 +165,9 @@ fn wait_ready(context: &Context, name: &Name, timeout: Duration) -> Result<(), F
     line(format!("{name} is ready ({:.1} s{accel})", begun.elapsed().as_secs_f64()))
 }
 
-async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
+fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
     let name = name(&arguments.name)?;
-    vm::stop(&context.root, name.as_str(), Duration::from_secs(arguments.timeout)).await?;
+    vm::stop(&context.root, &name, Duration::from_secs(arguments.timeout))?;
     if context.json {
         output::json(&serde_json::json!({ "name": name }))
     } else {
@@ -175,9 +175,9 @@ async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
     }
 }
 
-async fn restart(context: &Context, arguments: &Down) -> Result<(), Failure> {
+fn restart(context: &Context, arguments: &Down) -> Result<(), Failure> {
     let wanted = find(context, &arguments.name)?;
-    vm::stop(&context.root, wanted.name.as_str(), Duration::from_secs(arguments.timeout)).await?;
+    vm::stop(&context.root, &wanted.name, Duration::from_secs(arguments.timeout))?;
     up(context, &Up { name: arguments.name.clone(), timeout: 120, no_wait: false })
 }
 
@@ -198,7 +198,7 @@ pub fn guest_table(guests: &[GuestStatus]) -> Result<(), Failure> {
     output::table(&["vm", "state", "network", "interface", "addresses", "pid", "restarts"], rows)
 }
 
-async fn list(context: &Context) -> Result<(), Failure> {
+fn list(context: &Context) -> Result<(), Failure> {
     let guests = host::guests(&context.root)?;
     if context.json { output::json(&guests) } else { guest_table(&guests) }
 }
@@ -292,5 +292,5 @@ async fn supervise(context: &Context, named: &Named) -> Result<(), Failure> {
             wanted
         }
     };
-    Ok(vm::supervise(&context.root, wanted).await?)
+    Ok(vm::supervise(&context.root, wanted, vm::Options::default()).await?)
 }

@@ -127,7 +127,14 @@ impl Host {
         let _lock = Lock::take(&self.root, "down")?;
         let steps = self.removal().await?;
         self.execute(&steps, watch).await?;
-        vm::forget_all(&self.root)?;
+        // Nothing runs any more that these files are about.
+        let vms = self.root.vms();
+        match std::fs::remove_dir_all(&vms) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(HostError::File { path: vms, source });
+            }
+            _ => {}
+        }
         Ok(Outcome { steps, generation: None })
     }
 
@@ -164,7 +171,8 @@ impl Host {
             Step::LoadFirewall { text, .. } => nft::load(text)?,
             Step::ChangeFirewall(delta) => nft::change(delta)?,
             Step::RemoveFirewall => nft::load(&nft::removal())?,
-            Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP).await?,
+            Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP)?,
+            Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
             Step::StartVm { vm, .. } => {
                 vm::write_desired(&self.root, vm)?;
                 vm::spawn_supervisor(&self.root, &vm.name, &self.program)?;

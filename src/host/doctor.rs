@@ -42,12 +42,12 @@ fn finding(about: &'static str, level: Level, found: impl Into<String>, remedy: 
 }
 
 /// Looks at everything.
-pub async fn doctor(root: &RootDir) -> Vec<Finding> {
+pub fn doctor(root: &RootDir) -> Vec<Finding> {
     let mut findings = vec![privileges()];
     findings.extend(nft_findings());
     findings.push(tun());
     findings.extend([Arch::X86_64, Arch::Aarch64].map(qemu));
-    findings.push(kvm(root).await);
+    findings.push(kvm(root));
     findings.extend([forwarding(), br_netfilter()]);
     findings.extend(other_firewalls());
     findings
@@ -122,8 +122,8 @@ fn qemu(arch: Arch) -> Finding {
     }
 }
 
-async fn kvm(root: &RootDir) -> Finding {
-    match vm::kvm(root).await {
+fn kvm(root: &RootDir) -> Finding {
+    match vm::kvm(root) {
         Ok(()) => finding("KVM", Level::Ok, "a guest runs on it", ""),
         Err(reason) => finding(
             "KVM",

@@ -26,14 +26,14 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
     let links = link::Observed { sysctls, ..first };
-    Ok(Current { links, firewall, guests: guests(root)? })
+    Ok(Current { links, firewall, guests: guests(root)?, strays: vm::find_strays(root)? })
 }
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {
     let guests = vm::observe(root)?.into_iter().map(|seen| Guest {
-        name: seen.name.to_string(),
+        name: seen.name,
         launched: seen.launched,
-        running: seen.running,
+        running: seen.pid.is_some(),
         supervised: seen.supervised,
     });
     Ok(guests.collect())

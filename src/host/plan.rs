@@ -3,7 +3,7 @@
 
 use crate::firewall::{self, Difference, Listing, Surroundings};
 use crate::link::{self, Conflict};
-use crate::topology::{IfName, Topology, Uplink, Vm};
+use crate::topology::{IfName, Name, Topology, Uplink, Vm};
 
 use super::step::Step;
 
@@ -16,13 +16,15 @@ pub struct Current {
     pub firewall: Listing,
     /// Its guests.
     pub guests: Vec<Guest>,
+    /// QEMUs of hostctl's that no runtime file accounts for: process and name.
+    pub strays: Vec<(u32, String)>,
 }
 
 /// A VM that the host has, running or not.
 #[derive(Debug, Clone)]
 pub struct Guest {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// What its QEMU was started with.
     pub launched: Option<Vm>,
     /// Whether its QEMU runs.
@@ -109,10 +111,11 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let links = link::plan(&desired, &current.links);
     let mut steps = Vec::new();
     for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
-        if let Some(reason) = stop_reason(guest, topology.vm(&guest.name)) {
+        if let Some(reason) = stop_reason(guest, topology.vm(guest.name.as_str())) {
             steps.push(Step::StopVm { name: guest.name.clone(), reason });
         }
     }
+    steps.extend(end_strays(current));
     steps.extend(links.remove.into_iter().map(Step::Link));
     let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
     let back = recorded_forwarding(&current.firewall).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
@@ -126,7 +129,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     }
     steps.extend(links.build.into_iter().map(Step::Link));
     for vm in &topology.vms {
-        let guest = current.guests.iter().find(|guest| guest.name == vm.name.as_str());
+        let guest = current.guests.iter().find(|guest| guest.name == vm.name);
         if let Some(reason) = start_reason(guest, vm) {
             steps.push(Step::StartVm { vm: Box::new(vm.clone()), reason });
         }
@@ -142,6 +145,7 @@ pub fn removal(current: &Current) -> Vec<Step> {
         .filter(|guest| guest.running || guest.supervised)
         .map(|guest| Step::StopVm { name: guest.name.clone(), reason: "hostctl down".into() })
         .collect();
+    steps.extend(end_strays(current));
     let links = link::plan(&link::Desired::default(), &current.links);
     steps.extend(links.remove.into_iter().map(Step::Link));
     let mut undone = Vec::new();
@@ -151,6 +155,10 @@ pub fn removal(current: &Current) -> Vec<Step> {
         steps.push(Step::RemoveFirewall);
     }
     steps
+}
+
+fn end_strays(current: &Current) -> impl Iterator<Item = Step> {
+    current.strays.iter().map(|(pid, name)| Step::EndStray { pid: *pid, name: name.clone() })
 }
 
 fn stop_reason(guest: &Guest, wanted: Option<&Vm>) -> Option<String> {

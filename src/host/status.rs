@@ -158,8 +158,8 @@ fn guests_of(root: &RootDir, topology: &Topology) -> Result<Vec<GuestStatus>, Ho
                     [Some(vm.port.address.to_string()), v6].into_iter().flatten()
                 })
                 .collect(),
-            state: seen.map_or_else(|| "stopped".into(), vm::Observed::state_text),
-            pid: told.and_then(|status| status.pid),
+            state: seen.map_or_else(|| "stopped".into(), vm::Observed::state),
+            pid: seen.and_then(|guest| guest.pid),
             restarts: told.map_or(0, |status| status.restarts),
             name,
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::firewall::Delta;
 use crate::link;
-use crate::topology::Vm;
+use crate::topology::{Name, Vm};
 
 /// A change of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,9 +12,16 @@ pub enum Step {
     /// A guest is shut down.
     StopVm {
         /// The VM.
-        name: String,
+        name: Name,
         /// Why, for people.
         reason: String,
+    },
+    /// A guest whose runtime files are lost is switched off.
+    EndStray {
+        /// Its QEMU's process.
+        pid: u32,
+        /// The VM that it was.
+        name: String,
     },
     /// A link, an address or a kernel setting.
     Link(link::Step),
@@ -43,6 +50,9 @@ impl Step {
     pub fn commands(&self) -> Vec<String> {
         match self {
             Self::StopVm { name, .. } => vec![format!("hostctl vm down {name}")],
+            Self::EndStray { pid, name } => {
+                vec![format!("kill -9 {pid}    # VM {name}, its runtime files are lost")]
+            }
             Self::Link(step) => vec![step.to_string()],
             Self::LoadFirewall { .. } => vec!["hostctl render | nft -f -".into()],
             Self::ChangeFirewall(delta) => delta.commands(),
