@@ -22,6 +22,9 @@ pub fn table<R: IntoIterator<Item = String>>(
     for row in rows {
         table.add_row(row.into_iter().collect::<Vec<_>>());
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for text in table.lines() {
         line(text.trim_end())?;
     }

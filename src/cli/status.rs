@@ -31,8 +31,11 @@ fn print(status: &Status) -> Result<(), Failure> {
         line("")?;
         super::vm::guest_table(&status.guests)?;
     }
-    for stray in &status.strays {
-        line(format!("\nstray: {stray} is hostctl's, and belongs to nothing that was applied"))?;
+    if !status.strays.is_empty() {
+        line(format!(
+            "\nlinks of hostctl's that belong to nothing that was applied: {}",
+            status.strays.join(" ")
+        ))?;
     }
     match status.drift.len() {
         0 => line("\nno drift"),

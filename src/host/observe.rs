@@ -31,8 +31,12 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {
     let guests = vm::observe(root)?.into_iter().map(|seen| Guest {
+        // One that is about to boot boots what was written down for it.
+        launched: seen.launched.or_else(|| {
+            let written = seen.supervised.then(|| vm::read_desired(root, &seen.name));
+            written.and_then(Result::ok)
+        }),
         name: seen.name,
-        launched: seen.launched,
         running: seen.pid.is_some(),
         supervised: seen.supervised,
     });

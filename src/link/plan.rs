@@ -55,7 +55,22 @@ pub fn sysctl_keys(desired: &Desired, observed_links: &BTreeMap<String, Link>) -
     let taps = desired.taps.iter().map(|tap| (&tap.name, tap.sysctls()));
     let owned = bridges.chain(taps).filter(|(name, _)| observed_links.contains_key(name.as_str()));
     let owned = owned.flat_map(|(_, sysctls)| sysctls);
-    owned.chain(desired.forwarding.iter().cloned()).map(|sysctl| sysctl.key).collect()
+    let keys: Vec<String> =
+        owned.chain(desired.forwarding.iter().cloned()).map(|sysctl| sysctl.key).collect();
+    // What a link begins with.
+    let bridge = desired.bridges.first().map(Bridge::sysctls).into_iter().flatten();
+    let tap = desired.taps.first().map(Tap::sysctls).into_iter().flatten();
+    keys.into_iter().chain(bridge.chain(tap).map(|sysctl| default_key(&sysctl.key))).collect()
+}
+
+/// The setting that a new link takes over: `net/ipv4/conf/br-x/forwarding` is
+/// at first what `net/ipv4/conf/default/forwarding` is.
+fn default_key(key: &str) -> String {
+    let parts: Vec<&str> = key.split('/').collect();
+    match parts.as_slice() {
+        [net, family, conf, _, setting] => [net, family, conf, "default", setting].join("/"),
+        _ => key.into(),
+    }
 }
 
 /// Everything of the host's that is in the way.
@@ -141,8 +156,8 @@ pub fn set_sysctls(
             Some(value) => {
                 value != &sysctl.value && sysctl.replaces.as_ref().is_none_or(|from| from == value)
             }
-            // A kernel without IPv6 has no such setting on an existing link.
-            None => !exists,
+            // A kernel without IPv6 has no such setting.
+            None => !exists && observed.sysctls.get(&default_key(&sysctl.key)) != Some(&sysctl.value),
         };
         if needed {
             steps.push(Step::Sysctl(sysctl));
