@@ -65,6 +65,7 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Document {
     pub source: Source,
+    pub json: bool,
     pub root: Node,
 }
 
@@ -127,9 +128,14 @@ impl Source {
         &self.text
     }
 
+    /// The line of a byte, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset).max(1)
+    }
+
     /// The line and column (in characters) of a span's start, from 1.
     pub fn position(&self, span: &Range<usize>) -> (usize, usize) {
-        let line = self.lines.partition_point(|start| *start <= span.start).max(1);
+        let line = self.line(span.start);
         let start = self.lines.get(line - 1).copied().unwrap_or(0);
         let before = self.text.get(start..span.start).unwrap_or_default();
         (line, before.chars().count() + 1)
@@ -152,13 +158,10 @@ impl Document {
     /// Every mistake in the syntax.
     pub fn parse(file: &Path, text: String) -> Result<Self, Vec<Problem>> {
         let source = Source::new(file.into(), text);
-        let result = if is_json(file, source.text()) {
-            json_document::parse(source.text())
-        } else {
-            toml_document::parse(&source)
-        };
+        let json = is_json(file, source.text());
+        let result = if json { json_document::parse(source.text()) } else { toml_document::parse(&source) };
         match result {
-            Ok(root) => Ok(Self { source, root }),
+            Ok(root) => Ok(Self { source, json, root }),
             Err(faults) => Err(faults
                 .into_iter()
                 .map(|fault| source.problem(fault.span, &fault.message, Some(&fault.hint)))

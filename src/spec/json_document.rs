@@ -145,7 +145,8 @@ fn table(object: ast::Object<'_>, text: &str, faults: &mut Vec<Fault>) -> BTreeM
         let node = build(property.value, text, faults);
         match entries.get(&name) {
             // A repaired key isn't the one that was meant.
-            Some(_) if faults.len() > MOST_PROBLEMS || faults.iter().any(|fault| fault.span == key) => {}
+            Some(_)
+                if faults.len() > MOST_PROBLEMS || faults.iter().any(|fault| fault.span.end == key.end) => {}
             Some(first) => {
                 let before = text.get(..first.key.start).unwrap_or_default();
                 let line = before.matches('\n').count() + 1;

@@ -6,7 +6,7 @@ use crate::root_dir::RootDir;
 
 use super::document::Document;
 use super::merge::Merged;
-use super::problem::{Problem, SpecError};
+use super::problem::{MOST_PROBLEMS, Problem, SpecError};
 use super::read::{self, read};
 use super::{HostSpec, Issue, SpecPath};
 
@@ -98,7 +98,8 @@ pub fn load_checked<T>(
         Err(issues) => {
             let refused = !problems.is_empty();
             let issues = issues.iter().filter(|issue| !(refused && issue.dangling));
-            problems.extend(issues.map(|issue| sources.locate(issue)));
+            // One more than are shown, so that it is said that there are more.
+            problems.extend(issues.take(MOST_PROBLEMS + 1).map(|issue| sources.locate(issue)));
             Err(SpecError::new(problems))
         }
     }

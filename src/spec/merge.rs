@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::decode::{Refused, decode};
 use super::deserializer::Refusal;
 use super::document::{Document, Entry, Value};
-use super::problem::Problem;
+use super::problem::{MOST_PROBLEMS, Problem};
 use super::{HostSpec, Issue, Segment, SpecPath, explain};
 
 /// The keys of a host spec.
@@ -88,9 +88,19 @@ impl Merged {
                     }
                 }
             }
+            ("networks" | "vms", _) if document.json => {
+                shape(
+                    &format!("{key} is an object of objects"),
+                    &format!("write \"{key}\": {{ \"NAME\": {{ … }} }}"),
+                );
+            }
             ("networks" | "vms", _) => {
                 let hint = format!("write [{key}.NAME], with a name of your own");
                 shape(&format!("{key} is a table of tables"), &hint);
+            }
+            ("peerings", _) if document.json => {
+                let hint = "write \"peerings\": [{ \"between\": [\"prod\", \"backup\"] }]";
+                shape("peerings is an array of objects", hint);
             }
             ("peerings", _) => {
                 let hint = "write [[peerings]] and below it between = [\"prod\", \"backup\"]";
@@ -159,6 +169,7 @@ impl<T: DeserializeOwned> Group<'_, T> {
         for (name, entry) in entries {
             let path = self.path.clone().key(name);
             match self.origins.get(name).and_then(|first| others.get(*first)) {
+                Some(_) if problems.len() > MOST_PROBLEMS => {}
                 Some(first) => {
                     problems.push(twice(document, first, &path, &format!("the {} {name}", self.what)));
                 }
@@ -187,5 +198,5 @@ fn explained(document: &Document, refused: &Refused) -> Problem {
         Refusal::UnknownKey { .. } => document.root.locate_key(path),
         _ => document.root.locate(path),
     };
-    document.source.problem(span, &explain::message(refused), Some(&explain::hint(refused)))
+    document.source.problem(span, &explain::message(refused), Some(&explain::hint(refused, document.json)))
 }

@@ -25,7 +25,7 @@ impl SpecError {
             }
         }
         if self.more() > 0 {
-            out.push_str(&format!("… and {} more\n", self.more()));
+            out.push_str(&format!("… and at least {} more\n", self.more()));
         }
         out
     }

@@ -36,7 +36,7 @@ impl Compiler<'_> {
             for (field, value, fresh) in sets {
                 if let (Some(value), false) = (value, fresh) {
                     let message = format!("{value} is another VM's already");
-                    self.issue(path.clone().key(field), message, format!("each VM has a {field} of its own"));
+                    self.issue(path.clone().key(field), message, format!("give each VM its own {field}"));
                 }
             }
         }
@@ -96,12 +96,12 @@ impl Compiler<'_> {
             Some(image) => Some(Image::Named(image.clone())),
             None if vm.kernel.is_none() && vm.disk.is_none() => {
                 let hint = "name an image = \"…\", a kernel, or a disk";
-                self.issue(path.clone(), "nothing to boot", hint);
+                self.consequence(path.clone(), "nothing to boot", hint);
                 None
             }
             None if vm.initrd.is_some() && vm.kernel.is_none() => {
                 let hint = "name the kernel that it belongs to";
-                self.issue(path.clone().key("initrd"), "an initrd without a kernel", hint);
+                self.consequence(path.clone().key("initrd"), "an initrd without a kernel", hint);
                 None
             }
             None => Some(Image::Files(ImageFiles {
@@ -128,11 +128,15 @@ impl Compiler<'_> {
                 Arch::X86_64 => "x86_64 has q35 and microvm",
                 Arch::Aarch64 => "aarch64 has virt",
             };
-            self.issue(path.clone().key("machine"), format!("{arch} has no such machine type"), hint);
+            self.consequence(path.clone().key("machine"), format!("{arch} has no such machine type"), hint);
         }
         if machine == Machine::Microvm && vm.image.is_none() && vm.kernel.is_none() && vm.disk.is_some() {
             let hint = "name a kernel, or take machine = \"q35\"";
-            self.issue(path.clone().key("machine"), "a microvm has no firmware to boot a disk with", hint);
+            self.consequence(
+                path.clone().key("machine"),
+                "a microvm has no firmware to boot a disk with",
+                hint,
+            );
         }
         (arch, machine)
     }
@@ -174,7 +178,7 @@ impl Compiler<'_> {
             _ => {
                 if vm.address6.is_some() {
                     let hint = "give the network (and the subnet, where it has some) a cidr6";
-                    self.issue(path.clone().key("address6"), "its network has no IPv6 here", hint);
+                    self.consequence(path.clone().key("address6"), "its network has no IPv6 here", hint);
                 }
                 None
             }
@@ -199,16 +203,19 @@ impl Compiler<'_> {
         match (&vm.subnet, network.subnets.as_slice()) {
             (None, [only]) => Some(only),
             (None, several) => {
-                let names: Vec<_> = several.iter().map(|subnet| subnet.name.to_string()).collect();
+                let names: Vec<_> = several.iter().take(8).map(|subnet| subnet.name.to_string()).collect();
                 let message = format!("network {} has several subnets", network.name);
-                self.issue(path, message, format!("name one with subnet = …: {}", names.join(", ")));
+                self.consequence(path, message, format!("name one with subnet = …: {}", names.join(", ")));
                 None
             }
             (Some(name), subnets) => {
+                if let Some(found) = subnets.iter().find(|subnet| &subnet.name == name) {
+                    return Some(found);
+                }
                 let known: BTreeMap<_, _> =
                     subnets.iter().map(|subnet| (subnet.name.to_string(), subnet)).collect();
                 self.reference(path, "subnet", name, &known);
-                known.get(name.as_str()).copied()
+                None
             }
         }
     }
