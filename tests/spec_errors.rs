@@ -440,6 +440,7 @@ subnet = "a"
 address = "10.3.0.200"
 image = "probe"
 kernel = "vmlinuz"
+initrd = "/boot/a\u0000b"
 vcpus = 0
 "#
     ));
@@ -499,6 +500,45 @@ fn deep_nesting() {
     let messages =
         messages.into_iter().chain([json(&"[".repeat(1_000_000)), json(&"{\"a\":".repeat(700_000))]);
     assert_snapshot!(messages.collect::<Vec<_>>().join("\n"));
+}
+
+/// However long and odd a file is, it is refused within seconds.
+#[test]
+fn odd_files_cost_little() {
+    let megabyte = 1024 * 1024;
+    let fill = |text: &str| text.repeat(megabyte / text.len());
+    let keys = (0..60_000).map(|n| format!("a{n}=1\n")).collect::<String>();
+    let same: String = (0..20_000).map(|n| format!("\"n{n}\":{{\"cidr\":\"10.1.0.0/24\"}},")).collect();
+    let guests: String =
+        (0..10_000).map(|n| format!("[vms.g{n}]\nnetwork=\"n{n}\"\n[networks.m{n}]\n")).collect();
+    let texts = [
+        ("a.toml", fill("=")),
+        ("a.toml", fill("a=,")),
+        ("a.toml", fill("=\n")),
+        ("a.toml", fill("[a]\n")),
+        ("a.toml", fill("a.b.c.d=1\n")),
+        ("a.toml", keys),
+        ("a.toml", guests),
+        ("a.toml", format!("a = [{}]", fill("1,"))),
+        ("a.toml", format!("[host]\nuplink = [{}]", fill("\"a b\","))),
+        ("a.toml", format!("[host]\ndns = [{}]", fill("\"x\","))),
+        ("a.json", fill("'a'")),
+        ("a.json", format!("[{}]", fill("'a',"))),
+        ("a.json", format!("{{\"networks\": {{{same}\"x\":{{}}}}}}")),
+        ("a.json", format!("{{{}\"x\":1}}", fill("\"a\":1,"))),
+        ("a.json", format!("{{\"host\":{{\"dns\":[{}1]}}}}", fill("\"x\","))),
+    ];
+    for (name, text) in texts {
+        let case = Case::new();
+        case.write(name, text.as_bytes());
+        let started = std::time::Instant::now();
+        let error = load_checked(Some(&case.path(name)), &RootDir::new(case.path("")), compile).unwrap_err();
+        let shown = error.render(80, false) + &error.to_string();
+        let start: String = text.chars().take(40).collect();
+        eprintln!("{:?} {start:?} {}", started.elapsed(), shown.len());
+        assert!(started.elapsed().as_secs() < 30, "{start:?}: {:?}", started.elapsed());
+        assert!(shown.len() < 512 * 1024, "{start:?}: {}", shown.len());
+    }
 }
 
 #[test]

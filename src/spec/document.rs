@@ -104,6 +104,12 @@ impl Node {
         span
     }
 
+    /// Where the value at `path` is written, or else the nearest ancestor.
+    pub fn locate_value(&self, path: &[Segment]) -> Range<usize> {
+        let value = path.iter().try_fold(self, |node, segment| node.child(segment));
+        value.map_or_else(|| self.locate(path), |node| node.span.clone())
+    }
+
     /// Where the last key of `path` is written.
     pub fn locate_key(&self, path: &[Segment]) -> Range<usize> {
         let Some((Segment::Key(last), parents)) = path.split_last() else { return self.locate(path) };

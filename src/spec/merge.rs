@@ -196,7 +196,8 @@ fn explained(document: &Document, refused: &Refused) -> Problem {
     let path = &refused.path.0;
     let span = match refused.refusal {
         Refusal::UnknownKey { .. } => document.root.locate_key(path),
-        _ => document.root.locate(path),
+        Refusal::Missing(_) => document.root.locate(path),
+        _ => document.root.locate_value(path),
     };
     document.source.problem(span, &explain::message(refused), Some(&explain::hint(refused, document.json)))
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::Path;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -18,6 +20,9 @@ use super::{
 /// ids (UIDS-GIDS) leaves unused: 0x7000_0000 to 0x7fff_ffff.
 const UID_FIRST: u32 = 0x7000_0000;
 const UID_BITS: u32 = 0x0fff_ffff;
+
+/// But for systemd's foreign users, the owners of file trees from elsewhere.
+const UID_FOREIGN: RangeInclusive<u32> = 0x7ffe_0000..=0x7ffe_ffff;
 
 impl Compiler<'_> {
     pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr]) -> Vec<Vm> {
@@ -78,13 +83,17 @@ impl Compiler<'_> {
     }
 
     fn image(&mut self, path: &SpecPath, vm: &spec::Vm) -> Option<Image> {
-        for (field, file) in [("kernel", &vm.kernel), ("initrd", &vm.initrd)] {
-            if file.as_ref().is_some_and(|file| !file.is_absolute()) {
-                self.issue(path.clone().key(field), "the path isn't absolute", "begin it with /");
+        let disk = vm.disk.as_ref().map(|disk| disk.path.as_path());
+        let files = [("kernel", vm.kernel.as_deref()), ("initrd", vm.initrd.as_deref()), ("disk", disk)];
+        for (field, file) in files {
+            let path = path.clone().key(field);
+            let path = if field == "disk" { path.key("path") } else { path };
+            let Some(file) = file else { continue };
+            if !file.is_absolute() {
+                self.issue(path, "the path isn't absolute", "begin it with /");
+            } else if has_control(file) {
+                self.issue(path, "the path has a control character in it", "rename the file");
             }
-        }
-        if vm.disk.as_ref().is_some_and(|disk| !disk.path.is_absolute()) {
-            self.issue(path.clone().key("disk").key("path"), "the path isn't absolute", "begin it with /");
         }
         let files = vm.kernel.is_some() || vm.initrd.is_some() || vm.disk.is_some();
         match &vm.image {
@@ -269,6 +278,11 @@ impl Compiler<'_> {
     }
 }
 
+/// No file's name needs one, and NUL can't be in an argument of QEMU's.
+fn has_control(path: &Path) -> bool {
+    path.to_string_lossy().chars().any(char::is_control)
+}
+
 /// What is somebody's already.
 #[derive(Default)]
 struct Taken {
@@ -307,7 +321,7 @@ impl Taken {
         loop {
             let [.., a, b, c, d] = seed.to_be_bytes();
             let uid = UID_FIRST | (u32::from_be_bytes([a, b, c, d]) & UID_BITS);
-            if self.uids.insert(uid) {
+            if !UID_FOREIGN.contains(&uid) && self.uids.insert(uid) {
                 return uid;
             }
             seed = hash(&format!("{name}:{seed}"));

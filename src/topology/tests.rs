@@ -60,9 +60,20 @@ fn macs_link_locals_and_users_follow_from_names() {
         .iter()
         .map(|vm| (vm.port.mac.to_string(), vm.port.v6.as_ref().unwrap().link_local.to_string(), vm.uid))
         .collect();
-    assert_eq!(format!("{seen:?}"), "");
+    let seen: Vec<_> = seen.iter().map(|(mac, link, uid)| (mac.as_str(), link.as_str(), *uid)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("02:85:03:37:ef:16", "fe80::85:3ff:fe37:ef16", 2_126_878_855),
+            ("02:85:03:37:ed:63", "fe80::85:3ff:fe37:ed63", 2_126_879_290),
+            ("02:85:03:37:eb:b0", "fe80::85:3ff:fe37:ebb0", 2_126_879_725),
+            ("02:85:03:37:f7:95", "fe80::85:3ff:fe37:f795", 2_126_876_680),
+            ("02:85:03:37:f5:e2", "fe80::85:3ff:fe37:f5e2", 2_126_877_115),
+        ]
+    );
     let macs: Vec<_> = topology.networks.iter().map(|network| network.mac.to_string()).collect();
-    assert_eq!(macs, [""]);
+    let expected = ["cb:fb:b7:2d:0f", "cb:fb:b7:2e:c2", "cb:fb:b7:30:75", "cb:fb:b7:24:90", "cb:fb:b7:26:43"];
+    assert_eq!(macs, expected.map(|tail| format!("02:{tail}")));
 }
 
 #[test]
@@ -126,11 +137,11 @@ image = "i"
 "#,
     );
     let [long, fits] = topology.networks.as_slice() else { panic!("two networks") };
-    assert_eq!(long.bridge.as_str(), "");
+    assert_eq!(long.bridge.as_str(), "br-a-rat-2bd5b9");
     assert_eq!(long.altname.as_deref(), Some("br-a-rather-long-network"));
     assert_eq!((fits.bridge.as_str(), &fits.altname), ("br-twelve-bytes", &None));
     let port = &topology.vms[0].port;
-    assert_eq!(port.interface.as_str(), "");
+    assert_eq!(port.interface.as_str(), "vm-a-rat-97972f");
     assert_eq!(port.altname.as_deref(), Some("vm-a-rather-long-guest"));
     assert_eq!(port.bridge, long.bridge);
 }
