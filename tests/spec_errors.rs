@@ -2,8 +2,10 @@
 
 mod spec_support;
 
+use std::path::PathBuf;
+
 use hostctl::root_dir::RootDir;
-use hostctl::spec::load_checked;
+use hostctl::spec::{HostSpec, SpecPath, load, load_checked};
 use hostctl::topology::compile;
 use insta::assert_snapshot;
 use spec_support::{Case, json, toml};
@@ -41,6 +43,45 @@ fn syntax_errors_of_json() {
   "host": { "dns": NaN, "uplink": "\q" }
 }"#
     ));
+}
+
+#[test]
+fn the_rest_of_a_broken_file_is_read() {
+    assert_snapshot!(
+        "broken_toml",
+        toml(
+            r#"
+[networks.a]
+cidr = 10.1.0.0/24
+imds = "hots"
+[networks.b]
+cidr = "10.2.0.7/24"
+[networks.c]
+cidr = "10.3.0.0/24"
+[networks.d]
+cidr = "10.3.0.0/25"
+cidr6 =
+[vms.x]
+network = "a"
+memory = "1"
+image = "probe
+"#
+        )
+    );
+    assert_snapshot!(
+        "broken_json",
+        json(
+            r#"{
+  // a comment
+  "networks": {
+    "a": { "cidr": '10.1.0.0/24',
+           "imds": "hots", },
+    "b": { "cidr": "10.2.0.7/24" }
+  }
+  "host": { "uplnk": 1 }
+}"#
+        )
+    );
 }
 
 #[test]
@@ -469,6 +510,35 @@ fn issues_are_found_in_the_drop_in_that_they_are_from() {
         "20.json",
         "{\n \"peerings\": [\n  {\"between\": [\"a\", \"b\"]},\n  {\"between\": [\"b\", \"d\"]}\n ]\n}",
     );
+    assert_snapshot!(case.load(None));
+}
+
+#[test]
+fn the_machines_own_files_need_not_exist() {
+    let case = Case::new();
+    let root = RootDir::new(case.path(""));
+    let loaded = load(None, &root).unwrap();
+    assert_eq!((loaded.spec, loaded.sources.files().len()), (HostSpec::default(), 0));
+
+    case.write("etc/hostctl/host.json", b"{\"host\": {\"firewall\": \"full\"}}");
+    case.drop_in(".hidden.toml", "broken");
+    case.drop_in("backup.toml~", "broken");
+    case.drop_in("README", "broken");
+    case.drop_in("b.toml", "[networks.b]\ncidr = \"10.1.0.0/24\"\n");
+    case.drop_in("a.json", "{\"networks\": {\"a\": {\"cidr\": \"10.2.0.0/24\"}}}");
+    let loaded = load(None, &root).unwrap();
+    let names = |paths: &[PathBuf]| {
+        paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(loaded.sources.files()), ["host.json", "a.json", "b.toml"]);
+    assert_eq!(names(loaded.sources.ignored()), ["README", "backup.toml~"]);
+    assert_eq!(loaded.spec.networks.len(), 2);
+    let origin = |keys: &[&str]| loaded.sources.origin(&SpecPath::keys(keys.iter().copied()));
+    assert_eq!(origin(&["host"]), Some(case.path("etc/hostctl/host.json").as_path()));
+    assert_eq!(origin(&["networks", "b", "cidr"]).unwrap().file_name().unwrap(), "b.toml");
+    assert_eq!((origin(&["networks"]), origin(&["vms", "x"])), (None, None));
+
+    case.host("");
     assert_snapshot!(case.load(None));
 }
 

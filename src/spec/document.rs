@@ -66,6 +66,8 @@ pub(super) struct Source {
 pub(super) struct Document {
     pub source: Source,
     pub json: bool,
+    /// Whether its syntax has mistakes: something may be missing then.
+    pub broken: bool,
     pub root: Node,
 }
 
@@ -158,21 +160,19 @@ impl Source {
 }
 
 impl Document {
-    /// Reads `text` as JSON or TOML, by the name of the file it is from.
-    ///
-    /// # Errors
-    /// Every mistake in the syntax.
-    pub fn parse(file: &Path, text: String) -> Result<Self, Vec<Problem>> {
+    /// Reads `text` as JSON or TOML, by the name of the file it is from. With
+    /// the mistakes in the syntax comes what could be read in spite of them.
+    pub fn parse(file: &Path, text: String) -> (Option<Self>, Vec<Problem>) {
         let source = Source::new(file.into(), text);
         let json = is_json(file, source.text());
-        let result = if json { json_document::parse(source.text()) } else { toml_document::parse(&source) };
-        match result {
-            Ok(root) => Ok(Self { source, json, root }),
-            Err(faults) => Err(faults
-                .into_iter()
-                .map(|fault| source.problem(fault.span, &fault.message, Some(&fault.hint)))
-                .collect()),
-        }
+        let (root, faults) =
+            if json { json_document::parse(source.text()) } else { toml_document::parse(&source) };
+        let broken = !faults.is_empty();
+        let problems = faults
+            .into_iter()
+            .map(|fault| source.problem(fault.span, &fault.message, Some(&fault.hint)))
+            .collect();
+        (root.map(|root| Self { source, json, broken, root }), problems)
     }
 
     /// A mistake at `path`, or at the nearest key that exists.

@@ -45,6 +45,9 @@ impl Merged {
                 self.problems.push(document.problem(&SpecPath::default(), message, Some(hint)));
             }
         }
+        // What a broken file seems to lack may be what couldn't be read.
+        let lacking = |refusal: &Refusal| matches!(refusal, Refusal::Missing(_) | Refusal::Length { .. });
+        refused.retain(|refused| !(document.broken && lacking(&refused.refusal)));
         self.problems.extend(refused.iter().map(|refused| explained(&document, refused)));
         self.documents.push(document);
     }
@@ -57,6 +60,7 @@ impl Merged {
             self.problems.push(document.source.problem(span, message, Some(hint)));
         };
         match (key, &entry.node.value) {
+            (_, Value::Removed) => {}
             ("host", _) => match self.host.and_then(|first| self.documents.get(first)) {
                 Some(first) => {
                     let problem = twice(document, first, &path, "the table [host]");

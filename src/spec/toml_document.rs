@@ -15,16 +15,16 @@ use super::problem::MOST_PROBLEMS;
 /// costs memory for every key.
 const LONGEST_SEARCH: usize = 256 * 1024;
 
-/// # Errors
-/// Every mistake in the syntax.
-pub(super) fn parse(source: &Source) -> Result<Node, Vec<Fault>> {
+/// What can be read, and every mistake in the syntax.
+pub(super) fn parse(source: &Source) -> (Option<Node>, Vec<Fault>) {
     let text = source.text();
     if let Some(fault) = too_deep(text) {
-        return Err(vec![fault]);
+        return (None, vec![fault]);
     }
     let (table, errors) = DeTable::parse_recoverable(text);
+    let root = Node { span: 0..0, value: Value::Table(entries(table.into_inner())) };
     if errors.is_empty() {
-        return Ok(Node { span: 0..0, value: Value::Table(entries(table.into_inner())) });
+        return (Some(root), Vec::new());
     }
     let firsts = if text.len() <= LONGEST_SEARCH
         && errors.iter().any(|error| error.message().starts_with("duplicate key"))
@@ -42,7 +42,7 @@ pub(super) fn parse(source: &Source) -> Result<Node, Vec<Fault>> {
             faults.push(fault(source, span, error.message(), &firsts));
         }
     }
-    Err(faults)
+    (Some(root), faults)
 }
 
 fn fault(
@@ -149,6 +149,8 @@ fn entries(table: DeTable<'_>) -> BTreeMap<String, Entry> {
 fn node(spanned: Spanned<DeValue<'_>>) -> Node {
     let span = spanned.span();
     let value = match spanned.into_inner() {
+        // What the parser puts where it couldn't read a value has no place.
+        value if span == (0..0) && !value.is_table() => Value::Removed,
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
             .map_or_else(|_| Value::Oversized(integer.to_string()), Value::Integer),
