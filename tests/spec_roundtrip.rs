@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a strategy that makes what it shouldn't has failed the test")]
 
-#[allow(dead_code)]
 mod spec_support;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
