@@ -146,7 +146,7 @@ fn more_than_a_hundred_mistakes_are_counted() {
 fn a_terminal_gets_the_line() {
     let case = Case::new();
     case.host(
-        "[networks.vm1]\ncidr = \"10.1.0.7/24\" # \u{202e}x\nadress = \"10.1.0.9\"\n\t\"\u{202e}ä\" = 1\n",
+        "[networks.vm1]\ncidr = \"10.1.0.7/24\" # \u{202e}x\nadress = \"10.1.0.9\"\r\n\t\"\u{202e}ä\" = 1\n",
     );
     let error = load_checked(None, &RootDir::new(case.path("")), compile).unwrap_err();
     let text = error.render(100, false);

@@ -159,7 +159,7 @@ impl<'a> Compiler<'a> {
         match Name::new(text) {
             Ok(name) => Some(name),
             Err(error) => {
-                self.issue(path.clone(), error.to_string(), "rename it, as in [networks.web-1]");
+                self.issue(path.clone(), error.to_string(), "rename it: web-1 would do, for example");
                 None
             }
         }
