@@ -26,6 +26,9 @@ pub(super) fn decode<T: DeserializeOwned>(
     base: &SpecPath,
     refused: &mut Vec<Refused>,
 ) -> Option<T> {
+    if node.value == Value::Removed {
+        return None;
+    }
     let mut node = Cow::Borrowed(node);
     // Tables that lack a key: they go once their other mistakes are known.
     let mut lacking: Vec<Vec<Segment>> = Vec::new();

@@ -65,6 +65,9 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Document {
     pub source: Source,
+    pub json: bool,
+    /// Whether its syntax has mistakes: something may be missing then.
+    pub broken: bool,
     pub root: Node,
 }
 
@@ -103,6 +106,12 @@ impl Node {
         span
     }
 
+    /// Where the value at `path` is written, or else the nearest ancestor.
+    pub fn locate_value(&self, path: &[Segment]) -> Range<usize> {
+        let value = path.iter().try_fold(self, |node, segment| node.child(segment));
+        value.map_or_else(|| self.locate(path), |node| node.span.clone())
+    }
+
     /// Where the last key of `path` is written.
     pub fn locate_key(&self, path: &[Segment]) -> Range<usize> {
         let Some((Segment::Key(last), parents)) = path.split_last() else { return self.locate(path) };
@@ -127,9 +136,14 @@ impl Source {
         &self.text
     }
 
+    /// The line of a byte, from 1.
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset).max(1)
+    }
+
     /// The line and column (in characters) of a span's start, from 1.
     pub fn position(&self, span: &Range<usize>) -> (usize, usize) {
-        let line = self.lines.partition_point(|start| *start <= span.start).max(1);
+        let line = self.line(span.start);
         let start = self.lines.get(line - 1).copied().unwrap_or(0);
         let before = self.text.get(start..span.start).unwrap_or_default();
         (line, before.chars().count() + 1)
@@ -146,24 +160,19 @@ impl Source {
 }
 
 impl Document {
-    /// Reads `text` as JSON or TOML, by the name of the file it is from.
-    ///
-    /// # Errors
-    /// Every mistake in the syntax.
-    pub fn parse(file: &Path, text: String) -> Result<Self, Vec<Problem>> {
+    /// Reads `text` as JSON or TOML, by the name of the file it is from. With
+    /// the mistakes in the syntax comes what could be read in spite of them.
+    pub fn parse(file: &Path, text: String) -> (Option<Self>, Vec<Problem>) {
         let source = Source::new(file.into(), text);
-        let result = if is_json(file, source.text()) {
-            json_document::parse(source.text())
-        } else {
-            toml_document::parse(&source)
-        };
-        match result {
-            Ok(root) => Ok(Self { source, root }),
-            Err(faults) => Err(faults
-                .into_iter()
-                .map(|fault| source.problem(fault.span, &fault.message, Some(&fault.hint)))
-                .collect()),
-        }
+        let json = is_json(file, source.text());
+        let (root, faults) =
+            if json { json_document::parse(source.text()) } else { toml_document::parse(&source) };
+        let broken = !faults.is_empty();
+        let problems = faults
+            .into_iter()
+            .map(|fault| source.problem(fault.span, &fault.message, Some(&fault.hint)))
+            .collect();
+        (root.map(|root| Self { source, json, broken, root }), problems)
     }
 
     /// A mistake at `path`, or at the nearest key that exists.

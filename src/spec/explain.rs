@@ -23,28 +23,29 @@ pub(super) fn message(refused: &Refused) -> String {
     }
 }
 
-/// What would be right.
-pub(super) fn hint(refused: &Refused) -> String {
+/// What would be right, in the file's own syntax.
+pub(super) fn hint(refused: &Refused, json: bool) -> String {
     match &refused.refusal {
         Refusal::Variant { found, known } | Refusal::UnknownKey { key: found, known } => {
-            match closest(found, known.iter().copied()) {
+            let lower = found.to_lowercase();
+            match closest(found, known.iter().copied()).or_else(|| closest(&lower, known.iter().copied())) {
                 Some(close) => format!("did you mean {close}?"),
                 None => format!("allowed: {}", list(known)),
             }
         }
         Refusal::Missing(key) => match example(key) {
-            Some(example) => format!("add {key} = {example}"),
+            Some(example) => format!("add {}", assignment(key, example, json)),
             None => format!("add {key}"),
         },
         Refusal::Mismatch { found, .. } if found == "a date or time" => {
             "nothing in a host spec is a date: text stands between double quotes".into()
         }
-        _ => right_value(refused),
+        _ => right_value(refused, json),
     }
 }
 
 /// What the key would rather hold.
-fn right_value(refused: &Refused) -> String {
+fn right_value(refused: &Refused, json: bool) -> String {
     if let Some(network) = refused.text.as_deref().and_then(network_of) {
         return format!("write \"{network}\"");
     }
@@ -54,12 +55,24 @@ fn right_value(refused: &Refused) -> String {
     });
     // The one key that means two things.
     if refused.path == SpecPath::keys(["host", "tailscale"]) {
-        return "for example: tailscale = { interface = \"tailscale0\" }".into();
+        return format!("for example: {}", assignment("tailscale", "{ interface = \"tailscale0\" }", json));
     }
     match key.and_then(|key| Some((key, example(key)?))) {
-        Some((key, example)) => format!("for example: {key} = {example}"),
-        None => "see the host spec's reference".into(),
+        Some((key, example)) => format!("for example: {}", assignment(key, example, json)),
+        None if json => format!("write \"{}\": {{ … }}", key.unwrap_or_default()),
+        None => format!("write [{}], and its keys on the lines below", refused.path),
     }
+}
+
+/// `key = value` as the file would have it.
+fn assignment(key: &str, value: &str, json: bool) -> String {
+    let line = format!("{key} = {value}");
+    if !json {
+        return line;
+    }
+    let table: toml::Table = toml::from_str(&line).unwrap_or_default();
+    let value = table.get(key).and_then(|value| serde_json::to_string(value).ok());
+    format!("\"{key}\": {}", value.unwrap_or_default())
 }
 
 /// The network that an address with a prefix length lies in.
@@ -89,6 +102,9 @@ fn type_text(expected: &str) -> String {
         "a sequence" => "an array",
         "a boolean" => "true or false",
         "a string" | "a path string" | "path string" => "text",
+        "IP address" => "an IP address",
+        "IPv4 address" => "an IPv4 address",
+        "IPv6 address" => "an IPv6 address",
         _ if expected.starts_with("struct ") => "a table",
         _ => expected,
     };

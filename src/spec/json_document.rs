@@ -29,12 +29,11 @@ const STRICT: ParseOptions = ParseOptions {
 /// each further one costs another look at the whole text.
 const LONGEST_REPAIR: usize = 256 * 1024;
 
-/// # Errors
-/// Every mistake in the syntax that can be told from its neighbours, and
-/// every key that is there twice.
-pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
+/// What can be read, every mistake in the syntax that can be told from its
+/// neighbours, and every key that is there twice.
+pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
     if let Some(fault) = too_deep(text) {
-        return Err(vec![fault]);
+        return (None, vec![fault]);
     }
     let mut faults = Vec::new();
     let mut repaired = String::new();
@@ -60,17 +59,14 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Fault>> {
             }
         }
     }
-    Err(faults)
+    (None, faults)
 }
 
-fn finish(text: &str, node: Option<Node>, mut faults: Vec<Fault>) -> Result<Node, Vec<Fault>> {
-    let root = match node {
-        Some(node) => node,
-        None => {
-            let hint = "an empty host spec is {}".into();
-            return Err(vec![Fault { span: 0..0, message: "the file is empty".into(), hint }]);
-        }
-    };
+fn finish(text: &str, root: Option<Node>, mut faults: Vec<Fault>) -> (Option<Node>, Vec<Fault>) {
+    if root.is_none() && faults.is_empty() {
+        let hint = "an empty host spec is {}".into();
+        faults.push(Fault { span: 0..0, message: "the file is empty".into(), hint });
+    }
     if faults.is_empty() {
         // The parser lets some things pass that JSON doesn't have, such as
         // Unicode's spaces between tokens.
@@ -82,7 +78,7 @@ fn finish(text: &str, node: Option<Node>, mut faults: Vec<Fault>) -> Result<Node
             faults.push(Fault { span, message: message.into(), hint });
         }
     }
-    if faults.is_empty() { Ok(root) } else { Err(faults) }
+    (root, faults)
 }
 
 /// The place of serde_json's line and column, both from 1 and in bytes.
@@ -145,7 +141,8 @@ fn table(object: ast::Object<'_>, text: &str, faults: &mut Vec<Fault>) -> BTreeM
         let node = build(property.value, text, faults);
         match entries.get(&name) {
             // A repaired key isn't the one that was meant.
-            Some(_) if faults.len() > MOST_PROBLEMS || faults.iter().any(|fault| fault.span == key) => {}
+            Some(_)
+                if faults.len() > MOST_PROBLEMS || faults.iter().any(|fault| fault.span.end == key.end) => {}
             Some(first) => {
                 let before = text.get(..first.key.start).unwrap_or_default();
                 let line = before.matches('\n').count() + 1;

@@ -20,18 +20,18 @@ pub(super) fn repair(text: &str, range: &Range<usize>, kind: &ParseErrorKind) ->
             *space = b',';
         }
         ParseErrorKind::SingleQuotedStringsNotAllowed => {
-            let inner = text.get(range.clone())?;
-            if inner.len() < 2 || !inner.is_ascii() || inner.contains(['"', '\\']) {
+            let inner = text.get(range.start + 1..)?.split_once('\'')?.0;
+            if inner.contains(['"', '\\', '\n']) {
                 return None;
             }
-            *found.first_mut()? = b'"';
-            *found.last_mut()? = b'"';
+            *bytes.get_mut(range.start)? = b'"';
+            *bytes.get_mut(range.start + 1 + inner.len())? = b'"';
         }
         ParseErrorKind::HexadecimalNumbersNotAllowed
         | ParseErrorKind::UnaryPlusNumbersNotAllowed
         | ParseErrorKind::BareDecimalPointNumbersNotAllowed
         | ParseErrorKind::NonFiniteNumbersNotAllowed => zero(&mut bytes, range.start),
-        ParseErrorKind::UnexpectedWord => {
+        ParseErrorKind::UnexpectedWord | ParseErrorKind::UnexpectedToken => {
             let word = text.get(range.clone())?;
             if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return None;
@@ -39,7 +39,14 @@ pub(super) fn repair(text: &str, range: &Range<usize>, kind: &ParseErrorKind) ->
             found.fill(b' ');
             *found.first_mut()? = b'0';
         }
-        ParseErrorKind::ExpectedStringObjectProperty if range.len() >= 2 => {
+        ParseErrorKind::String(_) if found.len() == 2 && found.starts_with(b"\\") => found.fill(b'x'),
+        ParseErrorKind::ExpectedStringObjectProperty if range.len() == 1 => {
+            // Two quotes need one more byte: that of the space before it.
+            let both = bytes.get_mut(range.start.checked_sub(1)?..range.end)?;
+            both.first().filter(|byte| byte.is_ascii_whitespace())?;
+            both.fill(b'"');
+        }
+        ParseErrorKind::ExpectedStringObjectProperty => {
             let (first, rest) = found.split_first_mut()?;
             let (last, inner) = rest.split_last_mut()?;
             (*first, *last) = (b'"', b'"');
@@ -78,7 +85,9 @@ pub(super) fn hint(kind: &ParseErrorKind) -> &'static str {
         ParseErrorKind::UnterminatedArray => "close it with ]",
         ParseErrorKind::UnterminatedObject => "close it with }",
         ParseErrorKind::MultipleRootJsonValues => "a file is one object, { … }",
-        ParseErrorKind::UnexpectedWord => "text stands between double quotes; true, false and null don't",
+        ParseErrorKind::UnexpectedWord | ParseErrorKind::UnexpectedToken => {
+            "text stands between double quotes; true, false and null don't"
+        }
         ParseErrorKind::String(_) => "see RFC 8259, section 7, for what a string can hold",
         _ => "JSON is written as { \"key\": value, … }",
     }

@@ -1,12 +1,13 @@
 //! The host spec of a machine: its file and its drop-ins.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::root_dir::RootDir;
 
 use super::document::Document;
 use super::merge::Merged;
-use super::problem::{Problem, SpecError};
+use super::problem::{MOST_PROBLEMS, Problem, SpecError};
 use super::read::{self, read};
 use super::{HostSpec, Issue, SpecPath};
 
@@ -90,7 +91,10 @@ pub fn load_checked<T>(
     compile: impl Fn(&HostSpec) -> Result<T, Vec<Issue>>,
 ) -> Result<Checked<T>, SpecError> {
     let (mut sources, mut problems) = gather(file, root);
-    problems.append(&mut sources.merged.problems);
+    // What is wrong with a value whose line couldn't be read says nothing.
+    let unread: BTreeSet<_> = problems.iter().filter_map(line_of).collect();
+    let readable = |problem: &Problem| line_of(problem).is_none_or(|line| !unread.contains(&line));
+    problems.extend(std::mem::take(&mut sources.merged.problems).into_iter().filter(readable));
     let spec = std::mem::take(&mut sources.merged.spec);
     match compile(&spec) {
         Ok(compiled) if problems.is_empty() => Ok(Checked { spec, compiled, sources }),
@@ -98,10 +102,16 @@ pub fn load_checked<T>(
         Err(issues) => {
             let refused = !problems.is_empty();
             let issues = issues.iter().filter(|issue| !(refused && issue.dangling));
-            problems.extend(issues.map(|issue| sources.locate(issue)));
+            // One more than are shown, so that it is said that there are more.
+            let issues = issues.take(MOST_PROBLEMS + 1).map(|issue| sources.locate(issue));
+            problems.extend(issues.filter(readable));
             Err(SpecError::new(problems))
         }
     }
+}
+
+fn line_of(problem: &Problem) -> Option<(PathBuf, usize)> {
+    problem.place.as_ref().map(|place| (problem.file.clone(), place.line))
 }
 
 /// Reads and merges every file.
@@ -132,9 +142,10 @@ fn gather(file: Option<&Path>, root: &RootDir) -> (Sources, Vec<Problem>) {
             problems.push(Problem::new(&name, None, &message, Some("remove drop-ins")));
             break;
         }
-        match Document::parse(&name, text) {
-            Ok(document) => sources.merged.add(document),
-            Err(more) => problems.extend(more),
+        let (document, faults) = Document::parse(&name, text);
+        problems.extend(faults);
+        if let Some(document) = document {
+            sources.merged.add(document);
         }
         sources.files.push(name);
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::decode::{Refused, decode};
 use super::deserializer::Refusal;
 use super::document::{Document, Entry, Value};
-use super::problem::Problem;
+use super::problem::{MOST_PROBLEMS, Problem};
 use super::{HostSpec, Issue, Segment, SpecPath, explain};
 
 /// The keys of a host spec.
@@ -45,6 +45,9 @@ impl Merged {
                 self.problems.push(document.problem(&SpecPath::default(), message, Some(hint)));
             }
         }
+        // What a broken file seems to lack may be what couldn't be read.
+        let lacking = |refusal: &Refusal| matches!(refusal, Refusal::Missing(_) | Refusal::Length { .. });
+        refused.retain(|refused| !(document.broken && lacking(&refused.refusal)));
         self.problems.extend(refused.iter().map(|refused| explained(&document, refused)));
         self.documents.push(document);
     }
@@ -57,6 +60,7 @@ impl Merged {
             self.problems.push(document.source.problem(span, message, Some(hint)));
         };
         match (key, &entry.node.value) {
+            (_, Value::Removed) => {}
             ("host", _) => match self.host.and_then(|first| self.documents.get(first)) {
                 Some(first) => {
                     let problem = twice(document, first, &path, "the table [host]");
@@ -88,9 +92,19 @@ impl Merged {
                     }
                 }
             }
+            ("networks" | "vms", _) if document.json => {
+                shape(
+                    &format!("{key} is an object of objects"),
+                    &format!("write \"{key}\": {{ \"NAME\": {{ … }} }}"),
+                );
+            }
             ("networks" | "vms", _) => {
                 let hint = format!("write [{key}.NAME], with a name of your own");
                 shape(&format!("{key} is a table of tables"), &hint);
+            }
+            ("peerings", _) if document.json => {
+                let hint = "write \"peerings\": [{ \"between\": [\"prod\", \"backup\"] }]";
+                shape("peerings is an array of objects", hint);
             }
             ("peerings", _) => {
                 let hint = "write [[peerings]] and below it between = [\"prod\", \"backup\"]";
@@ -159,6 +173,7 @@ impl<T: DeserializeOwned> Group<'_, T> {
         for (name, entry) in entries {
             let path = self.path.clone().key(name);
             match self.origins.get(name).and_then(|first| others.get(*first)) {
+                Some(_) if problems.len() > MOST_PROBLEMS => {}
                 Some(first) => {
                     problems.push(twice(document, first, &path, &format!("the {} {name}", self.what)));
                 }
@@ -185,7 +200,8 @@ fn explained(document: &Document, refused: &Refused) -> Problem {
     let path = &refused.path.0;
     let span = match refused.refusal {
         Refusal::UnknownKey { .. } => document.root.locate_key(path),
-        _ => document.root.locate(path),
+        Refusal::Missing(_) => document.root.locate(path),
+        _ => document.root.locate_value(path),
     };
-    document.source.problem(span, &explain::message(refused), Some(&explain::hint(refused)))
+    document.source.problem(span, &explain::message(refused), Some(&explain::hint(refused, document.json)))
 }

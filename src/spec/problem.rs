@@ -73,7 +73,8 @@ impl SpecError {
         &self.problems
     }
 
-    /// How many problems were found beyond [`SpecError::problems`].
+    /// How many problems were found beyond [`SpecError::problems`]; the search
+    /// ends soon after the first hundred, so there may be more.
     pub fn more(&self) -> usize {
         self.more
     }
@@ -101,7 +102,7 @@ impl fmt::Display for SpecError {
             write!(f, "{end}{problem}")?;
         }
         if self.more > 0 {
-            write!(f, "\n… and {} more", self.more)?;
+            write!(f, "\n… and at least {} more", self.more)?;
         }
         Ok(())
     }
@@ -166,7 +167,7 @@ mod tests {
         let problems = (0..150).map(|n| Problem::new(Path::new("f"), None, &format!("{n}"), None)).collect();
         let error = SpecError::new(problems);
         assert_eq!((error.problems().len(), error.more()), (100, 50));
-        assert!(error.to_string().ends_with("\n… and 50 more"));
+        assert!(error.to_string().ends_with("\n… and at least 50 more"));
     }
 
     proptest! {

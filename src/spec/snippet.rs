@@ -25,7 +25,7 @@ impl SpecError {
             }
         }
         if self.more() > 0 {
-            out.push_str(&format!("… and {} more\n", self.more()));
+            out.push_str(&format!("… and at least {} more\n", self.more()));
         }
         out
     }
@@ -60,7 +60,7 @@ impl Line {
     fn new(file: String, place: &Place) -> Self {
         let (before, after) = place.text.split_at_checked(place.span.start).unwrap_or((&place.text, ""));
         let before = before.rsplit('\n').next().unwrap_or_default();
-        let after = after.split('\n').next().unwrap_or_default();
+        let after = after.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let meant = after.get(..place.span.len().min(after.len())).unwrap_or(after);
         let before: Vec<char> = before.chars().rev().take(AROUND).collect();
         let before: String = before.into_iter().rev().map(shown).collect();

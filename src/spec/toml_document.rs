@@ -1,6 +1,6 @@
 //! TOML → [`Node`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -11,32 +11,38 @@ use super::document::{DEEPEST, Entry, Fault, Node, Source, Value};
 use super::first_key::first_places;
 use super::problem::MOST_PROBLEMS;
 
-/// # Errors
-/// Every mistake in the syntax.
-pub(super) fn parse(source: &Source) -> Result<Node, Vec<Fault>> {
+/// Texts longer than this aren't searched for the first place of a key, which
+/// costs memory for every key.
+const LONGEST_SEARCH: usize = 256 * 1024;
+
+/// What can be read, and every mistake in the syntax.
+pub(super) fn parse(source: &Source) -> (Option<Node>, Vec<Fault>) {
     let text = source.text();
     if let Some(fault) = too_deep(text) {
-        return Err(vec![fault]);
+        return (None, vec![fault]);
     }
     let (table, errors) = DeTable::parse_recoverable(text);
+    let root = Node { span: 0..0, value: Value::Table(entries(table.into_inner())) };
     if errors.is_empty() {
-        return Ok(Node { span: 0..0, value: Value::Table(entries(table.into_inner())) });
+        return (Some(root), Vec::new());
     }
-    let firsts = if errors.iter().any(|error| error.message().starts_with("duplicate key")) {
+    let firsts = if text.len() <= LONGEST_SEARCH
+        && errors.iter().any(|error| error.message().starts_with("duplicate key"))
+    {
         first_places(text)
     } else {
         BTreeMap::new()
     };
     let mut faults: Vec<Fault> = Vec::new();
     // A line's first mistake often is the reason for the next ones.
-    let mut lines = std::collections::BTreeSet::new();
+    let mut lines = BTreeSet::new();
     for error in errors {
         let span = within(text, error.span());
-        if faults.len() <= MOST_PROBLEMS && lines.insert(source.position(&span).0) {
+        if faults.len() <= MOST_PROBLEMS && lines.insert(source.line(span.start)) {
             faults.push(fault(source, span, error.message(), &firsts));
         }
     }
-    Err(faults)
+    (Some(root), faults)
 }
 
 fn fault(
@@ -56,16 +62,37 @@ fn fault(
         };
         return Fault { message: format!("the key {quoted} is there twice"), span, hint };
     }
-    let hint = if message.contains("string values must be quoted") {
-        format!("write \"{quoted}\"")
+    if quoted.is_empty() && message.starts_with("string values must be quoted") {
+        let hint = "put it behind the =".into();
+        return Fault { span, message: "a value is missing".into(), hint };
+    }
+    let word = word_around(source.text(), &span);
+    let bare = !word.is_empty() && !word.starts_with(['"', '\'']);
+    let scalar =
+        ["string values must be quoted", "invalid float", "invalid integer", "invalid date", "invalid time"];
+    let hint = if bare && scalar.iter().any(|start| message.starts_with(start)) {
+        format!("text stands between double quotes: \"{word}\"")
+    } else if message.starts_with("invalid unquoted key") {
+        "a key that isn't only a-z, A-Z, 0-9, _ and - stands between double quotes".into()
     } else if message.contains("with a dotted key") {
         "a table is written in one place, and what isn't a table has no keys".into()
-    } else if quoted.starts_with(['\'', '"']) || message.contains("string") {
-        "text stands between double quotes, on one line".into()
+    } else if message.contains("basic string") {
+        "text stands between double quotes, on one line; \\ begins an escape".into()
+    } else if message.contains("comment character") {
+        "remove the control character".into()
     } else {
         "TOML is written as [table] and key = value, each on a line of its own".into()
     };
-    Fault { span, message: message.replace('`', "\""), hint }
+    Fault { span, message: message.into(), hint }
+}
+
+/// The unquoted word that a span lies in.
+fn word_around<'t>(text: &'t str, span: &Range<usize>) -> &'t str {
+    let edge = |char: char| char.is_whitespace() || "=,[]{}#".contains(char);
+    let (before, after) = text.split_at_checked(span.start).unwrap_or((text, ""));
+    let start = before.len() - before.rsplit(edge).next().unwrap_or_default().len();
+    let end = after.find(edge).map_or(text.len(), |index| span.start + index);
+    text.get(start..end).unwrap_or_default()
 }
 
 /// The parser bounds how deep values nest, but not how long a dotted key is,
@@ -122,6 +149,8 @@ fn entries(table: DeTable<'_>) -> BTreeMap<String, Entry> {
 fn node(spanned: Spanned<DeValue<'_>>) -> Node {
     let span = spanned.span();
     let value = match spanned.into_inner() {
+        // What the parser puts where it couldn't read a value has no place.
+        value if span == (0..0) && !value.is_table() => Value::Removed,
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
             .map_or_else(|_| Value::Oversized(integer.to_string()), Value::Integer),

@@ -6,6 +6,8 @@ mod address;
 mod compile;
 mod guest;
 mod identity;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;

@@ -1,5 +1,8 @@
 //! Host specs in a directory of their own.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that can't write its files has failed")]
+
 use std::path::{Path, PathBuf};
 
 use hostctl::root_dir::RootDir;
@@ -63,7 +66,6 @@ fn load_text(name: &str, text: &str) -> String {
 }
 
 /// The examples that are handed to operators.
-#[allow(dead_code)]
 pub fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
