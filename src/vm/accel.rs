@@ -3,11 +3,11 @@
 //! instructions has to run to its end on it, once a boot.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
 use command_fds::FdMapping;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::root_dir::RootDir;
 use crate::topology::{Accel, Arch, Vm};
 
-use super::error::VmError;
-use super::launch::{Stderr, User, find_program, spawn};
+use super::error::{VmError, printable};
+use super::launch::{User, find_program, spawn};
 use super::process::Process;
 use super::qemu::{Accelerator, QemuCommand};
 use super::runtime_dir::{create, read_bounded};
@@ -88,7 +88,7 @@ fn verdict(root: &RootDir, uid: u32) -> Verdict {
     if let Some(found) = cached.filter(|found: &Verdict| found.boot_id == boot_id) {
         return found;
     }
-    let (works, reason) = match probe(Arch::NATIVE, Accelerator::Kvm, uid, PROBE_LIMIT) {
+    let (works, reason) = match probe_kvm(uid) {
         Ok(()) => (true, "a test guest ran on /dev/kvm".to_owned()),
         Err(reason) => (false, reason),
     };
@@ -111,25 +111,52 @@ fn store(path: &Path, verdict: &Verdict) -> io::Result<()> {
 /// a host where `/dev/kvm` isn't everybody's: in the group that may use it.
 pub(super) fn user(uid: u32, accel: Accelerator) -> User {
     let gid = match (accel, fs::metadata(DEVICE)) {
-        (Accelerator::Kvm, Ok(device)) if device.mode() & 0o006 != 0o006 => device.gid(),
+        (Accelerator::Kvm, Ok(device)) if usable(&device) == Usable::Group => device.gid(),
         _ => uid,
     };
     User { uid, gid }
 }
 
-/// Runs a few instructions on a machine of that architecture; says why not.
-fn probe(arch: Arch, accel: Accelerator, uid: u32, limit: Duration) -> Result<(), String> {
-    if accel == Accelerator::Kvm {
-        let open = File::options().read(true).write(true).open(DEVICE);
-        open.map_err(|error| format!("{DEVICE} doesn't open: {error}"))?;
+#[derive(PartialEq, Eq)]
+enum Usable {
+    Anybody,
+    Group,
+    Root,
+}
+
+fn usable(device: &fs::Metadata) -> Usable {
+    match device.mode() {
+        mode if mode & 0o006 == 0o006 => Usable::Anybody,
+        // Root's group is no place for a QEMU.
+        mode if mode & 0o060 == 0o060 && device.gid() != 0 => Usable::Group,
+        _ => Usable::Root,
     }
+}
+
+/// Whether a guest gets anywhere on KVM, run as the VM's user would.
+fn probe_kvm(uid: u32) -> Result<(), String> {
+    let open = File::options().read(true).write(true).open(DEVICE);
+    let device = open.and_then(|device| device.metadata());
+    let device = device.map_err(|error| format!("{DEVICE} doesn't open: {error}"))?;
+    if usable(&device) == Usable::Root {
+        let mode = device.mode() & 0o777;
+        return Err(format!(
+            "{DEVICE} is root's alone (mode {mode:o}) and QEMU isn't run as root: give the device to a group \
+             of its own (chgrp kvm, chmod 660, as systemd does)"
+        ));
+    }
+    probe(Arch::NATIVE, Accelerator::Kvm, user(uid, Accelerator::Kvm), PROBE_LIMIT)
+}
+
+/// Runs a few instructions on a machine of that architecture; says why not.
+fn probe(arch: Arch, accel: Accelerator, user: User, limit: Duration) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("no test guest could be started: {error}");
     let firmware = firmware(arch).map_err(|error| failed(&error))?;
     let command = probe_command(arch, accel);
     find_program(&command.program).map_err(|error| failed(&error))?;
     let mappings = vec![FdMapping { parent_fd: firmware, child_fd: 3 }];
-    let spawned = spawn(&command, mappings, user(uid, accel), Stderr::Null);
-    let mut child = spawned.map_err(|error| failed(&error))?.child;
+    let spawned = spawn(&command, mappings, user);
+    let mut child = spawned.map_err(|error| failed(&error))?;
     let process = Process::open(child.id());
     let ended = match &process {
         Some(process) => process.wait(limit).map_err(|error| failed(&error))?,
@@ -142,9 +169,20 @@ fn probe(arch: Arch, accel: Accelerator, uid: u32, limit: Duration) -> Result<()
     let status = child.wait().map_err(|error| failed(&error))?;
     match (ended, succeeded(arch, status)) {
         (true, true) => Ok(()),
-        (true, false) => Err(format!("a test guest on {DEVICE} ended with {status}")),
-        (false, _) => Err(format!("{DEVICE} opens, but a test guest on it hangs")),
+        (true, false) => {
+            Err(format!("a test guest on {accel} ended with {status}: {}", first_words(&mut child)))
+        }
+        (false, _) => Err(format!("a test guest on {accel} hangs")),
     }
+}
+
+/// Of a QEMU that ended.
+fn first_words(child: &mut Child) -> String {
+    let mut text = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(1024).read_to_end(&mut text);
+    }
+    printable(&String::from_utf8_lossy(&text), 300)
 }
 
 fn probe_command(arch: Arch, accel: Accelerator) -> QemuCommand {
@@ -216,7 +254,10 @@ mod tests {
     #[test]
     fn the_test_guests_end_by_themselves() {
         for arch in [Arch::X86_64, Arch::Aarch64] {
-            assert_eq!(probe(arch, Accelerator::Tcg, 0x7000_0001, Duration::from_secs(30)), Ok(()), "{arch}");
+            let user = User { uid: 0x7000_0001, gid: 0x7000_0001 };
+            assert_eq!(probe(arch, Accelerator::Tcg, user, Duration::from_secs(30)), Ok(()), "{arch}");
+            let hung = probe(arch, Accelerator::Tcg, user, Duration::ZERO);
+            assert_eq!(hung, Err("a test guest on tcg hangs".into()));
         }
     }
 

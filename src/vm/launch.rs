@@ -63,16 +63,6 @@ pub(super) struct User {
     pub gid: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stderr {
-    Null,
-    Pipe,
-}
-
-pub(super) struct Spawned {
-    pub child: Child,
-}
-
 /// Takes over the QEMU that an earlier supervisor left, where one lives.
 pub(super) fn adopt(dir: &RuntimeDir) -> Result<Option<Launched>, VmError> {
     let Some(record) = dir.read_json::<LaunchRecord>(LAUNCH)? else { return Ok(None) };
@@ -98,7 +88,7 @@ pub(super) fn launch(
         disk: boot.disk.as_ref().map(|disk| inherited.disk(disk)).transpose()?,
     };
     let command = command_line(vm, boot, accel, &fds);
-    let mut child = spawn(&command, inherited.0, accel::user(vm.uid, accel), Stderr::Pipe)?.child;
+    let mut child = spawn(&command, inherited.0, accel::user(vm.uid, accel))?;
     let Some(process) = Process::open(child.id()) else {
         let source = io::Error::other(last_words(&mut child));
         return Err(VmError::Spawn { program: command.program, source });
@@ -200,18 +190,12 @@ pub(super) fn find_program(program: &str) -> Result<PathBuf, VmError> {
     found.ok_or_else(|| VmError::NoQemu(program.into()))
 }
 
-/// Starts QEMU without a privilege, a network, an environment or a terminal.
-pub(super) fn spawn(
-    command: &QemuCommand,
-    inherited: Vec<FdMapping>,
-    user: User,
-    stderr: Stderr,
-) -> Result<Spawned, VmError> {
+/// Starts QEMU, its stderr in a pipe, without a privilege, a network, an environment or a terminal.
+pub(super) fn spawn(command: &QemuCommand, inherited: Vec<FdMapping>, user: User) -> Result<Child, VmError> {
     let program = find_program(&command.program)?;
     let mut process = Command::new(&program);
     process.args(&command.args).env_clear().current_dir("/").uid(user.uid).gid(user.gid);
-    process.stdin(Stdio::null()).stdout(Stdio::null());
-    process.stderr(if stderr == Stderr::Pipe { Stdio::piped() } else { Stdio::null() });
+    process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let error = |source| VmError::Spawn { program: command.program.clone(), source };
     process.fd_mappings(inherited).map_err(|cause| error(io::Error::other(cause)))?;
     // SAFETY: runs between fork and exec; it makes system calls and nothing
@@ -229,7 +213,7 @@ pub(super) fn spawn(
     });
     let thread = thread.map_err(error)?;
     let child = thread.join().map_err(|_| error(io::Error::other("the launching thread died")))?;
-    child.map(|child| Spawned { child }).map_err(error)
+    child.map_err(error)
 }
 
 fn confine() -> io::Result<()> {

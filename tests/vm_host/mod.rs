@@ -1,0 +1,181 @@
+//! A host with one VM, in a network namespace of its own.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hostctl::root_dir::RootDir;
+use hostctl::spec::Name;
+use hostctl::tap;
+use hostctl::topology::Vm;
+use hostctl::vm::{self, Client, State, Status};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+pub struct Host {
+    pub root: RootDir,
+    pub vm: Vm,
+    /// Takes hostctl's place: `program --root-dir ROOT vm run NAME`.
+    pub program: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Host {
+    /// The VM vm1 of the probe image, `edit`ed. The calling thread moves to a
+    /// network namespace of its own.
+    pub fn new(edit: impl FnOnce(&mut Value)) -> Self {
+        let images = std::env::var_os("HOSTCTL_TEST_IMAGES")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images"), PathBuf::from);
+        for image in ["probe", "probe-aarch64"] {
+            let file = images.join(image).join("image.json");
+            assert!(file.exists(), "{} is missing: run vm-images/build.sh", file.display());
+        }
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = RootDir::new(dir.path());
+        std::fs::create_dir_all(root.state()).unwrap();
+        std::os::unix::fs::symlink(images, root.images()).unwrap();
+
+        let program = dir.path().join("hostctl");
+        let test = std::env::current_exe().unwrap();
+        let script = format!(
+            "#!/bin/sh\nexport HOSTCTL_TEST_ROOT=\"$2\" HOSTCTL_TEST_VM=\"$5\"\n\
+             exec '{}' --exact --ignored --nocapture supervisor_process\n",
+            test.display()
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+        let mut value = json!({
+            "name": "vm1",
+            "port": {
+                "interface": "vm-vm1", "altname": null, "network": "vm1", "subnet": "vm1",
+                "bridge": "br-vm1", "mac": "02:00:00:00:00:01", "address": "10.1.0.2", "prefix": 24,
+                "gateway": "10.1.0.1",
+                "v6": {
+                    "address": "fd00:0:0:1::2", "prefix": 64, "gateway": "fd00:0:0:1::1",
+                    "link_local": "fe80::ff:fe00:1"
+                }
+            },
+            "dns": [], "vcpus": 1, "memory": 256, "image": {"named": "probe"},
+            "arch": "x86_64", "machine": "q35", "accel": "tcg", "cmdline": "",
+            "autostart": true, "restart": true,
+            // Tests run side by side: a user of this one's own.
+            "uid": 0x7000_0000_u32 + std::process::id() % 0x0fff_ffff
+        });
+        edit(&mut value);
+        let vm: Vm = serde_json::from_value(value).unwrap();
+        let tap = vm.port.interface.as_str();
+        tap::create(&vm.port.interface).unwrap();
+        ip(&["address", "add", "10.1.0.1/24", "dev", tap]);
+        ip(&["address", "add", "fd00:0:0:1::1/64", "dev", tap, "nodad"]);
+        ip(&["link", "set", tap, "up"]);
+        Self { root, vm, program, _dir: dir }
+    }
+
+    /// Starts a supervisor in the background.
+    pub fn start(&self) {
+        vm::write_desired(&self.root, &self.vm).unwrap();
+        vm::spawn_supervisor(&self.root, &self.vm.name, &self.program).unwrap();
+    }
+
+    pub fn status(&self) -> Status {
+        Client::connect(&self.root, &self.vm.name).unwrap().status().unwrap()
+    }
+
+    pub fn ready(&self) -> Status {
+        let limit = Duration::from_secs(180);
+        let waited = vm::wait_until(&self.root, &self.vm.name, &State::Ready, limit, |_| {});
+        waited.unwrap_or_else(|error| {
+            let log = |file| std::fs::read_to_string(self.root.vm("vm1").join(file)).unwrap_or_default();
+            panic!("{error}\n{}\n{}\n{}", log("supervisor.log"), log("qemu.log"), log("console.log"))
+        })
+    }
+
+    /// Its HTTP server, on both of its addresses.
+    pub fn guest_answers(&self) {
+        for address in ["10.1.0.2:80", "[fd00:0:0:1::2]:80"] {
+            let address: SocketAddr = address.parse().unwrap();
+            until("the guest serves", || {
+                TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok()
+            });
+        }
+    }
+
+    pub fn console(&self) -> UnixStream {
+        UnixStream::connect(self.root.vm("vm1").join("console.sock")).unwrap()
+    }
+
+    /// Waits for a text on the console's log.
+    pub fn logged(&self, text: &str) {
+        until(text, || {
+            let read = |file| std::fs::read(self.root.vm("vm1").join(file)).unwrap_or_default();
+            [read("console.log.1"), read("console.log")]
+                .iter()
+                .any(|log| String::from_utf8_lossy(log).contains(text))
+        });
+    }
+
+    pub fn runtime_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root.vm("vm1")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let stopped = vm::stop(&self.root, &self.vm.name, Duration::ZERO);
+        for (pid, _) in vm::find_strays(&self.root).unwrap_or_default() {
+            let _ = vm::kill_stray(&self.root, pid);
+        }
+        if !std::thread::panicking() {
+            stopped.unwrap();
+        }
+    }
+}
+
+/// What `hostctl vm run` does.
+pub fn supervise() {
+    let (Ok(root), Ok(name)) = (std::env::var("HOSTCTL_TEST_ROOT"), std::env::var("HOSTCTL_TEST_VM")) else {
+        return;
+    };
+    let root = RootDir::new(root);
+    let vm = vm::read_desired(&root, &Name::new(name).unwrap()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(vm::supervise(&root, vm, vm::Options::default())).unwrap();
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !done() {
+        assert!(Instant::now() < deadline, "too long until: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Neither gone nor a zombie.
+pub fn alive(pid: u32) -> bool {
+    let mut stat = String::new();
+    let read =
+        std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read_to_string(&mut stat));
+    read.is_ok() && !stat.contains(") Z ")
+}
+
+pub fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
+pub fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "ip {arguments:?}: {status}");
+}
