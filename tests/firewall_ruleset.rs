@@ -117,7 +117,8 @@ fn a_foreign_table_stays_byte_for_byte() {
         )
         .unwrap();
         let list = || {
-            let output = std::process::Command::new("nft").args(["-a", "list", "table", "inet", "other"]).output();
+            let output =
+                std::process::Command::new("nft").args(["-a", "list", "table", "inet", "other"]).output();
             String::from_utf8(output.unwrap().stdout).unwrap()
         };
         let before = list();
@@ -133,26 +134,29 @@ fn a_foreign_table_stays_byte_for_byte() {
 /// A random host: which of a few networks exist, and how each is set.
 fn host() -> impl Strategy<Value = String> {
     let network = (any::<bool>(), any::<bool>(), any::<bool>(), 0usize..3, 1u8..=3);
-    (proptest::collection::vec(proptest::option::of(network), 4), any::<bool>()).prop_map(|(networks, peer)| {
-        let mut text = String::from("[host.tailscale]\ninterface = \"tailscale0\"\n");
-        for (n, network) in networks.iter().enumerate() {
-            let Some((ipv6, imds, tailscale, vms, third)) = network else { continue };
-            write!(text, "[networks.n{n}]\ncidr = \"10.{n}.{third}.0/24\"\ntailscale = {tailscale}\n").unwrap();
-            if *ipv6 {
-                writeln!(text, "cidr6 = \"fd00:0:{n}:{third}::/64\"").unwrap();
+    (proptest::collection::vec(proptest::option::of(network), 4), any::<bool>()).prop_map(
+        |(networks, peer)| {
+            let mut text = String::from("[host.tailscale]\ninterface = \"tailscale0\"\n");
+            for (n, network) in networks.iter().enumerate() {
+                let Some((ipv6, imds, tailscale, vms, third)) = network else { continue };
+                write!(text, "[networks.n{n}]\ncidr = \"10.{n}.{third}.0/24\"\ntailscale = {tailscale}\n")
+                    .unwrap();
+                if *ipv6 {
+                    writeln!(text, "cidr6 = \"fd00:0:{n}:{third}::/64\"").unwrap();
+                }
+                if *imds {
+                    text.push_str("imds = \"host\"\n");
+                }
+                for vm in 0..*vms {
+                    write!(text, "[vms.n{n}-{vm}]\nnetwork = \"n{n}\"\nimage = \"probe\"\n").unwrap();
+                }
             }
-            if *imds {
-                text.push_str("imds = \"host\"\n");
+            if peer && networks[0].is_some() && networks[1].is_some() {
+                text.push_str("[[peerings]]\nbetween = [\"n0\", \"n1\"]\n");
             }
-            for vm in 0..*vms {
-                write!(text, "[vms.n{n}-{vm}]\nnetwork = \"n{n}\"\nimage = \"probe\"\n").unwrap();
-            }
-        }
-        if peer && networks[0].is_some() && networks[1].is_some() {
-            text.push_str("[[peerings]]\nbetween = [\"n0\", \"n1\"]\n");
-        }
-        text
-    })
+            text
+        },
+    )
 }
 
 proptest! {

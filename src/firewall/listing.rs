@@ -80,6 +80,18 @@ impl Listing {
         elements.into_iter().flatten().filter_map(|element| serde_json::from_str(element).ok()).collect()
     }
 
+    /// The elements of a set that `other` doesn't have, each as its parts.
+    pub(super) fn gone(&self, family: &str, set: &str, other: &Self) -> Vec<Vec<String>> {
+        let elements = |listing: &Self| {
+            listing.tables.get(family).and_then(|table| table.sets.get(set)).cloned().unwrap_or_default()
+        };
+        let gone: Vec<String> = elements(self).difference(&elements(other)).cloned().collect();
+        gone.iter()
+            .filter_map(|text| serde_json::from_str(text).ok())
+            .map(|element| parts(&element))
+            .collect()
+    }
+
     /// How many rules there are, in all tables.
     pub fn rules(&self) -> usize {
         self.tables
@@ -93,6 +105,18 @@ impl Listing {
     pub fn elements(&self) -> usize {
         self.tables.values().flat_map(|table| table.sets.values()).map(BTreeSet::len).sum()
     }
+}
+
+/// The parts of an element, as nft writes them.
+fn parts(element: &Value) -> Vec<String> {
+    if let Some(Value::Array(values)) = element.get("concat") {
+        return values.iter().flat_map(parts).collect();
+    }
+    if let Some(prefix) = element.get("prefix") {
+        let address = prefix.get("addr").and_then(Value::as_str).unwrap_or_default();
+        return vec![format!("{address}/{}", prefix.get("len").unwrap_or(&Value::Null))];
+    }
+    vec![element.as_str().map_or_else(|| element.to_string(), Into::into)]
 }
 
 /// One text for all ways to write an element.

@@ -2,9 +2,12 @@
 //!
 //! [`Ruleset`] → [`render`] → text; [`Difference`] between what the kernel
 //! lists and what it would list; [`reach`] says the same for people, computed
-//! from the topology and not from the rules. Effects: [`nft`].
+//! from the topology and not from the rules. Effects: [`nft`] and
+//! [`conntrack`].
 
+pub mod conntrack;
 mod difference;
+mod flows;
 mod listing;
 pub mod nft;
 mod reach;
@@ -12,6 +15,7 @@ mod render;
 mod ruleset;
 
 pub use difference::{Delta, Difference};
+pub use flows::{Flow, FlowPolicy};
 pub use listing::{Listing, UnexpectedListing};
 pub use nft::NftError;
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::firewall::nft;
+use crate::firewall::{FlowPolicy, conntrack, nft};
 use crate::link::Netlink;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
-use crate::topology::{self, Topology};
+use crate::topology::{self, Name, Topology};
 use crate::vm;
 
 use super::plan::{Current, conflicts, goal, plan, removal};
@@ -149,20 +149,42 @@ impl Host {
 
     async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
         let netlink = Netlink::open()?;
+        let failed = |index: usize, source: HostError| HostError::Step {
+            number: index + 1,
+            total: steps.len(),
+            step: steps.get(index).and_then(|step| step.commands().into_iter().next()).unwrap_or_default(),
+            source: Box::new(source),
+            consequence: String::new(),
+        };
+        let mut leaving = Vec::new();
         for (index, step) in steps.iter().enumerate() {
-            let done = match watch.before(index + 1, steps.len(), step) {
-                Ok(()) => self.execute_step(&netlink, step).await,
-                Err(error) => Err(error),
-            };
-            done.map_err(|source| HostError::Step {
-                number: index + 1,
-                total: steps.len(),
-                step: step.commands().first().cloned().unwrap_or_default(),
-                source: Box::new(source),
-                consequence: String::new(),
-            })?;
+            watch.before(index + 1, steps.len(), step).map_err(|source| failed(index, source))?;
+            // Guests that go take their time side by side.
+            if let Step::StopVm { name, .. } = step {
+                leaving.push((index, name));
+                if matches!(steps.get(index + 1), Some(Step::StopVm { .. })) {
+                    continue;
+                }
+                self.stop(&mut leaving).map_err(|(index, source)| failed(index, source))?;
+            } else {
+                self.execute_step(&netlink, step).await.map_err(|source| failed(index, source))?;
+            }
         }
         Ok(())
+    }
+
+    fn stop(&self, leaving: &mut Vec<(usize, &Name)>) -> Result<(), (usize, HostError)> {
+        std::thread::scope(|scope| {
+            let stop = |(index, name): (usize, &Name)| {
+                vm::stop(&self.root, name, STOP).map_err(|error| (index, HostError::from(error)))
+            };
+            let threads: Vec<_> = leaving.drain(..).map(|guest| scope.spawn(move || stop(guest))).collect();
+            let ended = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            // Every one is waited for, also where one fails.
+            ended.fold(Ok(()), Result::and)
+        })
     }
 
     async fn execute_step(&self, netlink: &Netlink, step: &Step) -> Result<(), HostError> {
@@ -172,6 +194,7 @@ impl Host {
             Step::ChangeFirewall(delta) => nft::change(delta)?,
             Step::RemoveFirewall => nft::load(&nft::removal())?,
             Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP)?,
+            Step::CutFlows(policy) => cut_flows(policy)?,
             Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
             Step::StartVm { vm, .. } => {
                 vm::write_desired(&self.root, vm)?;
@@ -220,6 +243,25 @@ impl Host {
         self.execute(&steps, &mut Silent).await?;
         self.verify(&topology).await
     }
+}
+
+/// A kernel that can't list its flows goes on judging each packet that a
+/// guest sends; only answers to what it sent before still arrive.
+fn cut_flows(policy: &FlowPolicy) -> Result<(), HostError> {
+    match conntrack::cut(policy) {
+        Ok(count) => tracing::info!(count, "ended flows that are no longer allowed"),
+        Err(error) if unsupported(&error) => {
+            tracing::warn!("this kernel doesn't list its tracked flows (nf_conntrack_netlink): {error}");
+        }
+        Err(error) => return Err(HostError::Flows(error)),
+    }
+    Ok(())
+}
+
+fn unsupported(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL))
 }
 
 fn with_consequence(error: HostError, consequence: String) -> HostError {

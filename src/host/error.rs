@@ -34,6 +34,9 @@ pub enum HostError {
     /// The firewall's text.
     #[error(transparent)]
     Template(#[from] TemplateFault),
+    /// Tracked flows.
+    #[error("can't end the flows that are no longer allowed: {0}")]
+    Flows(#[source] io::Error),
     /// Links.
     #[error(transparent)]
     Link(#[from] LinkError),

@@ -1,7 +1,7 @@
 //! What the host is, what it should be → the steps between, in the order that
 //! leaves it closed wherever they stop.
 
-use crate::firewall::{self, Difference, Listing, Surroundings};
+use crate::firewall::{self, Difference, FlowPolicy, Listing, Surroundings};
 use crate::link::{self, Conflict};
 use crate::topology::{IfName, Name, Topology, Uplink, Vm};
 
@@ -122,10 +122,18 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let mut undone = Vec::new();
     link::set_sysctls(back, true, &current.links, &mut undone);
     steps.extend(undone.into_iter().map(Step::Link));
-    match Difference::between(&current.firewall, &goal.listing) {
-        Difference::None => {}
-        Difference::Elements(delta) => steps.push(Step::ChangeFirewall(delta)),
-        Difference::Replace { reason } => steps.push(Step::LoadFirewall { text: goal.text.clone(), reason }),
+    let change = match Difference::between(&current.firewall, &goal.listing) {
+        Difference::None => None,
+        Difference::Elements(delta) => Some(Step::ChangeFirewall(delta)),
+        Difference::Replace { reason } => Some(Step::LoadFirewall { text: goal.text.clone(), reason }),
+    };
+    if let Some(change) = change {
+        steps.push(change);
+        // Also at the first load: what was tracked before was judged by nobody.
+        let host =
+            current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
+        let policy = FlowPolicy::new(topology, host, &current.firewall, &goal.listing);
+        steps.push(Step::CutFlows(Box::new(policy)));
     }
     steps.extend(links.build.into_iter().map(Step::Link));
     for vm in &topology.vms {

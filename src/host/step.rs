@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::firewall::Delta;
+use crate::firewall::{Delta, FlowPolicy};
 use crate::link;
 use crate::topology::{Name, Vm};
 
@@ -34,6 +34,8 @@ pub enum Step {
     },
     /// Elements of the firewall's sets.
     ChangeFirewall(Delta),
+    /// Tracked flows that the new rules don't allow are ended.
+    CutFlows(Box<FlowPolicy>),
     /// The firewall's tables are removed.
     RemoveFirewall,
     /// A guest is booted, or its supervisor replaced.
@@ -56,6 +58,7 @@ impl Step {
             Self::Link(step) => vec![step.to_string()],
             Self::LoadFirewall { .. } => vec!["hostctl render | nft -f -".into()],
             Self::ChangeFirewall(delta) => delta.commands(),
+            Self::CutFlows(_) => vec!["conntrack -D …    # each flow that the new rules don't allow".into()],
             Self::RemoveFirewall => {
                 vec!["nft delete table bridge hostctl".into(), "nft delete table inet hostctl".into()]
             }
