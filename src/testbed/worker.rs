@@ -7,13 +7,21 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 /// A running thread. Dropping it asks the thread to end and waits for that.
 #[derive(Debug)]
 pub(super) struct Worker {
-    stop: Stop,
+    signal: Option<Signal>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How a thread is told to end: a blocking one by its eventfd, a runtime by
+/// dropping the sender.
+#[derive(Debug)]
+enum Signal {
+    Event(Stop),
+    Channel { _sender: oneshot::Sender<()> },
 }
 
 /// How a thread learns that it is to end: an eventfd that becomes readable.
@@ -26,7 +34,7 @@ impl Worker {
         let stop = Stop(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
         let theirs = stop.clone();
         let thread = thread::Builder::new().name(name.into()).spawn(move || body(theirs))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { signal: Some(Signal::Event(stop)), thread: Some(thread) })
     }
 
     /// Starts a Tokio runtime that drives `body`, and drops both at the end.
@@ -35,21 +43,25 @@ impl Worker {
         body: impl FnOnce() -> F + Send + 'static,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Self::spawn(name, move |stop| {
+        let (sender, stopped) = oneshot::channel();
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     () = body() => {}
-                    () = stop.fired() => {}
+                    _ = stopped => {}
                 }
             });
-        })
+        })?;
+        Ok(Self { signal: Some(Signal::Channel { _sender: sender }), thread: Some(thread) })
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Can't fail: the counter of an eventfd takes a 1.
-        let _ = rustix::io::write(&self.stop.0, &1u64.to_ne_bytes());
+        if let Some(Signal::Event(stop)) = self.signal.take() {
+            // Can't fail: the counter of an eventfd takes a 1.
+            let _ = rustix::io::write(&stop.0, &1u64.to_ne_bytes());
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -72,11 +84,5 @@ impl Stop {
         }
         let ready = |index: usize| polled.get(index).is_some_and(|fd| !fd.revents().is_empty());
         if ready(0) { None } else { Some(std::array::from_fn(|index| ready(index + 1))) }
-    }
-
-    async fn fired(&self) {
-        if let Ok(fd) = AsyncFd::register(self.0.as_fd()) {
-            let _ = fd.readable().await;
-        }
     }
 }
