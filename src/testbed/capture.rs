@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::libc::{PACKET_AUXDATA, SOL_PACKET};
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg,
-    setsockopt, socket,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg, socket,
 };
 
 use super::netns::Netns;
@@ -74,15 +74,6 @@ impl FrameLog {
     }
 }
 
-nix::sockopt_impl!(
-    /// Asks for the VLAN tag that the kernel takes off each frame (packet(7)).
-    Auxdata,
-    SetOnly,
-    SOL_PACKET,
-    PACKET_AUXDATA,
-    bool
-);
-
 /// A packet(7) socket on one interface: every frame that comes in (before any
 /// nftables hook) and every frame that goes out (after all of them), with its
 /// VLAN tags.
@@ -125,8 +116,25 @@ impl std::ops::Deref for Capture {
 fn open() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
-    setsockopt(&fd, Auxdata, &true)?;
+    keep_vlan_tags(&fd)?;
     Ok(fd)
+}
+
+/// Asks for the VLAN tag that the kernel takes off each frame (packet(7)).
+#[expect(unsafe_code, reason = "no crate has PACKET_AUXDATA")]
+fn keep_vlan_tags(fd: &OwnedFd) -> nix::Result<()> {
+    let on: c_int = 1;
+    // SAFETY: the option's value is an int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_AUXDATA,
+            (&raw const on).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Takes a frame off the socket; `None` where it passed another interface.
