@@ -1,5 +1,6 @@
 //! The testbed measures hostctl; these measure the testbed.
 #![cfg(feature = "testbed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,7 +13,7 @@ use hostctl::testbed::address::{
 };
 use hostctl::testbed::frames::{self, Arp, Link, Udp};
 use hostctl::testbed::{
-    Capture, DEFAULT_TIMEOUT, FakeGuest, Flow, Netns, Options, Probe, Route, Service, Verdict, World,
+    Capture, DEFAULT_TIMEOUT, FakeGuest, Flow, Netns, Options, Probe, Route, Service, Tap, Verdict, World,
     http_get, probe, probe_all, probe_all_within, probe_from, usual_services,
 };
 use hostctl::topology::{IfName, MacAddr, Name, Port, PortV6, link_local};
@@ -319,6 +320,27 @@ fn a_guest_reaches_its_gateway_through_the_port_only() {
     );
     let verdict = probe(guest.netns(), Probe::Icmp(port.gateway.into()), DEFAULT_TIMEOUT);
     assert_eq!(verdict, Verdict::Dropped);
+}
+
+#[test]
+fn a_guest_takes_over_a_port_that_was_there_and_leaves_it_there() {
+    let host = with_bridge();
+    let port = port("a", 2);
+    let tap = Tap::open(&host, "vm-a").unwrap();
+    tap.persist().unwrap();
+    host.links(async |links| {
+        links.enslave("vm-a", "br-t").await?;
+        links.up("vm-a").await
+    })
+    .unwrap();
+    assert!(FakeGuest::attach(&host, &port).is_err(), "someone holds it");
+    drop(tap);
+    for _ in 0..2 {
+        let guest = FakeGuest::attach(&host, &port).unwrap();
+        let verdict = probe(guest.netns(), Probe::Icmp(port.gateway.into()), SOON);
+        assert!(verdict.is_allowed(), "{verdict}");
+    }
+    assert!(host.ifindex("vm-a").is_ok());
 }
 
 #[test]
