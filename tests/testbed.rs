@@ -2,8 +2,8 @@
 #![cfg(feature = "testbed")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -341,6 +341,30 @@ fn a_guest_takes_over_a_port_that_was_there_and_leaves_it_there() {
         assert!(verdict.is_allowed(), "{verdict}");
     }
     assert!(host.ifindex("vm-a").is_ok());
+}
+
+#[test]
+fn a_guest_gets_a_stream_in_frames_of_the_links_size() {
+    let host = with_bridge();
+    let port = port("a", 2);
+    let guest = FakeGuest::attach_to_new_port(&host, &port).unwrap();
+    let _services = guest.serve("a").unwrap();
+    let mut reader = host.run(|| TcpStream::connect(at(port.address, 80))).unwrap();
+    reader.set_read_timeout(Some(SOON)).unwrap();
+    let sent: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+    let mut writer = reader.try_clone().unwrap();
+    let received = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            writer.write_all(&sent).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        received
+    });
+    let greeting = received.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    assert!(received[greeting..] == sent);
+    assert!(guest.received().frames().iter().all(|frame| frame.len() <= 1514));
 }
 
 #[test]
