@@ -157,7 +157,7 @@ fn a_guest_that_powers_itself_off_stays_off() {
     let pid = host.ready().pid.unwrap();
     let mut client = Client::connect(&host.root, &host.vm.name).unwrap();
     // The guest is gone before its agent could answer.
-    let _ = client.exec("/bin/poweroff", &["-f"], Duration::from_secs(5));
+    let _ = client.exec("/bin/busybox", &["poweroff", "-f"], Duration::from_secs(5));
     until("QEMU and its supervisor end", || !alive(pid) && !vm::observe(&host.root).unwrap()[0].supervised);
     assert_eq!(vm::observe(&host.root).unwrap()[0].failure, None);
 }
@@ -168,7 +168,7 @@ fn a_guest_that_reboots_keeps_its_process() {
     host.start();
     let first = host.ready();
     let mut client = Client::connect(&host.root, &host.vm.name).unwrap();
-    let _ = client.exec("/bin/reboot", &["-f"], Duration::from_secs(5));
+    let _ = client.exec("/bin/busybox", &["reboot", "-f"], Duration::from_secs(5));
     until("it boots again", || host.status().state == State::Running);
     let again = host.ready();
     assert_eq!((again.pid, again.restarts), (first.pid, 0));
