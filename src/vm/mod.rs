@@ -17,6 +17,7 @@ mod observe;
 mod process;
 mod qemu;
 mod qmp;
+mod running;
 mod runtime_dir;
 mod state;
 mod supervisor;
