@@ -6,6 +6,7 @@
 
 mod accel;
 mod agent;
+mod announce;
 mod boot_files;
 mod client;
 mod console;

@@ -17,6 +17,7 @@ use crate::topology::Vm;
 
 use super::accel::accelerator;
 use super::agent::Agent;
+use super::announce::Announcer;
 use super::boot_files::BootFiles;
 use super::console;
 use super::control::{self, Office, Order, Status};
@@ -95,7 +96,7 @@ struct Supervisor {
     orders: mpsc::Receiver<Order>,
     serials: console::SerialSender,
     signals: [SignalStream; 2],
-    announced: bool,
+    announcer: Announcer,
     /// Console and control; ended with the supervisor.
     _services: JoinSet<()>,
 }
@@ -170,7 +171,7 @@ impl Supervisor {
             orders,
             serials,
             signals: [terminate?, interrupt?],
-            announced: false,
+            announcer: Announcer::default(),
             _services: services,
         })
     }
@@ -222,10 +223,12 @@ impl Supervisor {
             _ = terminate.recv() => Input::Signal,
             _ = interrupt.recv() => Input::Signal,
             Some(order) = self.orders.recv() => Input::Order(order),
-            input = qemu => input,
             () = until(answer_by) => Input::NoAnswer,
             () = until(self.stopping.map(|stopping| stopping.at)) => Input::StopStep,
             () = until(self.retry_at) => Input::Retry,
+            // Last: a QEMU that the guest has taken over could talk without
+            // end, and delay none of the above.
+            input = qemu => input,
         }
     }
 
@@ -393,15 +396,7 @@ impl Supervisor {
         if *self.status.borrow() == status {
             return;
         }
-        let text = status.state.to_string();
-        let mut notes = vec![sd_notify::NotifyState::Status(&text)];
-        if matches!(status.state, State::Running | State::Ready) && !self.announced {
-            self.announced = true;
-            notes.push(sd_notify::NotifyState::Ready);
-        }
-        // Without systemd this does nothing.
-        let _ = sd_notify::notify(&notes);
-        tracing::info!(vm = %status.name, state = %text, pid = status.pid, "state");
+        self.announcer.announce(&status);
         self.status.send_replace(status);
     }
 }
