@@ -201,9 +201,11 @@ fn an_orphan_is_stopped_and_a_stray_is_found() {
 
 #[test]
 fn sigterm_stops_the_guest_gracefully() {
-    let host = Host::new(|_| {});
+    let host = Host::new(|vm| vm["accel"] = "auto".into());
     host.start();
     let status = host.ready();
+    // Whichever it is here, the guest came up on it, and it says why.
+    assert!(status.accel.is_some() && status.accel_reason.as_ref().is_some_and(|reason| !reason.is_empty()));
     signal(status.supervisor_pid, rustix::process::Signal::TERM);
     until("both end", || !alive(status.pid.unwrap()) && !vm::observe(&host.root).unwrap()[0].supervised);
     assert_eq!(vm::observe(&host.root).unwrap()[0].failure, None);

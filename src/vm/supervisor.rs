@@ -131,19 +131,7 @@ impl Supervisor {
         let [terminate, interrupt] = signals.map(|kind| signal(kind).map_err(error("catch signals")));
         let life = Lifecycle::new(vm.restart);
         let agent = Agent::new(dir.clone());
-        let (status, status_receiver) = watch_channel::channel(Status {
-            name: vm.name.clone(),
-            state: State::Starting,
-            pid: None,
-            supervisor_pid: std::process::id(),
-            accel: None,
-            accel_reason: None,
-            started_at: None,
-            restarts: 0,
-            failures: 0,
-            retry_in_ms: None,
-            agent: false,
-        });
+        let (status, status_receiver) = watch_channel::channel(Status::new(&vm.name));
         let (orders_sender, orders) = mpsc::channel(8);
         let (serials, serials_receiver) = mpsc::channel(1);
         let mut services = JoinSet::new();
@@ -379,20 +367,20 @@ impl Supervisor {
 
     /// Tells clients and systemd how things are.
     fn publish(&mut self) {
-        let record = self.qemu.as_ref().map(|qemu| &qemu.record);
-        let status = Status {
-            name: self.vm.name.clone(),
+        let mut status = Status {
             state: self.life.state.clone(),
-            pid: record.map(|record| record.pid),
-            supervisor_pid: std::process::id(),
-            accel: record.map(|record| record.accel),
-            accel_reason: record.map(|record| record.accel_reason.clone()),
-            started_at: record.map(|record| record.started_at),
             restarts: self.life.restarts,
             failures: self.life.failures,
             retry_in_ms: self.retry_in.map(|pause| pause.as_millis() as u64),
             agent: self.agent_answers,
+            ..Status::new(&self.vm.name)
         };
+        if let Some(Qemu { record, .. }) = &self.qemu {
+            status.pid = Some(record.pid);
+            status.accel = Some(record.accel);
+            status.accel_reason = Some(record.accel_reason.clone());
+            status.started_at = Some(record.started_at);
+        }
         if *self.status.borrow() == status {
             return;
         }
