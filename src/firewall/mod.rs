@@ -1,1 +1,23 @@
-//! The firewall room.
+//! The firewall: who may reach whom, as nftables loads it.
+//!
+//! [`Ruleset`] → [`render`] → text; [`Difference`] between what the kernel
+//! lists and what it would list; [`reach`] says the same for people, computed
+//! from the topology and not from the rules. Effects: [`nft`] and
+//! [`conntrack`].
+
+pub mod conntrack;
+mod difference;
+mod flows;
+mod listing;
+pub mod nft;
+mod reach;
+mod render;
+mod ruleset;
+
+pub use difference::{Delta, Difference};
+pub use flows::{Flow, FlowPolicy};
+pub use listing::{Listing, UnexpectedListing};
+pub use nft::NftError;
+pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
+pub use render::{TemplateFault, render};
+pub use ruleset::{Ruleset, Surroundings};

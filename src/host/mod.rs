@@ -1,1 +1,22 @@
-//! The host room.
+//! The reconcile loop: observe, plan, apply, verify, commit or roll back. The
+//! only room that orders side effects.
+
+mod apply;
+mod doctor;
+mod error;
+mod generation;
+mod lock;
+mod observe;
+mod plan;
+mod status;
+mod step;
+
+pub use apply::{Host, Outcome, Silent, Watch};
+pub use doctor::{Finding, Level, doctor};
+pub use error::HostError;
+pub use generation::{Generation, last as last_generation};
+pub use lock::Lock;
+pub use observe::{observe, observe_surroundings};
+pub use plan::{Current, Goal, Guest, conflicts, goal, plan, removal, surroundings, uplinks};
+pub use status::{FirewallStatus, GuestStatus, NetworkStatus, Status, guests, status};
+pub use step::Step;

@@ -1,1 +1,18 @@
-//! The link room.
+//! Bridges, TAPs, addresses and the kernel settings that routing needs.
+//!
+//! [`Desired`] follows from the topology, [`Observed`] from the kernel,
+//! [`plan`] is what lies between; each [`Step`] prints as the command that
+//! does it by hand. Effects: [`Netlink`] and [`sysctl`].
+
+mod desired;
+mod netlink;
+mod observed;
+mod plan;
+mod step;
+pub mod sysctl;
+
+pub use desired::{Bridge, Desired, FORWARDING6_KEY, GROUP, Sysctl, Tap, forwarding4_key, unforwarding};
+pub use netlink::{LinkError, Netlink};
+pub use observed::{Link, Observed};
+pub use plan::{Conflict, Plan, conflicts, plan, set_sysctls, sysctl_keys};
+pub use step::{Setting, Step};

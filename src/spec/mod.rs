@@ -2,18 +2,35 @@
 
 mod cidr;
 mod closest;
+mod decode;
+mod deserializer;
+mod document;
+mod explain;
+mod first_key;
 mod issue;
+mod json_document;
+mod json_repair;
 mod keyword;
+mod load;
 mod mac;
 mod memory;
+mod merge;
 mod model;
 mod name;
+mod problem;
+mod read;
+mod schema;
+mod snippet;
+mod toml_document;
 
 pub use cidr::{Cidr4, Cidr6, CidrError, IPV4_PREFIX_MAX, IPV6_PREFIX_MAX};
 pub use closest::closest;
 pub use issue::{Issue, Segment, SpecPath};
 pub use keyword::{Accel, Arch, DiskFormat, FirewallMode, HostPort, Imds, Machine, SubnetKind, Transport};
+pub use load::{Checked, Loaded, Sources, load, load_checked};
 pub use mac::{MacAddr, MacError};
 pub use memory::{Memory, MemoryError};
 pub use model::{Disk, Host, HostSpec, Network, Peering, Subnet, Tailscale, Uplink, Vm};
 pub use name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};
+pub use problem::{Place, Problem, SpecError};
+pub use schema::json_schema;

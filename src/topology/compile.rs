@@ -19,6 +19,13 @@ const DEFAULT_DNS: [IpAddr; 2] =
 /// enough that a hostile spec can't exhaust it.
 const MOST_ENTRIES: usize = 100_000;
 
+/// Most subnets of a network, and most suggestions: each is compared with
+/// every other one.
+const MOST_COMPARED: usize = 1024;
+
+/// Most resolvers of a guest: resolv.conf(5), `MAXNS`.
+const MOST_RESOLVERS: usize = 3;
+
 /// The subnet of a network that names none.
 const WHOLE: &str = "default";
 
@@ -44,6 +51,16 @@ pub(super) struct Compiler<'a> {
 impl<'a> Compiler<'a> {
     pub(super) fn issue(&mut self, path: SpecPath, message: impl Into<String>, hint: impl Into<String>) {
         self.issues.push(Issue::new(path, message, hint));
+    }
+
+    /// As [`Self::issue`], for what may follow from a key that was refused.
+    pub(super) fn consequence(
+        &mut self,
+        path: SpecPath,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.issues.push(Issue::dangling(path, message, hint));
     }
 
     fn topology(&mut self) -> Option<Topology> {
@@ -98,7 +115,7 @@ impl<'a> Compiler<'a> {
         let path = SpecPath::keys(["host", "allow_input"]);
         match (&host.allow_input, host.firewall) {
             (Some(_), FirewallMode::Guests) => {
-                self.issue(
+                self.consequence(
                     path,
                     "allow_input has no meaning with firewall = \"guests\", which leaves the host's services alone",
                     "set firewall = \"full\", or remove allow_input",
@@ -121,8 +138,7 @@ impl<'a> Compiler<'a> {
     fn dns(&mut self) -> Vec<IpAddr> {
         let Some(dns) = &self.spec.host.dns else { return DEFAULT_DNS.to_vec() };
         let path = SpecPath::keys(["host", "dns"]);
-        // Three: resolv.conf(5), MAXNS.
-        if dns.len() > 3 {
+        if dns.len() > MOST_RESOLVERS {
             self.issue(path.clone(), format!("{} resolvers", dns.len()), "a guest uses three at most");
         }
         for (index, address) in dns.iter().enumerate() {
@@ -135,7 +151,7 @@ impl<'a> Compiler<'a> {
                 );
             }
         }
-        dns.clone()
+        dns.iter().copied().take(MOST_RESOLVERS).collect()
     }
 
     /// Checks the name of a table entry at `path`.
@@ -143,7 +159,7 @@ impl<'a> Compiler<'a> {
         match Name::new(text) {
             Ok(name) => Some(name),
             Err(error) => {
-                self.issue(path.clone(), error.to_string(), "rename it, as in [networks.web-1]");
+                self.issue(path.clone(), error.to_string(), "rename it: web-1 would do, for example");
                 None
             }
         }
@@ -158,7 +174,7 @@ impl<'a> Compiler<'a> {
             self.check_cidr(&path, network.cidr, network.cidr6);
             let subnets = self.subnets(&path, network);
             if network.tailscale && spec.host.tailscale.is_none() {
-                self.issue(
+                self.consequence(
                     path.clone().key("tailscale"),
                     "there is no tailnet",
                     "say which interface leads to it: [host.tailscale] interface = \"tailscale0\"",
@@ -206,6 +222,11 @@ impl<'a> Compiler<'a> {
                 .into_iter()
                 .collect();
         }
+        if network.subnets.len() > MOST_COMPARED {
+            let path = path.clone().key("subnets");
+            self.issue(path, format!("more than {MOST_COMPARED} subnets"), "split the network");
+            return Vec::new();
+        }
         let mut subnets: Vec<Subnet> = Vec::new();
         for (key, subnet) in &network.subnets {
             let path = path.clone().key("subnets").key(key);
@@ -216,7 +237,7 @@ impl<'a> Compiler<'a> {
             }
             if let Some(subnet6) = subnet.cidr6.map(Cidr6::net) {
                 match cidr6 {
-                    None => self.issue(
+                    None => self.consequence(
                         path.clone().key("cidr6"),
                         "its network has no IPv6",
                         "give the network a cidr6 that contains this one",
@@ -323,7 +344,8 @@ impl<'a> Compiler<'a> {
         if known.contains_key(name.as_str()) {
             return true;
         }
-        let hint = match spec::closest(name.as_str(), known.keys().map(String::as_str)) {
+        let near = Some(name.as_str()).filter(|_| self.issues.len() < MOST_COMPARED);
+        let hint = match near.and_then(|name| spec::closest(name, known.keys().map(String::as_str))) {
             Some(close) => format!("did you mean {close}?"),
             None if known.is_empty() => format!("there is no {kind} at all"),
             None => format!("there are: {}", known.keys().take(8).cloned().collect::<Vec<_>>().join(", ")),

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::path::Path;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -18,6 +20,9 @@ use super::{
 /// ids (UIDS-GIDS) leaves unused: 0x7000_0000 to 0x7fff_ffff.
 const UID_FIRST: u32 = 0x7000_0000;
 const UID_BITS: u32 = 0x0fff_ffff;
+
+/// But for systemd's foreign users, the owners of file trees from elsewhere.
+const UID_FOREIGN: RangeInclusive<u32> = 0x7ffe_0000..=0x7ffe_ffff;
 
 impl Compiler<'_> {
     pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr]) -> Vec<Vm> {
@@ -36,7 +41,7 @@ impl Compiler<'_> {
             for (field, value, fresh) in sets {
                 if let (Some(value), false) = (value, fresh) {
                     let message = format!("{value} is another VM's already");
-                    self.issue(path.clone().key(field), message, format!("each VM has a {field} of its own"));
+                    self.issue(path.clone().key(field), message, format!("give each VM its own {field}"));
                 }
             }
         }
@@ -78,13 +83,17 @@ impl Compiler<'_> {
     }
 
     fn image(&mut self, path: &SpecPath, vm: &spec::Vm) -> Option<Image> {
-        for (field, file) in [("kernel", &vm.kernel), ("initrd", &vm.initrd)] {
-            if file.as_ref().is_some_and(|file| !file.is_absolute()) {
-                self.issue(path.clone().key(field), "the path isn't absolute", "begin it with /");
+        let disk = vm.disk.as_ref().map(|disk| disk.path.as_path());
+        let files = [("kernel", vm.kernel.as_deref()), ("initrd", vm.initrd.as_deref()), ("disk", disk)];
+        for (field, file) in files {
+            let path = path.clone().key(field);
+            let path = if field == "disk" { path.key("path") } else { path };
+            let Some(file) = file else { continue };
+            if !file.is_absolute() {
+                self.issue(path, "the path isn't absolute", "begin it with /");
+            } else if has_control(file) {
+                self.issue(path, "the path has a control character in it", "rename the file");
             }
-        }
-        if vm.disk.as_ref().is_some_and(|disk| !disk.path.is_absolute()) {
-            self.issue(path.clone().key("disk").key("path"), "the path isn't absolute", "begin it with /");
         }
         let files = vm.kernel.is_some() || vm.initrd.is_some() || vm.disk.is_some();
         match &vm.image {
@@ -96,12 +105,12 @@ impl Compiler<'_> {
             Some(image) => Some(Image::Named(image.clone())),
             None if vm.kernel.is_none() && vm.disk.is_none() => {
                 let hint = "name an image = \"…\", a kernel, or a disk";
-                self.issue(path.clone(), "nothing to boot", hint);
+                self.consequence(path.clone(), "nothing to boot", hint);
                 None
             }
             None if vm.initrd.is_some() && vm.kernel.is_none() => {
                 let hint = "name the kernel that it belongs to";
-                self.issue(path.clone().key("initrd"), "an initrd without a kernel", hint);
+                self.consequence(path.clone().key("initrd"), "an initrd without a kernel", hint);
                 None
             }
             None => Some(Image::Files(ImageFiles {
@@ -128,11 +137,15 @@ impl Compiler<'_> {
                 Arch::X86_64 => "x86_64 has q35 and microvm",
                 Arch::Aarch64 => "aarch64 has virt",
             };
-            self.issue(path.clone().key("machine"), format!("{arch} has no such machine type"), hint);
+            self.consequence(path.clone().key("machine"), format!("{arch} has no such machine type"), hint);
         }
         if machine == Machine::Microvm && vm.image.is_none() && vm.kernel.is_none() && vm.disk.is_some() {
             let hint = "name a kernel, or take machine = \"q35\"";
-            self.issue(path.clone().key("machine"), "a microvm has no firmware to boot a disk with", hint);
+            self.consequence(
+                path.clone().key("machine"),
+                "a microvm has no firmware to boot a disk with",
+                hint,
+            );
         }
         (arch, machine)
     }
@@ -174,7 +187,7 @@ impl Compiler<'_> {
             _ => {
                 if vm.address6.is_some() {
                     let hint = "give the network (and the subnet, where it has some) a cidr6";
-                    self.issue(path.clone().key("address6"), "its network has no IPv6 here", hint);
+                    self.consequence(path.clone().key("address6"), "its network has no IPv6 here", hint);
                 }
                 None
             }
@@ -199,16 +212,19 @@ impl Compiler<'_> {
         match (&vm.subnet, network.subnets.as_slice()) {
             (None, [only]) => Some(only),
             (None, several) => {
-                let names: Vec<_> = several.iter().map(|subnet| subnet.name.to_string()).collect();
+                let names: Vec<_> = several.iter().take(8).map(|subnet| subnet.name.to_string()).collect();
                 let message = format!("network {} has several subnets", network.name);
-                self.issue(path, message, format!("name one with subnet = …: {}", names.join(", ")));
+                self.consequence(path, message, format!("name one with subnet = …: {}", names.join(", ")));
                 None
             }
             (Some(name), subnets) => {
+                if let Some(found) = subnets.iter().find(|subnet| &subnet.name == name) {
+                    return Some(found);
+                }
                 let known: BTreeMap<_, _> =
                     subnets.iter().map(|subnet| (subnet.name.to_string(), subnet)).collect();
                 self.reference(path, "subnet", name, &known);
-                known.get(name.as_str()).copied()
+                None
             }
         }
     }
@@ -262,6 +278,11 @@ impl Compiler<'_> {
     }
 }
 
+/// No file's name needs one, and NUL can't be in an argument of QEMU's.
+fn has_control(path: &Path) -> bool {
+    path.to_string_lossy().chars().any(char::is_control)
+}
+
 /// What is somebody's already.
 #[derive(Default)]
 struct Taken {
@@ -300,7 +321,7 @@ impl Taken {
         loop {
             let [.., a, b, c, d] = seed.to_be_bytes();
             let uid = UID_FIRST | (u32::from_be_bytes([a, b, c, d]) & UID_BITS);
-            if self.uids.insert(uid) {
+            if !UID_FOREIGN.contains(&uid) && self.uids.insert(uid) {
                 return uid;
             }
             seed = hash(&format!("{name}:{seed}"));

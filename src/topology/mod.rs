@@ -6,6 +6,8 @@ mod address;
 mod compile;
 mod guest;
 mod identity;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -14,8 +16,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use crate::spec::{
-    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, SubnetKind,
-    Transport,
+    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError,
+    SubnetKind, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
@@ -195,6 +197,20 @@ pub struct Disk {
 }
 
 impl Topology {
+    /// A host without networks.
+    pub fn empty() -> Self {
+        Self {
+            uplink: Uplink::Auto,
+            firewall: FirewallMode::Guests,
+            allow_input: Vec::new(),
+            tailscale: None,
+            dns: Vec::new(),
+            networks: Vec::new(),
+            peerings: Vec::new(),
+            vms: Vec::new(),
+        }
+    }
+
     /// The network of that name.
     pub fn network(&self, name: &Name) -> Option<&Network> {
         let index = self.networks.binary_search_by(|network| network.name.cmp(name)).ok()?;

@@ -96,7 +96,7 @@ pub fn accelerator(root: &RootDir, vm: &Vm) -> Result<(Accelerator, String), VmE
     let kvm = || match foreign(vm.arch) {
         Some(reason) => (false, reason),
         None => {
-            let verdict = verdict(root, vm);
+            let verdict = verdict(root, vm.uid);
             (verdict.works, verdict.reason)
         }
     };
@@ -113,11 +113,23 @@ pub fn accelerator(root: &RootDir, vm: &Vm) -> Result<(Accelerator, String), VmE
     }
 }
 
+/// Whether a guest of this machine's own architecture runs on KVM. May run
+/// one of a few instructions for up to 3 s, the first time after a boot;
+/// blocks.
+///
+/// # Errors
+/// Why not.
+pub fn kvm(root: &RootDir) -> Result<(), String> {
+    // Any user of the guests' range, for the first guest isn't there yet.
+    let verdict = verdict(root, 0x7000_0000);
+    if verdict.works { Ok(()) } else { Err(verdict.reason) }
+}
+
 fn foreign(arch: Arch) -> Option<String> {
     (arch != Arch::NATIVE).then(|| format!("a guest for {arch} can't run on an {} processor", Arch::NATIVE))
 }
 
-fn verdict(root: &RootDir, vm: &Vm) -> Verdict {
+fn verdict(root: &RootDir, uid: u32) -> Verdict {
     let path = root.run().join("kvm.json");
     let boot_id = read_bounded(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
     let boot_id = String::from_utf8_lossy(&boot_id).trim().to_owned();
@@ -125,7 +137,7 @@ fn verdict(root: &RootDir, vm: &Vm) -> Verdict {
     if let Some(found) = cached.filter(|found: &Verdict| found.boot_id == boot_id) {
         return found;
     }
-    let (works, reason) = match probe_kvm(vm) {
+    let (works, reason) = match probe_kvm(uid) {
         Ok(()) => (true, "a test guest ran on /dev/kvm".to_owned()),
         Err(reason) => (false, reason),
     };
@@ -171,7 +183,7 @@ fn usable(device: &fs::Metadata) -> Usable {
 }
 
 /// Whether a guest gets anywhere on KVM, run as the VM's user would.
-fn probe_kvm(vm: &Vm) -> Result<(), String> {
+fn probe_kvm(uid: u32) -> Result<(), String> {
     let open = File::options().read(true).write(true).open(DEVICE);
     let device = open.and_then(|device| device.metadata());
     let device = device.map_err(|error| format!("{DEVICE} doesn't open: {error}"))?;
@@ -182,7 +194,7 @@ fn probe_kvm(vm: &Vm) -> Result<(), String> {
              of its own (chgrp kvm, chmod 660, as systemd does)"
         ));
     }
-    probe(vm.arch, Accelerator::Kvm, user(vm.uid, Accelerator::Kvm), PROBE_LIMIT)
+    probe(Arch::NATIVE, Accelerator::Kvm, user(uid, Accelerator::Kvm), PROBE_LIMIT)
 }
 
 /// Runs the test guest on a machine of that architecture; says why not.

@@ -16,7 +16,7 @@ use crate::topology::{Name, Vm};
 use super::agent::{Exec, ExecOutput};
 use super::control::{Request, Status};
 use super::error::VmError;
-use super::runtime_dir::{CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG, create};
+use super::runtime_dir::{CONSOLE, CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG, create};
 use super::state::State;
 
 const PEER: &str = "supervisor";
@@ -224,6 +224,16 @@ pub fn spawn_supervisor(root: &RootDir, name: &Name, program: &Path) -> Result<(
     // Where we outlive it, it shall not stay a zombie.
     std::thread::Builder::new().spawn(move || child.wait()).map_err(error)?;
     Ok(())
+}
+
+/// A connection to the VM's serial console: what it prints from now on, and a
+/// way to type.
+///
+/// # Errors
+/// [`VmError::NotSupervised`] where nobody serves it.
+pub fn attach_console(root: &RootDir, name: &Name) -> Result<UnixStream, VmError> {
+    let dir = RuntimeDir::open(root, name)?.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
+    dir.connect(CONSOLE).map_err(|_| VmError::NotSupervised(name.clone()))
 }
 
 /// Waits until the VM is in `wanted` ([`State::Ready`] counts as

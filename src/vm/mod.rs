@@ -26,10 +26,10 @@ mod supervisor;
 mod test_vm;
 mod watch;
 
-pub use accel::accelerator;
+pub use accel::{accelerator, kvm};
 pub use agent::ExecOutput;
 pub use boot_files::BootFiles;
-pub use client::{Client, read_desired, spawn_supervisor, wait_until, write_desired};
+pub use client::{Client, attach_console, read_desired, spawn_supervisor, wait_until, write_desired};
 pub use control::Status;
 pub use error::VmError;
 pub use observe::{Observed, find_strays, kill_stray, observe, stop};

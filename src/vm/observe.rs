@@ -39,6 +39,18 @@ pub struct Observed {
     pub failure: Option<String>,
 }
 
+impl Observed {
+    /// Its state as its supervisor tells it, or as it is without one.
+    pub fn state(&self) -> String {
+        match (&self.status, self.pid, &self.failure) {
+            (Some(status), _, _) => status.state.to_string(),
+            (None, Some(_), _) => "running without a supervisor".into(),
+            (None, None, Some(failure)) => format!("failed: {failure}"),
+            (None, None, None) => "stopped".into(),
+        }
+    }
+}
+
 /// Looks at every VM that has a runtime directory.
 ///
 /// # Errors

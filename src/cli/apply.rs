@@ -1,0 +1,104 @@
+//! Commands that change the host.
+
+use clap::Args;
+use hostctl::host::{Host, HostError, Outcome, Step, Watch};
+use serde_json::json;
+
+use super::spec::{SpecFile, load};
+use super::{Context, Failure, line, output};
+
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Print the steps and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The machine, changed by this program.
+pub fn host(context: &Context) -> Result<Host, Failure> {
+    let program = std::env::current_exe();
+    let program =
+        program.map_err(|error| Failure::other(format!("can't find this program's own file: {error}")))?;
+    Ok(Host { root: context.root.clone(), program })
+}
+
+/// Prints each step as it is done.
+struct Progress {
+    quiet: bool,
+}
+
+impl Watch for Progress {
+    fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError> {
+        if !self.quiet {
+            let width = total.to_string().len();
+            eprintln!("[{number:width$}/{total}] {}", first_line(step));
+        }
+        Ok(())
+    }
+
+    fn rolling_back(&mut self, to: u64) {
+        if !self.quiet {
+            eprintln!("failed; returning to generation {to}");
+        }
+    }
+}
+
+fn first_line(step: &Step) -> String {
+    let text = step.to_string();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().to_string();
+    match lines.count() {
+        0 => first,
+        more => format!("{first} … and {more} more"),
+    }
+}
+
+pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let topology = load(context, file)?.compiled;
+    print_steps(context, &host(context)?.plan(&topology).await?)
+}
+
+fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
+    if context.json {
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|step| json!({ "commands": step.commands(), "reason": step.reason() }))
+            .collect();
+        return output::json(&json!({ "steps": steps }));
+    }
+    if steps.is_empty() {
+        return line("nothing to do");
+    }
+    for step in steps {
+        line(step)?;
+    }
+    Ok(())
+}
+
+pub async fn apply(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let checked = load(context, file)?;
+    let mut progress = Progress { quiet: context.json };
+    let outcome = host(context)?.apply(&checked.spec, &checked.compiled, &mut progress).await?;
+    print_outcome(context, &outcome)
+}
+
+pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
+    let host = host(context)?;
+    if arguments.dry_run {
+        return print_steps(context, &host.removal().await?);
+    }
+    let outcome = host.down(&mut Progress { quiet: context.json }).await?;
+    print_outcome(context, &outcome)
+}
+
+fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
+    if context.json {
+        let commands: Vec<_> = outcome.steps.iter().flat_map(Step::commands).collect();
+        return output::json(&json!({ "steps": commands, "generation": outcome.generation }));
+    }
+    match (outcome.steps.len(), outcome.generation) {
+        (0, _) => line("nothing to do"),
+        (steps, Some(generation)) => line(format!("done: {steps} steps, generation {generation}")),
+        (steps, None) => line(format!("done: {steps} steps")),
+    }
+}

@@ -1,0 +1,80 @@
+//! How a failed command ends.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use hostctl::host::HostError;
+use hostctl::spec::SpecError;
+use hostctl::vm::VmError;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The spec is refused: exit code 3.
+    Spec(SpecError),
+    /// Another hostctl holds the lock: exit code 4.
+    Locked(String),
+    /// Anything else: exit code 1.
+    Other(String),
+}
+
+impl Failure {
+    /// A failure with a message.
+    pub fn other(message: impl Into<String>) -> Self {
+        Self::Other(message.into())
+    }
+
+    /// Prints the failure; gives the exit code.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Spec(error) if std::io::stderr().is_terminal() => {
+                eprintln!("{}", error.render(terminal_width(), color()));
+                ExitCode::from(3)
+            }
+            Self::Spec(error) => {
+                eprintln!("{error}");
+                ExitCode::from(3)
+            }
+            Self::Locked(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(4)
+            }
+            Self::Other(message) => {
+                eprintln!("error: {message}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// The width of the terminal, in columns.
+fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|width| *width >= 40).unwrap_or(80)
+}
+
+/// Colours, unless the user wants none (no-color.org).
+fn color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+impl From<SpecError> for Failure {
+    fn from(error: SpecError) -> Self {
+        Self::Spec(error)
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Locked(_) => Self::Locked(error.to_string()),
+            error => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<VmError> for Failure {
+    fn from(error: VmError) -> Self {
+        Self::Other(error.to_string())
+    }
+}

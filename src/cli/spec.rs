@@ -1,0 +1,101 @@
+//! Commands that read a host spec and change nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use hostctl::firewall::{self, Reach, Ruleset};
+use hostctl::host;
+use hostctl::spec::{Checked, load_checked};
+use hostctl::topology::{self, Topology};
+use serde_json::json;
+
+use super::{Context, Failure, line, output};
+
+/// The spec that a command is about.
+#[derive(Debug, Args)]
+pub struct SpecFile {
+    /// The host spec, TOML or JSON; default: /etc/hostctl/host.toml. Drop-ins of
+    /// /var/lib/hostctl/host.d are merged into it.
+    spec: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Render {
+    #[command(flatten)]
+    file: SpecFile,
+    /// nft's own text, commented, or its JSON.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Reads, checks and compiles a spec.
+pub fn load(context: &Context, file: &SpecFile) -> Result<Checked<Topology>, Failure> {
+    let checked = load_checked(file.spec.as_deref(), &context.root, topology::compile)?;
+    for ignored in checked.sources.ignored() {
+        eprintln!("note: {} is ignored: drop-ins are called *.toml or *.json", ignored.display());
+    }
+    Ok(checked)
+}
+
+pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let checked = load(context, file)?;
+    let topology = &checked.compiled;
+    if context.json {
+        return output::json(&json!({
+            "networks": topology.networks.len(), "vms": topology.vms.len(), "files": checked.sources.files(),
+        }));
+    }
+    let files: Vec<_> = checked.sources.files().iter().map(|file| file.display().to_string()).collect();
+    let files = if files.is_empty() { "nothing written yet".into() } else { files.join(", ") };
+    line(format!("ok: {} networks, {} VMs ({files})", topology.networks.len(), topology.vms.len()))
+}
+
+pub async fn render(context: &Context, arguments: &Render) -> Result<(), Failure> {
+    let topology = load(context, &arguments.file)?.compiled;
+    let surroundings = host::observe_surroundings(&context.root, &topology).await?;
+    let text = firewall::render(&Ruleset::new(&topology, &surroundings)).map_err(host::HostError::from)?;
+    match arguments.format {
+        Format::Text => line(text.trim_end()),
+        Format::Json => line(firewall::nft::rehearse_json(&text).map_err(host::HostError::from)?.trim_end()),
+    }
+}
+
+pub fn matrix(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let topology = load(context, file)?.compiled;
+    let matrix = firewall::matrix(&topology);
+    if context.json {
+        return output::json(&matrix);
+    }
+    let header: Vec<String> =
+        std::iter::once("from \\ to".into()).chain(matrix.to.iter().map(ToString::to_string)).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut notes = Vec::new();
+    let rows = matrix.from.iter().map(|from| {
+        let cells = matrix.to.iter().filter_map(|to| matrix.get(from, to)).map(|cell| match cell.reach {
+            Reach::Allow => "allow".to_string(),
+            Reach::Deny => "-".into(),
+            Reach::Untouched => ".".into(),
+            Reach::Part => {
+                let position = notes.iter().position(|note| note == &cell.why).unwrap_or_else(|| {
+                    notes.push(cell.why.clone());
+                    notes.len() - 1
+                });
+                format!("part [{}]", position + 1)
+            }
+        });
+        std::iter::once(from.to_string()).chain(cells.collect::<Vec<_>>()).collect::<Vec<_>>()
+    });
+    let rows: Vec<_> = rows.collect();
+    output::table(&header, rows)?;
+    line("\nallow: may open flows   -: dropped   .: hostctl has no say")?;
+    for (index, note) in notes.iter().enumerate() {
+        line(format!("[{}] {note}", index + 1))?;
+    }
+    Ok(())
+}

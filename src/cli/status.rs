@@ -1,0 +1,47 @@
+//! `hostctl status`.
+
+use hostctl::host::{self, Status};
+
+use super::{Context, Failure, line, output};
+
+pub async fn status(context: &Context) -> Result<(), Failure> {
+    let status = host::status(&context.root).await?;
+    if context.json { output::json(&status) } else { print(&status) }
+}
+
+fn print(status: &Status) -> Result<(), Failure> {
+    let generation = status.generation.map_or("none".to_string(), |number| number.to_string());
+    let uplinks = if status.uplinks.is_empty() { "none".into() } else { status.uplinks.join(", ") };
+    let firewall = if status.firewall.loaded {
+        format!("loaded, {} rules, {} elements", status.firewall.rules, status.firewall.elements)
+    } else {
+        "not loaded".into()
+    };
+    line(format!("generation {generation}, uplink {uplinks}, firewall {firewall}"))?;
+    if !status.networks.is_empty() {
+        line("")?;
+        let rows = status.networks.iter().map(|network| {
+            let up = if network.up { "up" } else { "missing" };
+            let addresses = network.addresses.join(" ");
+            [network.name.clone(), network.bridge.clone(), up.into(), addresses, network.guests.to_string()]
+        });
+        output::table(&["network", "bridge", "state", "gateway", "guests"], rows)?;
+    }
+    if !status.guests.is_empty() {
+        line("")?;
+        super::vm::guest_table(&status.guests)?;
+    }
+    if !status.strays.is_empty() {
+        line(format!(
+            "\nlinks of hostctl's that belong to nothing that was applied: {}",
+            status.strays.join(" ")
+        ))?;
+    }
+    match status.drift.len() {
+        0 => line("\nno drift"),
+        count => {
+            line(format!("\ndrift: {count} steps bring the host back (hostctl apply):"))?;
+            status.drift.iter().try_for_each(|step| line(format!("  {step}")))
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! `hostctl vm …`.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use hostctl::host::{self, GuestStatus};
+use hostctl::topology::{self, Name, Topology};
+use hostctl::vm::{self, Client, State};
+
+use super::{Context, Failure, apply, console, line, output};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a VM and wait until its guest is ready.
+    Up(Up),
+    /// Shut a VM down: gracefully, then with force.
+    Down(Down),
+    /// Shut a VM down and boot it again.
+    Restart(Down),
+    /// List the VMs.
+    List,
+    /// Show one VM.
+    Show(Named),
+    /// Attach to a VM's serial console; Ctrl-] detaches.
+    Console(Named),
+    /// Print what a VM wrote to its console.
+    Logs(Logs),
+    /// Run a program in a guest through its agent.
+    Exec(Exec),
+    /// Supervise a VM in the foreground, as a service manager does.
+    Run(Named),
+}
+
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The VM's name in the spec.
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// The VM's name in the spec.
+    name: String,
+    /// Seconds that the guest has to become ready.
+    #[arg(long, default_value = "120", value_name = "SECONDS")]
+    timeout: u64,
+    /// Return as soon as the supervisor runs.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Down {
+    /// The VM's name in the spec.
+    name: String,
+    /// Seconds that the guest has to shut down before it is switched off.
+    #[arg(long, default_value = "20", value_name = "SECONDS")]
+    timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The VM's name in the spec.
+    name: String,
+    /// Go on printing what comes.
+    #[arg(long, short)]
+    follow: bool,
+    /// The supervisor's own log, or QEMU's.
+    #[arg(long, value_enum, default_value = "console")]
+    of: Log,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Log {
+    Console,
+    Supervisor,
+    Qemu,
+}
+
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The VM's name in the spec.
+    name: String,
+    /// Seconds that the program has.
+    #[arg(long, default_value = "60", value_name = "SECONDS")]
+    timeout: u64,
+    /// The program, and its arguments.
+    #[arg(required = true, last = true)]
+    command: Vec<String>,
+}
+
+pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(arguments) => up(context, &arguments),
+        Command::Down(arguments) => down(context, &arguments),
+        Command::Restart(arguments) => restart(context, &arguments),
+        Command::List => list(context),
+        Command::Show(named) => show(context, &named),
+        Command::Console(named) => console::attach(&context.root, &name(&named.name)?).await,
+        Command::Logs(arguments) => logs(context, &arguments),
+        Command::Exec(arguments) => exec(context, &arguments),
+        Command::Run(named) => supervise(context, &named).await,
+    }
+}
+
+fn name(text: &str) -> Result<Name, Failure> {
+    Name::new(text).map_err(|error| Failure::other(format!("{text:?} can't be a VM's name: {error}")))
+}
+
+/// What was applied last: the VMs that can be started.
+fn applied(context: &Context) -> Result<Topology, Failure> {
+    let Some(last) = host::last_generation(&context.root)? else {
+        return Err(Failure::other("nothing is applied yet: run hostctl apply"));
+    };
+    topology::compile(&last.spec)
+        .map_err(|_| Failure::other(format!("generation {} isn't valid any more: apply a spec", last.number)))
+}
+
+fn find(context: &Context, text: &str) -> Result<topology::Vm, Failure> {
+    let topology = applied(context)?;
+    topology.vm(text).cloned().ok_or_else(|| {
+        let names: Vec<_> = topology.vms.iter().map(|vm| vm.name.to_string()).collect();
+        let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+        Failure::other(format!("there is no VM {text} in what was applied; there are: {names}"))
+    })
+}
+
+fn up(context: &Context, arguments: &Up) -> Result<(), Failure> {
+    let wanted = find(context, &arguments.name)?;
+    let running = Client::connect(&context.root, &wanted.name).is_ok();
+    if !running {
+        vm::BootFiles::resolve(&context.root, &wanted)?;
+        vm::write_desired(&context.root, &wanted)?;
+        vm::spawn_supervisor(&context.root, &wanted.name, &apply::host(context)?.program)?;
+    }
+    if arguments.no_wait {
+        return Ok(());
+    }
+    wait_ready(context, &wanted.name, Duration::from_secs(arguments.timeout))
+}
+
+fn wait_ready(context: &Context, name: &Name, timeout: Duration) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let spinner = context.interactive().then(|| {
+        let spinner = indicatif::ProgressBar::new_spinner();
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        spinner.set_message(format!("{name}: starting"));
+        spinner
+    });
+    let result = vm::wait_until(&context.root, name, &State::Ready, timeout, |status| match &spinner {
+        Some(spinner) => spinner.set_message(format!("{name}: {}", status.state)),
+        None if !context.json => eprintln!("{name}: {}", status.state),
+        None => {}
+    });
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    let status = result?;
+    if context.json {
+        return output::json(&status);
+    }
+    let accel = status.accel.map_or(String::new(), |accel| format!(", {accel}"));
+    line(format!("{name} is ready ({:.1} s{accel})", begun.elapsed().as_secs_f64()))
+}
+
+fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
+    let name = name(&arguments.name)?;
+    vm::stop(&context.root, &name, Duration::from_secs(arguments.timeout))?;
+    if context.json {
+        output::json(&serde_json::json!({ "name": name }))
+    } else {
+        line(format!("{name} is stopped"))
+    }
+}
+
+fn restart(context: &Context, arguments: &Down) -> Result<(), Failure> {
+    let wanted = find(context, &arguments.name)?;
+    vm::stop(&context.root, &wanted.name, Duration::from_secs(arguments.timeout))?;
+    up(context, &Up { name: arguments.name.clone(), timeout: 120, no_wait: false })
+}
+
+/// Prints guests as a table.
+pub fn guest_table(guests: &[GuestStatus]) -> Result<(), Failure> {
+    let dash = || "-".to_string();
+    let rows = guests.iter().map(|guest| {
+        [
+            guest.name.clone(),
+            guest.state.clone(),
+            guest.network.clone().unwrap_or_else(dash),
+            guest.interface.clone().unwrap_or_else(dash),
+            guest.addresses.join(" "),
+            guest.pid.map_or_else(dash, |pid| pid.to_string()),
+            guest.restarts.to_string(),
+        ]
+    });
+    output::table(&["vm", "state", "network", "interface", "addresses", "pid", "restarts"], rows)
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let guests = host::guests(&context.root)?;
+    if context.json { output::json(&guests) } else { guest_table(&guests) }
+}
+
+fn show(context: &Context, named: &Named) -> Result<(), Failure> {
+    let name = name(&named.name)?;
+    let vm = find(context, &named.name)?;
+    let status = Client::connect(&context.root, &name).and_then(|mut client| client.status()).ok();
+    if context.json {
+        return output::json(&serde_json::json!({ "vm": vm, "status": status }));
+    }
+    let port = &vm.port;
+    let mut rows = vec![
+        ("state", status.as_ref().map_or("stopped".into(), |status| status.state.to_string())),
+        ("network", format!("{} (subnet {}, bridge {})", port.network, port.subnet, port.bridge)),
+        ("interface", port.interface.to_string()),
+        ("mac", port.mac.to_string()),
+        ("address", format!("{}/{} via {}", port.address, port.prefix, port.gateway)),
+    ];
+    if let Some(v6) = &port.v6 {
+        rows.push(("address6", format!("{}/{} via {}", v6.address, v6.prefix, v6.gateway)));
+    }
+    rows.push((
+        "machine",
+        format!("{} {:?}, {} vcpus, {} MiB", vm.arch, vm.machine, vm.vcpus, vm.memory).to_lowercase(),
+    ));
+    rows.push(("uid", vm.uid.to_string()));
+    if let Some(status) = status {
+        let reason = status.accel_reason.unwrap_or_default();
+        rows.push(("accel", status.accel.map_or_else(String::new, |accel| format!("{accel} ({reason})"))));
+        rows.push(("pid", status.pid.map_or_else(String::new, |pid| pid.to_string())));
+        rows.push(("restarts", status.restarts.to_string()));
+    }
+    rows.iter().try_for_each(|(key, value)| line(format!("{key:10} {value}")))
+}
+
+fn logs(context: &Context, arguments: &Logs) -> Result<(), Failure> {
+    let name = name(&arguments.name)?;
+    let file = match arguments.of {
+        Log::Console => "console.log",
+        Log::Supervisor => "supervisor.log",
+        Log::Qemu => "qemu.log",
+    };
+    let path: PathBuf = context.root.vm(name.as_str()).join(file);
+    let failed = |error: std::io::Error| Failure::other(format!("{}: {error}", path.display()));
+    let mut log = std::fs::File::open(&path).map_err(failed)?;
+    let mut stdout = std::io::stdout();
+    loop {
+        let mut text = Vec::new();
+        log.read_to_end(&mut text).map_err(failed)?;
+        if stdout.write_all(&text).and_then(|()| stdout.flush()).is_err() || !arguments.follow {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        // A rotated log begins anew under the same name.
+        let position = log.stream_position().map_err(failed)?;
+        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() < position) {
+            log = std::fs::File::open(&path).map_err(failed)?;
+            log.seek(SeekFrom::Start(0)).map_err(failed)?;
+        }
+    }
+}
+
+fn exec(context: &Context, arguments: &Exec) -> Result<(), Failure> {
+    let name = name(&arguments.name)?;
+    let Some((path, rest)) = arguments.command.split_first() else { return Ok(()) };
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let mut client = Client::connect(&context.root, &name)?;
+    let done = client.exec(path, &rest, Duration::from_secs(arguments.timeout))?;
+    let failed = |error: std::io::Error| Failure::other(format!("can't write: {error}"));
+    if context.json {
+        return output::json(&done);
+    }
+    std::io::stdout().write_all(&done.stdout).map_err(failed)?;
+    std::io::stderr().write_all(&done.stderr).map_err(failed)?;
+    match done.exit_code {
+        Some(0) => Ok(()),
+        Some(code) => Err(Failure::other(format!("{path} ended with {code} in {name}"))),
+        None => Err(Failure::other(format!("{path} was ended by a signal in {name}"))),
+    }
+}
+
+async fn supervise(context: &Context, named: &Named) -> Result<(), Failure> {
+    let name = name(&named.name)?;
+    // Under a service manager nobody has written it down yet.
+    let wanted = match vm::read_desired(&context.root, &name) {
+        Ok(wanted) => wanted,
+        Err(_) => {
+            let wanted = find(context, &named.name)?;
+            vm::write_desired(&context.root, &wanted)?;
+            wanted
+        }
+    };
+    Ok(vm::supervise(&context.root, wanted, vm::Options::default()).await?)
+}

@@ -1,0 +1,198 @@
+//! The kernel's table of tracked flows, over nfnetlink
+//! (`linux/netfilter/nfnetlink_conntrack.h`).
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+
+use super::flows::{Flow, FlowPolicy};
+
+/// `NETLINK_EXT_ACK` errors and one dump's part fit; the kernel sends at most
+/// 32 KiB at a time.
+const BUFFER: usize = 64 * 1024;
+
+/// An entry, with what the kernel needs to find it again.
+struct Entry {
+    flow: Flow,
+    key: Vec<ConntrackAttribute>,
+}
+
+/// Ends the flows that `policy` forbids; says how many.
+///
+/// # Errors
+/// Where the kernel doesn't answer, or keeps an entry.
+pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut count = 0;
+    for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
+        for entry in dump(&socket, family)? {
+            if policy.forbids(&entry.flow) {
+                count += usize::from(delete(&socket, family, entry.key)?);
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn send(
+    socket: &Socket,
+    flags: u16,
+    family: NetfilterProtoFamily,
+    message: ConntrackMessage,
+) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | flags;
+    let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
+    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    packet.finalize();
+    let mut bytes = vec![0; packet.buffer_len()];
+    packet.serialize(&mut bytes);
+    socket.send(&bytes, 0).map(drop)
+}
+
+/// Calls `each` with every answer, until one says that it was the last.
+fn receive(
+    socket: &Socket,
+    mut each: impl FnMut(NetlinkPayload<NetfilterMessage>) -> io::Result<bool>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = socket.recv(&mut buffer.as_mut_slice(), 0)?;
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while !rest.is_empty() {
+            let message: NetlinkMessage<NetfilterMessage> =
+                NetlinkMessage::deserialize(rest).map_err(|error| io::Error::other(error.to_string()))?;
+            // Messages are aligned to four bytes (netlink(7)).
+            let used = usize::try_from(message.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
+            rest = if used == 0 { &[] } else { rest.get(used..).unwrap_or_default() };
+            if each(message.payload)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn dump(socket: &Socket, family: NetfilterProtoFamily) -> io::Result<Vec<Entry>> {
+    send(socket, NLM_F_DUMP, family, ConntrackMessage::Get(Vec::new()))?;
+    let mut entries = Vec::new();
+    receive(socket, |payload| match payload {
+        NetlinkPayload::Done(_) => Ok(true),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        NetlinkPayload::InnerMessage(message) => {
+            if let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner {
+                entries.extend(entry(attributes));
+            }
+            Ok(false)
+        }
+        _ => Ok(false),
+    })?;
+    Ok(entries)
+}
+
+fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
+    let (mut source, mut destination, mut protocol, mut port) = (None, None, 0, 0);
+    let original = attributes.into_iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuples) => Some(tuples),
+        _ => None,
+    })?;
+    for tuple in &original {
+        match tuple {
+            Tuple::Ip(parts) => {
+                for part in parts {
+                    match part {
+                        IPTuple::SourceAddress(address) => source = Some(*address),
+                        IPTuple::DestinationAddress(address) => destination = Some(*address),
+                        _ => {}
+                    }
+                }
+            }
+            Tuple::Proto(parts) => {
+                for part in parts {
+                    match part {
+                        ProtoTuple::Protocol(number) => protocol = u8::from(*number),
+                        ProtoTuple::DestinationPort(number) => port = *number,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let flow = Flow { source: source?, destination: destination?, protocol, port };
+    Some(Entry { flow, key: vec![ConntrackAttribute::CtaTupleOrig(original)] })
+}
+
+/// Whether there still was such an entry.
+fn delete(socket: &Socket, family: NetfilterProtoFamily, key: Vec<ConntrackAttribute>) -> io::Result<bool> {
+    send(socket, NLM_F_ACK, family, ConntrackMessage::Delete(key))?;
+    let mut found = true;
+    receive(socket, |payload| match payload {
+        NetlinkPayload::Error(error) => match error.to_io() {
+            _ if error.code.is_none() => Ok(true),
+            gone if gone.kind() == io::ErrorKind::NotFound => {
+                found = false;
+                Ok(true)
+            }
+            error => Err(error),
+        },
+        _ => Ok(false),
+    })?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, UdpSocket};
+    use std::process::Command;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use crate::firewall::{Listing, nft};
+    use crate::topology::compile;
+
+    fn tracked() -> Vec<Flow> {
+        let socket = Socket::new(NETLINK_NETFILTER).unwrap();
+        dump(&socket, NetfilterProtoFamily::IPv4).unwrap().into_iter().map(|entry| entry.flow).collect()
+    }
+
+    #[test]
+    fn forbidden_flows_are_cut_and_others_are_not() {
+        let thread = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            for arguments in ["link set lo up", "addr add 10.1.0.2/24 dev lo", "addr add 10.2.0.2/24 dev lo"]
+            {
+                assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
+            }
+            nft::load(
+                "table inet t { chain c { type filter hook output priority 0; ct state new accept; }; }",
+            )
+            .unwrap();
+            for (from, to) in [("10.1.0.2", "10.1.0.2:7"), ("10.1.0.2", "10.2.0.2:7")] {
+                UdpSocket::bind((from, 0)).unwrap().send_to(b"x", to).unwrap();
+            }
+            let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"";
+            let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
+            let none = Listing::default();
+            let policy = FlowPolicy::new(&topology, [].into(), &none, &none);
+            assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 2);
+            assert_eq!(cut(&policy).unwrap(), 1);
+            let left: Vec<IpAddr> =
+                tracked().iter().filter(|flow| flow.protocol == 17).map(|flow| flow.destination).collect();
+            assert_eq!(left, ["10.1.0.2".parse::<IpAddr>().unwrap()]);
+            assert_eq!(cut(&policy).unwrap(), 0);
+        });
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,175 @@
+//! Two listings → how to get from one to the other.
+
+use std::collections::BTreeSet;
+
+use nftables::batch::Batch;
+use nftables::expr::{Expression, NamedExpression};
+use nftables::schema::{Element, NfCmd, NfListObject, Nftables};
+use nftables::types::NfFamily;
+use serde_json::Value;
+
+use super::listing::{Listing, Table};
+
+/// What separates the kernel's tables from the desired ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// Nothing.
+    None,
+    /// Elements only: counters, other elements and flows stay as they are.
+    Elements(Delta),
+    /// The tables have another shape, or aren't there: they are replaced.
+    Replace {
+        /// What differs, for people.
+        reason: String,
+    },
+}
+
+/// Elements to delete and to add, in one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Change {
+    add: bool,
+    family: String,
+    set: String,
+    elements: Vec<Expression<'static>>,
+}
+
+impl Difference {
+    /// From what the kernel has to what it should have.
+    pub fn between(live: &Listing, desired: &Listing) -> Self {
+        let mut changes = Vec::new();
+        for (family, wanted) in &desired.tables {
+            let Some(found) = live.tables.get(family) else {
+                return Self::Replace { reason: format!("table {family} hostctl isn't there") };
+            };
+            if let Some(reason) = shape_differs(family, found, wanted) {
+                return Self::Replace { reason };
+            }
+            for (set, elements) in &wanted.sets {
+                let found = found.sets.get(set).cloned().unwrap_or_default();
+                for (add, texts) in [(false, found.difference(elements)), (true, elements.difference(&found))]
+                {
+                    let parsed: Result<Vec<_>, _> = texts.map(|text| serde_json::from_str(text)).collect();
+                    let Ok(elements) = parsed else {
+                        return Self::Replace { reason: format!("set {set} has elements of another kind") };
+                    };
+                    if !elements.is_empty() {
+                        changes.push(Change { add, family: family.clone(), set: set.clone(), elements });
+                    }
+                }
+            }
+        }
+        if changes.is_empty() { Self::None } else { Self::Elements(Delta { changes }) }
+    }
+}
+
+fn shape_differs(family: &str, found: &Table, wanted: &Table) -> Option<String> {
+    if found.shape == wanted.shape {
+        return None;
+    }
+    let texts = |table: &Table| table.shape.iter().map(Value::to_string).collect::<BTreeSet<_>>();
+    let (found, wanted) = (texts(found), texts(wanted));
+    let foreign = found.difference(&wanted).count();
+    let missing = wanted.difference(&found).count();
+    Some(match (foreign, missing) {
+        (0, 0) => format!("table {family} hostctl has its rules in another order"),
+        _ => format!(
+            "table {family} hostctl: {missing} rules, chains or sets missing, {foreign} that don't belong there"
+        ),
+    })
+}
+
+impl Delta {
+    /// As commands for `nft -j -f -` (libnftables-json(5)).
+    pub fn to_nftables(&self) -> Nftables<'_> {
+        let mut batch = Batch::new();
+        for change in &self.changes {
+            let element = NfListObject::Element(Element {
+                family: if change.family == "bridge" { NfFamily::Bridge } else { NfFamily::INet },
+                table: "hostctl".into(),
+                name: change.set.as_str().into(),
+                elem: change.elements.as_slice().into(),
+            });
+            batch.add_cmd(if change.add { NfCmd::Add(element) } else { NfCmd::Delete(element) });
+        }
+        batch.to_nftables()
+    }
+
+    /// As commands that a person would type, one per set and direction.
+    pub fn commands(&self) -> Vec<String> {
+        let command = |change: &Change| {
+            let elements: Vec<String> = change.elements.iter().map(element_text).collect();
+            let verb = if change.add { "add" } else { "delete" };
+            format!(
+                "nft {verb} element {} hostctl {} '{{ {} }}'",
+                change.family,
+                change.set,
+                elements.join(", ")
+            )
+        };
+        self.changes.iter().map(command).collect()
+    }
+}
+
+fn element_text(element: &Expression<'_>) -> String {
+    match element {
+        Expression::String(text) => text.to_string(),
+        Expression::Number(number) => number.to_string(),
+        Expression::Named(NamedExpression::Concat(parts)) => {
+            parts.iter().map(element_text).collect::<Vec<_>>().join(" . ")
+        }
+        Expression::Named(NamedExpression::Prefix(prefix)) => {
+            format!("{}/{}", element_text(&prefix.addr), prefix.len)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(elements: &str, rule: &str) -> Listing {
+        let text = format!(
+            r#"{{"nftables": [
+                {{"table": {{"family": "inet", "name": "hostctl"}}}},
+                {{"set": {{"family": "inet", "name": "net4", "table": "hostctl", "type": "ipv4_addr", "elem": [{elements}]}}}},
+                {{"rule": {{"family": "inet", "table": "hostctl", "chain": "b", "expr": [{{"{rule}": null}}]}}}}]}}"#
+        );
+        let mut listing = Listing::default();
+        listing.add("inet", &text).unwrap();
+        listing
+    }
+
+    #[test]
+    fn elements_alone_are_a_delta() {
+        let live = listing(r#""10.0.0.1", {"prefix": {"addr": "10.1.0.0", "len": 24}}"#, "drop");
+        let desired = listing(r#""10.0.0.1", {"concat": ["br-a", "10.0.0.2"]}"#, "drop");
+        let Difference::Elements(delta) = Difference::between(&live, &desired) else { panic!() };
+        assert_eq!(
+            delta.commands(),
+            [
+                "nft delete element inet hostctl net4 '{ 10.1.0.0/24 }'",
+                "nft add element inet hostctl net4 '{ br-a . 10.0.0.2 }'"
+            ]
+        );
+        assert_eq!(
+            serde_json::to_value(delta.to_nftables()).unwrap()["nftables"][1]["add"]["element"]["elem"][0]["concat"]
+                [1],
+            "10.0.0.2"
+        );
+        assert_eq!(Difference::between(&desired, &desired), Difference::None);
+    }
+
+    #[test]
+    fn another_shape_or_no_table_is_a_replacement() {
+        let (live, desired) = (listing("", "accept"), listing("", "drop"));
+        let Difference::Replace { reason } = Difference::between(&live, &desired) else { panic!() };
+        assert_eq!(reason, "table inet hostctl: 1 rules, chains or sets missing, 1 that don't belong there");
+        assert!(matches!(Difference::between(&Listing::default(), &desired), Difference::Replace { .. }));
+    }
+}

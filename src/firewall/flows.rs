@@ -1,0 +1,192 @@
+//! Which live flows the rules no longer allow.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::topology::{Imds, Name, SubnetKind, Topology};
+
+use super::listing::Listing;
+
+/// A tracked flow, as it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Who opened it.
+    pub source: IpAddr,
+    /// To whom.
+    pub destination: IpAddr,
+    /// The protocol's number (IANA).
+    pub protocol: u8,
+    /// The destination's port; 0 where the protocol has none.
+    pub port: u16,
+}
+
+/// What may go on of the flows that are there. Pure data, so that it can be
+/// decided before anything is changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlowPolicy {
+    networks: Vec<Net>,
+    peerings: BTreeSet<(Name, Name)>,
+    /// Addresses whose guest is gone or another one.
+    changed: BTreeSet<IpAddr>,
+    /// Prefixes that were networks.
+    former: Vec<IpNet>,
+    /// The host's own addresses.
+    host: BTreeSet<IpAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Net {
+    name: Name,
+    prefixes: Vec<IpNet>,
+    public: Vec<IpNet>,
+    imds: bool,
+    tailscale: bool,
+}
+
+const TCP: u8 = 6;
+
+impl FlowPolicy {
+    /// The policy of `topology` on a host with these addresses, whose
+    /// firewall goes from `live` to `desired`.
+    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, live: &Listing, desired: &Listing) -> Self {
+        let networks = topology.networks.iter().map(|network| {
+            let prefixes = |v4, v6: Option<ipnet::Ipv6Net>| {
+                [Some(IpNet::V4(v4)), v6.map(IpNet::V6)].into_iter().flatten().collect::<Vec<_>>()
+            };
+            let public = network.subnets.iter().filter(|subnet| subnet.kind == SubnetKind::Public);
+            Net {
+                name: network.name.clone(),
+                prefixes: prefixes(network.cidr, network.cidr6),
+                public: public.flat_map(|subnet| prefixes(subnet.cidr, subnet.cidr6)).collect(),
+                imds: network.imds == Imds::Host,
+                tailscale: network.tailscale,
+            }
+        });
+        let ports = ["port_mac_ip4", "port_mac_ip6"];
+        let gone = ports.iter().flat_map(|set| live.gone("bridge", set, desired));
+        let changed = gone.filter_map(|parts| parts.last()?.parse().ok()).collect();
+        let nets = ["net4", "net6"].iter().flat_map(|set| live.gone("inet", set, desired));
+        let former = nets.filter_map(|parts| parts.last()?.parse().ok()).collect();
+        Self {
+            networks: networks.collect(),
+            peerings: topology.peerings.iter().cloned().collect(),
+            changed,
+            former,
+            host,
+        }
+    }
+
+    fn network(&self, address: IpAddr) -> Option<&Net> {
+        self.networks.iter().find(|network| network.prefixes.iter().any(|prefix| prefix.contains(&address)))
+    }
+
+    /// Whether a flow has to end.
+    pub fn forbids(&self, flow: &Flow) -> bool {
+        let ends = [flow.source, flow.destination];
+        if ends.iter().any(|end| self.changed.contains(end)) {
+            return true;
+        }
+        let (from, to) = (self.network(flow.source), self.network(flow.destination));
+        let former = |end: &IpAddr| self.former.iter().any(|prefix| prefix.contains(end));
+        match (from, to) {
+            (None, None) => ends.iter().any(former),
+            (Some(a), Some(b)) => a.name != b.name && !self.peered(&a.name, &b.name),
+            (Some(a), None) => former(&flow.destination) || !Self::goes_out(a, flow),
+            (None, Some(b)) => former(&flow.source) || !(self.host.contains(&flow.source) || b.tailscale),
+        }
+    }
+
+    fn peered(&self, a: &Name, b: &Name) -> bool {
+        let pair = if a <= b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
+        self.peerings.contains(&pair)
+    }
+
+    fn goes_out(network: &Net, flow: &Flow) -> bool {
+        if is_metadata(flow.destination) {
+            return network.imds && flow.protocol == TCP && flow.port == 80;
+        }
+        network.public.iter().any(|prefix| prefix.contains(&flow.source))
+    }
+}
+
+/// Whether an address is in the ruleset's `metadata4` or `metadata6`.
+fn is_metadata(address: IpAddr) -> bool {
+    const METADATA: [&str; 8] = [
+        "169.254.0.0/16",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+        "fd00:42::42/128",
+        "fd00:c1::a9fe:a9fe/128",
+        "fd00:ec2::/32",
+        "fd20:ce::254/128",
+        "fe80::/10",
+    ];
+    METADATA.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|prefix| prefix.contains(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::compile;
+
+    fn policy(text: &str) -> FlowPolicy {
+        let topology = compile(&toml::from_str(text).unwrap()).unwrap();
+        let host = ["10.1.0.1", "198.51.100.2"].map(|address| address.parse().unwrap()).into();
+        FlowPolicy::new(&topology, host, &Listing::default(), &Listing::default())
+    }
+
+    fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> Flow {
+        Flow { source: source.parse().unwrap(), destination: destination.parse().unwrap(), protocol, port }
+    }
+
+    const HOST: &str = r#"
+        [host.tailscale]
+        interface = "tailscale0"
+        [networks.a]
+        cidr = "10.1.0.0/24"
+        imds = "host"
+        [networks.b]
+        cidr = "10.2.0.0/24"
+        cidr6 = "fd00:0:0:2::/64"
+        tailscale = true
+        [networks.c]
+        cidr = "10.3.0.0/24"
+        [networks.c.subnets.in]
+        cidr = "10.3.0.0/25"
+        type = "private"
+        [[peerings]]
+        between = ["b", "c"]
+    "#;
+
+    #[test]
+    fn each_direction_is_judged_as_the_rules_do() {
+        let policy = policy(HOST);
+        let allowed = [
+            ("10.1.0.2", "203.0.113.1", TCP, 443),
+            ("10.1.0.2", "169.254.169.254", TCP, 80),
+            ("10.1.0.2", "10.1.0.3", TCP, 22),
+            ("10.2.0.2", "10.3.0.2", 17, 53),
+            ("fd00:0:0:2::2", "2001:db8::1", TCP, 443),
+            ("100.64.0.7", "10.2.0.2", TCP, 22),
+            ("10.1.0.1", "10.1.0.2", TCP, 22),
+            ("198.51.100.2", "10.1.0.2", TCP, 22),
+            ("192.0.2.1", "198.51.100.2", TCP, 22),
+        ];
+        let forbidden = [
+            ("10.1.0.2", "10.2.0.2", TCP, 80),
+            ("10.1.0.2", "169.254.169.254", 17, 80),
+            ("10.2.0.2", "169.254.169.254", TCP, 80),
+            ("fd00:0:0:2::2", "fd00:ec2::254", TCP, 80),
+            ("10.3.0.2", "203.0.113.1", TCP, 443),
+            ("100.64.0.7", "10.1.0.2", TCP, 22),
+        ];
+        for (source, destination, protocol, port) in allowed {
+            assert!(!policy.forbids(&flow(source, destination, protocol, port)), "{source} {destination}");
+        }
+        for (source, destination, protocol, port) in forbidden {
+            assert!(policy.forbids(&flow(source, destination, protocol, port)), "{source} {destination}");
+        }
+    }
+}

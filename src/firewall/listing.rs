@@ -1,0 +1,200 @@
+//! What nft lists, in a form that can be compared: without handles, counters
+//! and the order that the kernel happens to keep elements in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Hostctl's tables, each by its family.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    pub(super) tables: BTreeMap<String, Table>,
+}
+
+/// One table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Table {
+    /// Everything but the elements of named sets.
+    pub shape: Vec<Value>,
+    /// The named sets' elements, each in canonical JSON.
+    pub sets: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// An answer of nft's that isn't what its documentation (libnftables-json(5))
+/// says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("nft listed something unexpected: {0}")]
+pub struct UnexpectedListing(String);
+
+impl Listing {
+    /// Adds the table that `nft -j list table` printed.
+    ///
+    /// # Errors
+    /// Where the text isn't nft's JSON.
+    pub fn add(&mut self, family: &str, text: &str) -> Result<(), UnexpectedListing> {
+        let parsed: Value =
+            serde_json::from_str(text).map_err(|error| UnexpectedListing(error.to_string()))?;
+        let Some(Value::Array(objects)) = parsed.get("nftables") else {
+            return Err(UnexpectedListing("no \"nftables\" array".into()));
+        };
+        let table = self.tables.entry(family.into()).or_default();
+        for object in objects {
+            let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
+                return Err(UnexpectedListing(object.to_string()));
+            };
+            if kind == "metainfo" {
+                continue;
+            }
+            let mut body = body.clone();
+            if let Some(fields) = body.as_object_mut() {
+                fields.remove("handle");
+                if matches!(kind.as_str(), "set" | "map") {
+                    let name = fields.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+                    let elements = match fields.remove("elem") {
+                        Some(Value::Array(elements)) => elements.iter().map(canonical).collect(),
+                        _ => BTreeSet::new(),
+                    };
+                    table.sets.insert(name, elements);
+                }
+            }
+            normalise(&mut body);
+            table.shape.push(serde_json::json!({ kind: body }));
+        }
+        // Rules keep their order; sets and chains have none.
+        table.shape.sort_by_key(|object| match object.get("rule") {
+            Some(rule) => (1, rule.get("chain").map(ToString::to_string).unwrap_or_default()),
+            None => (0, object.to_string()),
+        });
+        Ok(())
+    }
+
+    /// Whether the kernel has none of hostctl's tables.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// The elements of a set of plain texts, such as interfaces' names.
+    pub fn texts(&self, family: &str, set: &str) -> Vec<String> {
+        let elements = self.tables.get(family).and_then(|table| table.sets.get(set));
+        elements.into_iter().flatten().filter_map(|element| serde_json::from_str(element).ok()).collect()
+    }
+
+    /// The elements of a set that `other` doesn't have, each as its parts.
+    pub(super) fn gone(&self, family: &str, set: &str, other: &Self) -> Vec<Vec<String>> {
+        let elements = |listing: &Self| {
+            listing.tables.get(family).and_then(|table| table.sets.get(set)).cloned().unwrap_or_default()
+        };
+        let gone: Vec<String> = elements(self).difference(&elements(other)).cloned().collect();
+        gone.iter()
+            .filter_map(|text| serde_json::from_str(text).ok())
+            .map(|element| parts(&element))
+            .collect()
+    }
+
+    /// How many rules there are, in all tables.
+    pub fn rules(&self) -> usize {
+        self.tables
+            .values()
+            .flat_map(|table| &table.shape)
+            .filter(|object| object.get("rule").is_some())
+            .count()
+    }
+
+    /// How many elements the sets have, in all tables.
+    pub fn elements(&self) -> usize {
+        self.tables.values().flat_map(|table| table.sets.values()).map(BTreeSet::len).sum()
+    }
+}
+
+/// The parts of an element, as nft writes them.
+fn parts(element: &Value) -> Vec<String> {
+    if let Some(Value::Array(values)) = element.get("concat") {
+        return values.iter().flat_map(parts).collect();
+    }
+    if let Some(prefix) = element.get("prefix") {
+        let address = prefix.get("addr").and_then(Value::as_str).unwrap_or_default();
+        return vec![format!("{address}/{}", prefix.get("len").unwrap_or(&Value::Null))];
+    }
+    vec![element.as_str().map_or_else(|| element.to_string(), Into::into)]
+}
+
+/// One text for all ways to write an element.
+fn canonical(element: &Value) -> String {
+    let mut element = element.clone();
+    // An element that counts or times out is wrapped, with its value in "val".
+    if let Some(value) = element.get_mut("elem").and_then(|wrapped| wrapped.get_mut("val")) {
+        element = value.take();
+    }
+    normalise(&mut element);
+    element.to_string()
+}
+
+/// Zeroes counters and sorts anonymous sets.
+fn normalise(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields.iter_mut() {
+                match (key.as_str(), &mut *field) {
+                    ("counter", Value::Object(_)) => *field = Value::Null,
+                    ("set", Value::Array(elements)) => {
+                        elements.iter_mut().for_each(normalise);
+                        elements.sort_by_key(Value::to_string);
+                    }
+                    _ => normalise(field),
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(normalise),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str = r#"{"nftables": [
+        {"metainfo": {"version": "1.0.6"}},
+        {"table": {"family": "inet", "name": "hostctl", "handle": 3}},
+        {"set": {"family": "inet", "name": "net4", "table": "hostctl", "type": "ipv4_addr", "handle": 8,
+                 "elem": [{"prefix": {"addr": "10.2.0.0", "len": 24}}, {"prefix": {"addr": "10.1.0.0", "len": 24}}]}},
+        {"rule": {"family": "inet", "table": "hostctl", "chain": "b", "handle": 9,
+                  "expr": [{"counter": {"packets": 7, "bytes": 588}}, {"drop": null}]}},
+        {"rule": {"family": "inet", "table": "hostctl", "chain": "b", "handle": 10, "expr": [{"accept": null}]}}]}"#;
+
+    #[test]
+    fn handles_counters_and_element_order_do_not_matter() {
+        let mut one = Listing::default();
+        one.add("inet", LISTED).unwrap();
+        let other = LISTED
+            .replace("\"handle\": 8", "\"handle\": 88")
+            .replace("588", "0")
+            .replace("10.2.0.0", "X")
+            .replace("10.1.0.0", "10.2.0.0")
+            .replace('X', "10.1.0.0");
+        let mut two = Listing::default();
+        two.add("inet", &other).unwrap();
+        assert_eq!(one, two);
+        assert_eq!((one.rules(), one.elements()), (2, 2));
+    }
+
+    #[test]
+    fn the_order_of_rules_matters() {
+        let swapped = LISTED
+            .replace("\"accept\"", "\"X\"")
+            .replace("\"drop\"", "\"accept\"")
+            .replace("\"X\"", "\"drop\"");
+        let (mut one, mut two) = (Listing::default(), Listing::default());
+        one.add("inet", LISTED).unwrap();
+        two.add("inet", &swapped).unwrap();
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        for text in ["", "[]", "{}", "{\"nftables\": 1}", "{\"nftables\": [1]}"] {
+            assert!(Listing::default().add("inet", text).is_err(), "{text}");
+        }
+    }
+}

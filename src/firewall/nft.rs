@@ -1,0 +1,188 @@
+//! The nft program: the one way to the kernel's tables.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::difference::Delta;
+use super::listing::{Listing, UnexpectedListing};
+
+/// The families that hostctl has a table in.
+const FAMILIES: [&str; 2] = ["bridge", "inet"];
+
+/// Why nft didn't do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// The program can't be started.
+    #[error("can't run nft: {0} (install the package nftables)")]
+    Run(#[source] io::Error),
+    /// The program, or the kernel, refused.
+    #[error("nft {arguments} failed: {stderr}")]
+    Refused {
+        /// What was asked for.
+        arguments: String,
+        /// What it said, shortened.
+        stderr: String,
+    },
+    /// Its answer can't be read.
+    #[error(transparent)]
+    Listing(#[from] UnexpectedListing),
+    /// No namespace to try a ruleset in.
+    #[error("can't make a network namespace to check the ruleset in: {0} (run as root)")]
+    Namespace(#[source] io::Error),
+}
+
+fn nft(arguments: &[&str], input: Option<&str>) -> Result<String, NftError> {
+    let mut command = Command::new("nft");
+    command.args(arguments).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().map_err(NftError::Run)?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        // A refusal shows in the status; nft may stop reading before the end.
+        if let Err(error) = stdin.write_all(input.as_bytes())
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(NftError::Run(error));
+        }
+    }
+    let output = child.wait_with_output().map_err(NftError::Run)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let stderr: String = String::from_utf8_lossy(&output.stderr).chars().take(2000).collect();
+    Err(NftError::Refused { arguments: arguments.join(" "), stderr: stderr.trim().into() })
+}
+
+/// Hostctl's tables as this network namespace has them.
+///
+/// # Errors
+/// Where nft can't be run or understood.
+pub fn observe() -> Result<Listing, NftError> {
+    let mut listing = Listing::default();
+    for family in FAMILIES {
+        match nft(&["-j", "list", "table", family, "hostctl"], None) {
+            Ok(text) => listing.add(family, &text)?,
+            Err(NftError::Refused { stderr, .. }) if stderr.contains("No such file or directory") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listing)
+}
+
+/// Loads a text in a namespace of its own that is thrown away: what the kernel
+/// makes of it, without touching anything.
+///
+/// # Errors
+/// Where nft or the kernel refuses the text.
+pub fn rehearse(text: &str) -> Result<Listing, NftError> {
+    in_scratch_namespace(|| {
+        nft(&["-f", "-"], Some(text))?;
+        observe()
+    })
+}
+
+/// As [`rehearse`], in nft's own JSON: what `nft -j list ruleset` shows once
+/// the text is loaded.
+///
+/// # Errors
+/// Where nft or the kernel refuses the text.
+pub fn rehearse_json(text: &str) -> Result<String, NftError> {
+    in_scratch_namespace(|| {
+        nft(&["-f", "-"], Some(text))?;
+        nft(&["-j", "list", "ruleset"], None)
+    })
+}
+
+/// Whether this nft and this kernel take a text, for `doctor`.
+///
+/// # Errors
+/// Where they don't, with what nft said.
+pub fn probe(text: &str) -> Result<(), NftError> {
+    in_scratch_namespace(|| nft(&["-f", "-"], Some(text)).map(drop))
+}
+
+fn in_scratch_namespace<T: Send>(work: impl FnOnce() -> Result<T, NftError> + Send) -> Result<T, NftError> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NftError::Namespace(errno.into()))?;
+            work()
+        });
+        // The closure has no way to panic; if it does, so does this thread.
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Loads a text in one transaction.
+///
+/// # Errors
+/// Where nft or the kernel refuses it; then nothing was changed.
+pub fn load(text: &str) -> Result<(), NftError> {
+    nft(&["-f", "-"], Some(text)).map(drop)
+}
+
+/// Changes elements in one transaction.
+///
+/// # Errors
+/// Where nft or the kernel refuses; then nothing was changed.
+pub fn change(delta: &Delta) -> Result<(), NftError> {
+    let commands =
+        serde_json::to_string(&delta.to_nftables()).map_err(|error| NftError::Run(error.into()))?;
+    nft(&["-j", "-f", "-"], Some(&commands)).map(drop)
+}
+
+/// The text that removes hostctl's tables, whether they are there or not.
+pub fn removal() -> String {
+    FAMILIES
+        .iter()
+        .map(|family| format!("table {family} hostctl {{}}\ndelete table {family} hostctl\n"))
+        .collect()
+}
+
+/// What `nft --version` prints.
+///
+/// # Errors
+/// Where nft can't be run.
+pub fn version() -> Result<String, NftError> {
+    nft(&["--version"], None).map(|text| text.trim().into())
+}
+
+/// Another program's chain at a hook that guests' packets pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseChain {
+    name: String,
+    hook: String,
+    /// Whether it drops what none of its rules accepts.
+    pub drops: bool,
+}
+
+impl std::fmt::Display for BaseChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let policy = if self.drops { "drop" } else { "accept" };
+        write!(f, "chain {} at {}, policy {policy}", self.name, self.hook)
+    }
+}
+
+/// Other programs' filter chains at the hooks that guests' packets pass.
+///
+/// # Errors
+/// Where nft can't be run or understood.
+pub fn foreign_base_chains() -> Result<Vec<BaseChain>, NftError> {
+    let text = nft(&["-j", "list", "chains"], None)?;
+    let parsed: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| NftError::Run(error.into()))?;
+    let objects = parsed.get("nftables").and_then(|objects| objects.as_array()).cloned().unwrap_or_default();
+    let chain = |object: &serde_json::Value| {
+        let chain = object.get("chain")?;
+        let field = |name: &str| chain.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let hook = field("hook");
+        let passed = matches!(hook, "forward" | "input" | "prerouting" | "postrouting");
+        (field("table") != "hostctl" && field("type") == "filter" && passed).then(|| BaseChain {
+            name: format!("{} {} {}", field("family"), field("table"), field("name")),
+            hook: hook.into(),
+            drops: field("policy") == "drop",
+        })
+    };
+    Ok(objects.iter().filter_map(chain).collect())
+}

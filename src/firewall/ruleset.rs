@@ -1,0 +1,149 @@
+//! What the firewall knows of a topology: the elements of its sets.
+
+use std::fmt::Display;
+use std::net::Ipv6Addr;
+
+use serde::{Serialize, Serializer};
+
+use crate::topology::{FirewallMode, IfName, Imds, Network, SubnetKind, Topology};
+
+/// The desired ruleset: one list of elements for each set, in nft's notation,
+/// and the one choice that changes the rules. Every text in it comes from a
+/// validated type; none needs escaping.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Ruleset {
+    full: bool,
+    ports: Elements,
+    port_mac: Elements,
+    port_mac_ip4: Elements,
+    port_mac_ip6: Elements,
+    port_target: Elements,
+    bridges: Elements,
+    uplinks: Elements,
+    opened: Elements,
+    closed: Elements,
+    tailnet: Elements,
+    pairs: Elements,
+    tailscale: Elements,
+    imds_host: Elements,
+    guest4: Elements,
+    guest6: Elements,
+    gateway4: Elements,
+    gateway6: Elements,
+    net4: Elements,
+    net6: Elements,
+    public4: Elements,
+    public6: Elements,
+    open_ports: Elements,
+}
+
+/// A set's elements. The template puts them behind the set's type.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Elements(Vec<String>);
+
+impl Serialize for Elements {
+    /// Nothing for an empty set, since nft takes no empty list.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_empty() {
+            return serializer.serialize_str("");
+        }
+        let list = self.0.join(",\n            ");
+        serializer.serialize_str(&format!("\n        elements = {{\n            {list}\n        }}"))
+    }
+}
+
+impl FromIterator<String> for Elements {
+    fn from_iter<I: IntoIterator<Item = String>>(elements: I) -> Self {
+        Self(elements.into_iter().collect())
+    }
+}
+
+/// What the firewall has to know of the host besides the topology.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The interfaces that lead to the internet.
+    pub uplinks: Vec<IfName>,
+    /// The interfaces that IPv4 packets were not forwarded from before hostctl
+    /// turned that on: only guests' packets are.
+    pub opened: Vec<IfName>,
+    /// Whether the host didn't forward IPv6 before hostctl turned that on:
+    /// only guests' packets are.
+    pub closed6: bool,
+}
+
+impl Ruleset {
+    /// The ruleset of a topology on a host with these surroundings.
+    pub fn new(topology: &Topology, surroundings: &Surroundings) -> Self {
+        let mut ruleset = Self {
+            full: topology.firewall == FirewallMode::Full,
+            uplinks: surroundings.uplinks.iter().map(quoted).collect(),
+            opened: surroundings.opened.iter().map(quoted).collect(),
+            closed: surroundings.closed6.then(|| "ipv6".to_string()).into_iter().collect(),
+            tailnet: topology.tailscale.iter().map(quoted).collect(),
+            open_ports: topology
+                .allow_input
+                .iter()
+                .map(|open| concat(&[&open.protocol.as_str(), &open.port]))
+                .collect(),
+            ..Self::default()
+        };
+        for network in &topology.networks {
+            ruleset.add_network(network);
+        }
+        for (a, b) in &topology.peerings {
+            if let (Some(a), Some(b)) = (topology.network(a), topology.network(b)) {
+                let (a, b) = (quoted(&a.bridge), quoted(&b.bridge));
+                ruleset.pairs.0.push(concat(&[&a, &b]));
+                ruleset.pairs.0.push(concat(&[&b, &a]));
+            }
+        }
+        for port in topology.ports() {
+            let (interface, bridge, mac) = (quoted(&port.interface), quoted(&port.bridge), port.mac);
+            ruleset.port_mac.0.push(concat(&[&interface, &mac]));
+            ruleset.port_mac_ip4.0.push(concat(&[&interface, &mac, &port.address]));
+            ruleset.guest4.0.push(concat(&[&bridge, &port.address]));
+            for address in port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]) {
+                ruleset.port_mac_ip6.0.push(concat(&[&interface, &mac, &address]));
+                ruleset.port_target.0.push(concat(&[&interface, &hexadecimal(address)]));
+                ruleset.guest6.0.push(concat(&[&bridge, &address]));
+            }
+            ruleset.ports.0.push(interface);
+        }
+        ruleset
+    }
+
+    fn add_network(&mut self, network: &Network) {
+        let bridge = quoted(&network.bridge);
+        self.pairs.0.push(concat(&[&bridge, &bridge]));
+        if network.tailscale {
+            self.tailscale.0.push(bridge.clone());
+        }
+        if network.imds == Imds::Host {
+            self.imds_host.0.push(bridge.clone());
+        }
+        self.net4.0.push(network.cidr.to_string());
+        self.gateway4.0.push(concat(&[&bridge, &network.gateway]));
+        if let (Some(cidr), Some(gateway)) = (network.cidr6, network.gateway6) {
+            self.net6.0.push(cidr.to_string());
+            self.gateway6.0.push(concat(&[&bridge, &gateway]));
+        }
+        for subnet in network.subnets.iter().filter(|subnet| subnet.kind == SubnetKind::Public) {
+            self.public4.0.push(concat(&[&bridge, &subnet.cidr]));
+            self.public6.0.extend(subnet.cidr6.map(|cidr| concat(&[&bridge, &cidr])));
+        }
+        self.bridges.0.push(bridge);
+    }
+}
+
+fn quoted(name: &IfName) -> String {
+    format!("\"{name}\"")
+}
+
+fn concat(parts: &[&dyn Display]) -> String {
+    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" . ")
+}
+
+/// An address as the integer that a raw payload expression compares with.
+fn hexadecimal(address: Ipv6Addr) -> String {
+    format!("0x{:032x}", u128::from(address))
+}

@@ -1,0 +1,275 @@
+//! Carries plans out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::firewall::{FlowPolicy, conntrack, nft};
+use crate::link::Netlink;
+use crate::root_dir::RootDir;
+use crate::spec::HostSpec;
+use crate::topology::{self, Name, Topology};
+use crate::vm;
+
+use super::plan::{Current, conflicts, goal, plan, removal};
+use super::{HostError, Lock, Step, generation, observe};
+
+/// How long a guest has to shut down before it is switched off.
+const STOP: Duration = Duration::from_secs(20);
+
+/// The machine, for everything that changes it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Where hostctl's files are.
+    pub root: RootDir,
+    /// The hostctl program, which each VM's supervisor runs.
+    pub program: PathBuf,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The steps, all of which were done.
+    pub steps: Vec<Step>,
+    /// The number of the generation that the host is now.
+    pub generation: Option<u64>,
+}
+
+/// Somebody who is told of each step, and may stop before it.
+pub trait Watch {
+    /// Called before a step, with its number from 1.
+    ///
+    /// # Errors
+    /// Ends the apply as if the step had failed.
+    fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError>;
+
+    /// Called when a failed apply is being taken back.
+    fn rolling_back(&mut self, _to: u64) {}
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Watch for Silent {
+    fn before(&mut self, _: usize, _: usize, _: &Step) -> Result<(), HostError> {
+        Ok(())
+    }
+}
+
+impl Host {
+    fn check_root() -> Result<(), HostError> {
+        if rustix::process::geteuid().is_root() { Ok(()) } else { Err(HostError::NotRoot) }
+    }
+
+    /// The steps that [`Host::apply`] would do.
+    ///
+    /// # Errors
+    /// Where the host can't be read, or something is in the way.
+    pub async fn plan(&self, topology: &Topology) -> Result<Vec<Step>, HostError> {
+        Self::check_root()?;
+        let current = observe(&self.root, topology).await?;
+        self.plan_from(topology, &current)
+    }
+
+    fn plan_from(&self, topology: &Topology, current: &Current) -> Result<Vec<Step>, HostError> {
+        let conflicts = conflicts(topology, current);
+        if !conflicts.is_empty() {
+            return Err(HostError::Conflicts(conflicts));
+        }
+        let steps = plan(&goal(topology, current)?, current);
+        // An image that isn't there is found before anything is touched.
+        for step in &steps {
+            if let Step::StartVm { vm, .. } = step {
+                vm::BootFiles::resolve(&self.root, vm)?;
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Makes the host what `topology` says, verifies it, and keeps `spec` as
+    /// the newest generation. On a failed step the last generation is
+    /// restored.
+    ///
+    /// # Errors
+    /// Nothing was changed, or the error says what the host is like now.
+    pub async fn apply(
+        &self,
+        spec: &HostSpec,
+        topology: &Topology,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        Self::check_root()?;
+        let _lock = Lock::take(&self.root, "apply")?;
+        let current = observe(&self.root, topology).await?;
+        let steps = self.plan_from(topology, &current)?;
+        let result = match self.execute(&steps, watch).await {
+            Ok(()) => self.verify(topology).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {
+                let generation = generation::commit(&self.root, spec)?;
+                Ok(Outcome { steps, generation: Some(generation.number) })
+            }
+            Err(error) => {
+                let consequence = self.roll_back(watch).await;
+                Err(with_consequence(error, consequence))
+            }
+        }
+    }
+
+    /// Removes everything of hostctl's, found by its marks.
+    ///
+    /// # Errors
+    /// Where a step fails; the rest is still there.
+    pub async fn down(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
+        Self::check_root()?;
+        let _lock = Lock::take(&self.root, "down")?;
+        let steps = self.removal().await?;
+        self.execute(&steps, watch).await?;
+        // Nothing runs any more that these files are about.
+        let vms = self.root.vms();
+        match std::fs::remove_dir_all(&vms) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(HostError::File { path: vms, source });
+            }
+            _ => {}
+        }
+        Ok(Outcome { steps, generation: None })
+    }
+
+    /// The steps that [`Host::down`] would do.
+    ///
+    /// # Errors
+    /// Where the host can't be read.
+    pub async fn removal(&self) -> Result<Vec<Step>, HostError> {
+        Self::check_root()?;
+        Ok(removal(&observe(&self.root, &Topology::empty()).await?))
+    }
+
+    async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
+        let netlink = Netlink::open()?;
+        let failed = |index: usize, source: HostError| HostError::Step {
+            number: index + 1,
+            total: steps.len(),
+            step: steps.get(index).and_then(|step| step.commands().into_iter().next()).unwrap_or_default(),
+            source: Box::new(source),
+            consequence: String::new(),
+        };
+        let mut leaving = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            watch.before(index + 1, steps.len(), step).map_err(|source| failed(index, source))?;
+            // Guests that go take their time side by side.
+            if let Step::StopVm { name, .. } = step {
+                leaving.push((index, name));
+                if matches!(steps.get(index + 1), Some(Step::StopVm { .. })) {
+                    continue;
+                }
+                self.stop(&mut leaving).map_err(|(index, source)| failed(index, source))?;
+            } else {
+                self.execute_step(&netlink, step).await.map_err(|source| failed(index, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&self, leaving: &mut Vec<(usize, &Name)>) -> Result<(), (usize, HostError)> {
+        std::thread::scope(|scope| {
+            let stop = |(index, name): (usize, &Name)| {
+                vm::stop(&self.root, name, STOP).map_err(|error| (index, HostError::from(error)))
+            };
+            let threads: Vec<_> = leaving.drain(..).map(|guest| scope.spawn(move || stop(guest))).collect();
+            let ended = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            // Every one is waited for, also where one fails.
+            ended.fold(Ok(()), Result::and)
+        })
+    }
+
+    async fn execute_step(&self, netlink: &Netlink, step: &Step) -> Result<(), HostError> {
+        match step {
+            Step::Link(step) => netlink.execute(step).await?,
+            Step::LoadFirewall { text, .. } => nft::load(text)?,
+            Step::ChangeFirewall(delta) => nft::change(delta)?,
+            Step::RemoveFirewall => nft::load(&nft::removal())?,
+            Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP)?,
+            Step::CutFlows(policy) => cut_flows(policy)?,
+            Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
+            Step::StartVm { vm, .. } => {
+                vm::write_desired(&self.root, vm)?;
+                vm::spawn_supervisor(&self.root, &vm.name, &self.program)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the kernel back: a new plan has to be empty, but for guests that
+    /// failed to start, which their supervisors report.
+    async fn verify(&self, topology: &Topology) -> Result<(), HostError> {
+        let current = observe(&self.root, topology).await?;
+        let steps = plan(&goal(topology, &current)?, &current);
+        let steps: Vec<String> = steps
+            .iter()
+            .filter(|step| !matches!(step, Step::StartVm { .. }))
+            .flat_map(Step::commands)
+            .collect();
+        if steps.is_empty() {
+            Ok(())
+        } else {
+            Err(HostError::Unverified { steps, consequence: String::new() })
+        }
+    }
+
+    /// Returns to the last generation, and says how that went.
+    async fn roll_back(&self, watch: &mut dyn Watch) -> String {
+        const CLOSED: &str = "What the firewall doesn't allow stays closed; run apply again to repair it";
+        let last = match generation::last(&self.root) {
+            Ok(Some(last)) => last,
+            Ok(None) => return format!("There is no earlier generation to return to. {CLOSED}."),
+            Err(error) => return format!("The last generation can't be read ({error}). {CLOSED}."),
+        };
+        watch.rolling_back(last.number);
+        match self.restore(&last.spec).await {
+            Ok(()) => format!("The host is back at generation {}.", last.number),
+            Err(error) => format!("Returning to generation {} failed too ({error}). {CLOSED}.", last.number),
+        }
+    }
+
+    async fn restore(&self, spec: &HostSpec) -> Result<(), HostError> {
+        let topology = topology::compile(spec).map_err(|_| HostError::Interrupted)?;
+        let current = observe(&self.root, &topology).await?;
+        let steps = self.plan_from(&topology, &current)?;
+        self.execute(&steps, &mut Silent).await?;
+        self.verify(&topology).await
+    }
+}
+
+/// A kernel that can't list its flows goes on judging each packet that a
+/// guest sends; only answers to what it sent before still arrive.
+fn cut_flows(policy: &FlowPolicy) -> Result<(), HostError> {
+    match conntrack::cut(policy) {
+        Ok(count) => tracing::info!(count, "ended flows that are no longer allowed"),
+        Err(error) if unsupported(&error) => {
+            tracing::warn!("this kernel doesn't list its tracked flows (nf_conntrack_netlink): {error}");
+        }
+        Err(error) => return Err(HostError::Flows(error)),
+    }
+    Ok(())
+}
+
+fn unsupported(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL))
+}
+
+fn with_consequence(error: HostError, consequence: String) -> HostError {
+    match error {
+        HostError::Step { number, total, step, source, .. } => {
+            HostError::Step { number, total, step, source, consequence }
+        }
+        HostError::Unverified { steps, .. } => HostError::Unverified { steps, consequence },
+        other => other,
+    }
+}

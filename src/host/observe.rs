@@ -1,0 +1,57 @@
+//! Reads the host: links, firewall, guests.
+
+use crate::firewall::{Surroundings, nft};
+use crate::link::{self, Desired, Netlink};
+use crate::root_dir::RootDir;
+use crate::topology::Topology;
+use crate::vm;
+
+use super::plan::{Current, recorded_forwarding, surroundings, uplinks};
+use super::{Guest, HostError};
+
+/// What the host is, as far as `topology` asks.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let firewall = nft::observe()?;
+    let netlink = Netlink::open()?;
+    // Which settings matter depends on which links lead to the internet.
+    let first = netlink.observe().await?;
+    let desired = Desired::new(topology, &uplinks(topology, &first));
+    let recorded = recorded_forwarding(&firewall);
+    let mut keys = link::sysctl_keys(&desired, &first.links);
+    keys.extend(recorded.into_iter().map(|sysctl| sysctl.key));
+    keys.push(link::FORWARDING6_KEY.into());
+    let sysctls = link::sysctl::read(keys)
+        .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
+    let links = link::Observed { sysctls, ..first };
+    Ok(Current { links, firewall, guests: guests(root)?, strays: vm::find_strays(root)? })
+}
+
+fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {
+    let guests = vm::observe(root)?.into_iter().map(|seen| Guest {
+        // One that is about to boot boots what was written down for it.
+        launched: seen.launched.or_else(|| {
+            let written = seen.supervised.then(|| vm::read_desired(root, &seen.name));
+            written.and_then(Result::ok)
+        }),
+        name: seen.name,
+        running: seen.pid.is_some(),
+        supervised: seen.supervised,
+    });
+    Ok(guests.collect())
+}
+
+/// What the firewall of `topology` has to know of this host; without root only
+/// what everybody may see.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe_surroundings(root: &RootDir, topology: &Topology) -> Result<Surroundings, HostError> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(surroundings(topology, &observe(root, topology).await?));
+    }
+    let links = Netlink::open()?.observe().await?;
+    Ok(surroundings(topology, &Current { links, ..Current::default() }))
+}

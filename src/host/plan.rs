@@ -1,0 +1,211 @@
+//! What the host is, what it should be → the steps between, in the order that
+//! leaves it closed wherever they stop.
+
+use crate::firewall::{self, Difference, FlowPolicy, Listing, Surroundings};
+use crate::link::{self, Conflict};
+use crate::topology::{IfName, Name, Topology, Uplink, Vm};
+
+use super::step::Step;
+
+/// What the host is.
+#[derive(Debug, Clone, Default)]
+pub struct Current {
+    /// Its links and kernel settings.
+    pub links: link::Observed,
+    /// Its tables, as far as they are hostctl's.
+    pub firewall: Listing,
+    /// Its guests.
+    pub guests: Vec<Guest>,
+    /// QEMUs of hostctl's that no runtime file accounts for: process and name.
+    pub strays: Vec<(u32, String)>,
+}
+
+/// A VM that the host has, running or not.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// Its name.
+    pub name: Name,
+    /// What its QEMU was started with.
+    pub launched: Option<Vm>,
+    /// Whether its QEMU runs.
+    pub running: bool,
+    /// Whether its supervisor runs.
+    pub supervised: bool,
+}
+
+/// What the host should be.
+#[derive(Debug, Clone)]
+pub struct Goal<'a> {
+    /// Every name and address.
+    pub topology: &'a Topology,
+    /// The firewall's text.
+    pub text: String,
+    /// What the kernel lists once it has loaded the text.
+    pub listing: Listing,
+}
+
+/// The interfaces that lead to the internet.
+pub fn uplinks(topology: &Topology, links: &link::Observed) -> Vec<IfName> {
+    match &topology.uplink {
+        Uplink::Named(names) => names.clone(),
+        Uplink::Auto => links
+            .default_route
+            .iter()
+            .filter_map(|name| IfName::new(name.as_str()).ok())
+            .filter(|name| Some(name) != topology.tailscale.as_ref())
+            .collect(),
+    }
+}
+
+/// What the firewall has to know of the host. What hostctl turned on before
+/// is read from the firewall that it loaded then.
+pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
+    let uplinks = uplinks(topology, &current.links);
+    if topology.networks.is_empty() {
+        return Surroundings { uplinks, ..Surroundings::default() };
+    }
+    let recorded = current.firewall.texts("inet", "opened");
+    let off = |key: &str| current.links.sysctls.get(key).is_some_and(|value| value == "0");
+    let opened = uplinks
+        .iter()
+        .chain(&topology.tailscale)
+        .filter(|name| {
+            recorded.iter().any(|opened| opened == name.as_str()) || off(&link::forwarding4_key(name))
+        })
+        .cloned()
+        .collect();
+    let closed = current.firewall.texts("inet", "closed").iter().any(|family| family == "ipv6");
+    let closed6 = topology.has_ipv6() && (closed || off(link::FORWARDING6_KEY));
+    Surroundings { uplinks, opened, closed6 }
+}
+
+/// The settings that the next plan depends on besides those of its links.
+pub fn recorded_forwarding(firewall: &Listing) -> Vec<link::Sysctl> {
+    let names = |set: &str| -> Vec<IfName> {
+        firewall.texts("inet", set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
+    };
+    let ipv6 = firewall.texts("inet", "closed").iter().any(|family| family == "ipv6");
+    link::unforwarding(&names("opened"), ipv6, &names("uplinks"))
+}
+
+/// What on the host is in the way of `topology`.
+pub fn conflicts(topology: &Topology, current: &Current) -> Vec<Conflict> {
+    let uplinks = uplinks(topology, &current.links);
+    let desired = link::Desired::new(topology, &uplinks);
+    let mut conflicts = link::conflicts(&desired, &current.links);
+    // Tailscale's interface comes and goes with its daemon; an uplink that is
+    // named is there or misspelt.
+    if let Uplink::Named(names) = &topology.uplink {
+        let missing = names.iter().filter(|name| !current.links.links.contains_key(name.as_str()));
+        conflicts.extend(missing.map(|name| Conflict::Missing(name.to_string())));
+    }
+    conflicts
+}
+
+/// The steps from `current` to `goal`: guests that go, links that go, the
+/// firewall, links that come, guests that come. Until the firewall is loaded
+/// nothing new exists; what is removed from it has no port any more.
+pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
+    let topology = goal.topology;
+    let desired = link::Desired::new(topology, &uplinks(topology, &current.links));
+    let links = link::plan(&desired, &current.links);
+    let mut steps = Vec::new();
+    for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
+        if let Some(reason) = stop_reason(guest, topology.vm(guest.name.as_str())) {
+            steps.push(Step::StopVm { name: guest.name.clone(), reason });
+        }
+    }
+    steps.extend(end_strays(current));
+    steps.extend(links.remove.into_iter().map(Step::Link));
+    let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
+    let back = recorded_forwarding(&current.firewall).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
+    let mut undone = Vec::new();
+    link::set_sysctls(back, true, &current.links, &mut undone);
+    steps.extend(undone.into_iter().map(Step::Link));
+    let change = match Difference::between(&current.firewall, &goal.listing) {
+        Difference::None => None,
+        Difference::Elements(delta) => Some(Step::ChangeFirewall(delta)),
+        Difference::Replace { reason } => Some(Step::LoadFirewall { text: goal.text.clone(), reason }),
+    };
+    if let Some(change) = change {
+        steps.push(change);
+        // Also at the first load: what was tracked before was judged by nobody.
+        let host =
+            current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
+        let policy = FlowPolicy::new(topology, host, &current.firewall, &goal.listing);
+        steps.push(Step::CutFlows(Box::new(policy)));
+    }
+    steps.extend(links.build.into_iter().map(Step::Link));
+    for vm in &topology.vms {
+        let guest = current.guests.iter().find(|guest| guest.name == vm.name);
+        if let Some(reason) = start_reason(guest, vm) {
+            steps.push(Step::StartVm { vm: Box::new(vm.clone()), reason });
+        }
+    }
+    steps
+}
+
+/// The steps that remove everything that is hostctl's, found by its marks.
+pub fn removal(current: &Current) -> Vec<Step> {
+    let mut steps: Vec<Step> = current
+        .guests
+        .iter()
+        .filter(|guest| guest.running || guest.supervised)
+        .map(|guest| Step::StopVm { name: guest.name.clone(), reason: "hostctl down".into() })
+        .collect();
+    steps.extend(end_strays(current));
+    let links = link::plan(&link::Desired::default(), &current.links);
+    steps.extend(links.remove.into_iter().map(Step::Link));
+    let mut undone = Vec::new();
+    link::set_sysctls(recorded_forwarding(&current.firewall), true, &current.links, &mut undone);
+    steps.extend(undone.into_iter().map(Step::Link));
+    if !current.firewall.is_empty() {
+        steps.push(Step::RemoveFirewall);
+    }
+    steps
+}
+
+fn end_strays(current: &Current) -> impl Iterator<Item = Step> {
+    current.strays.iter().map(|(pid, name)| Step::EndStray { pid: *pid, name: name.clone() })
+}
+
+fn stop_reason(guest: &Guest, wanted: Option<&Vm>) -> Option<String> {
+    match (wanted, &guest.launched) {
+        (None, _) => Some("not in the spec".into()),
+        (Some(_), None) => Some("it isn't known what it was started with".into()),
+        (Some(wanted), Some(launched)) if !same_machine(wanted, launched) => Some("its spec changed".into()),
+        _ => None,
+    }
+}
+
+fn start_reason(guest: Option<&Guest>, vm: &Vm) -> Option<String> {
+    match guest {
+        Some(guest) if guest.running || guest.supervised => {
+            if stop_reason(guest, Some(vm)).is_some() {
+                Some("its spec changed".into())
+            } else if !guest.supervised {
+                Some("its supervisor is gone; the guest goes on".into())
+            } else {
+                None
+            }
+        }
+        _ => vm.autostart.then(|| "autostart".into()),
+    }
+}
+
+/// Whether a guest can go on as it is: `autostart` and `restart` are its
+/// supervisor's business.
+fn same_machine(a: &Vm, b: &Vm) -> bool {
+    let machine = |vm: &Vm| Vm { autostart: false, restart: false, ..vm.clone() };
+    machine(a) == machine(b)
+}
+
+/// The desired firewall of a topology, rehearsed away from the host.
+///
+/// # Errors
+/// Where the template is broken, or nft or the kernel refuses the text.
+pub fn goal<'a>(topology: &'a Topology, current: &Current) -> Result<Goal<'a>, super::HostError> {
+    let text = firewall::render(&firewall::Ruleset::new(topology, &surroundings(topology, current)))?;
+    let listing = firewall::nft::rehearse(&text)?;
+    Ok(Goal { topology, text, listing })
+}

@@ -1,0 +1,168 @@
+//! What the host is, beside what was applied.
+
+use serde::Serialize;
+
+use crate::root_dir::RootDir;
+use crate::topology::{self, Network, Topology};
+use crate::vm;
+
+use super::plan::{Current, goal, plan, uplinks};
+use super::{HostError, Step, generation, observe};
+
+/// The state of a host.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The number of the generation that was applied last.
+    pub generation: Option<u64>,
+    /// When that was, in seconds since 1970-01-01 UTC.
+    pub applied_at: Option<u64>,
+    /// The interfaces that lead to the internet.
+    pub uplinks: Vec<String>,
+    /// Networks, by name.
+    pub networks: Vec<NetworkStatus>,
+    /// Guests, by name.
+    pub guests: Vec<GuestStatus>,
+    /// The firewall.
+    pub firewall: FirewallStatus,
+    /// The commands that would bring the host back to what was applied; empty
+    /// where nothing has drifted.
+    pub drift: Vec<String>,
+    /// Hostctl's links that no network or guest accounts for.
+    pub strays: Vec<String>,
+}
+
+/// The state of the firewall.
+#[derive(Debug, Clone, Serialize)]
+pub struct FirewallStatus {
+    /// Whether hostctl's tables are loaded.
+    pub loaded: bool,
+    /// How many rules they have.
+    pub rules: usize,
+    /// How many elements their sets have.
+    pub elements: usize,
+}
+
+/// The state of a network.
+#[derive(Debug, Clone, Serialize)]
+pub struct NetworkStatus {
+    /// Its name.
+    pub name: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// Whether the bridge is there and up.
+    pub up: bool,
+    /// The addresses that the bridge has.
+    pub addresses: Vec<String>,
+    /// How many guests it has in the spec.
+    pub guests: usize,
+}
+
+/// The state of a guest.
+#[derive(Debug, Clone, Serialize)]
+pub struct GuestStatus {
+    /// Its name.
+    pub name: String,
+    /// Its network.
+    pub network: Option<String>,
+    /// Its interface on the host.
+    pub interface: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its state: `running`, `ready`, `stopped`, …
+    pub state: String,
+    /// Its QEMU's process.
+    pub pid: Option<u32>,
+    /// How often it was started again after a crash.
+    pub restarts: u32,
+}
+
+/// Reads the state of the host.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer, or the last generation can't be
+/// read.
+pub async fn status(root: &RootDir) -> Result<Status, HostError> {
+    let last = generation::last(root)?;
+    let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
+    let applied = topology.is_some();
+    let topology = topology.unwrap_or_else(Topology::empty);
+    let current = observe(root, &topology).await?;
+    let drift = if applied { drift(&topology, &current)? } else { Vec::new() };
+    let known = |name: &str| {
+        topology.networks.iter().any(|network| network.bridge.as_str() == name)
+            || topology.ports().any(|port| port.interface.as_str() == name)
+    };
+    Ok(Status {
+        generation: last.as_ref().map(|last| last.number),
+        applied_at: last.as_ref().map(|last| last.applied_at),
+        uplinks: uplinks(&topology, &current.links).iter().map(ToString::to_string).collect(),
+        networks: topology
+            .networks
+            .iter()
+            .map(|network| network_status(network, &topology, &current))
+            .collect(),
+        guests: guests_of(root, &topology)?,
+        firewall: FirewallStatus {
+            loaded: !current.firewall.is_empty(),
+            rules: current.firewall.rules(),
+            elements: current.firewall.elements(),
+        },
+        drift,
+        strays: current.links.ours().map(|(name, _)| name.clone()).filter(|name| !known(name)).collect(),
+    })
+}
+
+fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostError> {
+    let steps = plan(&goal(topology, current)?, current);
+    // A guest that isn't running is a state of its own, shown as such.
+    let drifted = steps.iter().filter(|step| !matches!(step, Step::StartVm { .. }));
+    Ok(drifted.map(ToString::to_string).collect())
+}
+
+fn network_status(network: &Network, topology: &Topology, current: &Current) -> NetworkStatus {
+    let link = current.links.links.get(network.bridge.as_str()).filter(|link| link.is_ours());
+    NetworkStatus {
+        name: network.name.to_string(),
+        bridge: network.bridge.to_string(),
+        up: link.is_some_and(|link| link.up),
+        addresses: link.into_iter().flat_map(|link| &link.addresses).map(ToString::to_string).collect(),
+        guests: topology.ports().filter(|port| port.network == network.name).count(),
+    }
+}
+
+/// The guests of what was applied last, and any others that run.
+///
+/// # Errors
+/// Where the last generation can't be read.
+pub fn guests(root: &RootDir) -> Result<Vec<GuestStatus>, HostError> {
+    let last = generation::last(root)?;
+    let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
+    guests_of(root, &topology.unwrap_or_else(Topology::empty))
+}
+
+fn guests_of(root: &RootDir, topology: &Topology) -> Result<Vec<GuestStatus>, HostError> {
+    let seen = vm::observe(root)?;
+    let wanted = topology.vms.iter().map(|vm| (vm.name.to_string(), Some(vm)));
+    let others = seen.iter().filter(|guest| topology.vm(guest.name.as_str()).is_none());
+    let others = others.map(|guest| (guest.name.to_string(), guest.launched.as_ref()));
+    let status = |(name, vm): (String, Option<&topology::Vm>)| {
+        let seen = seen.iter().find(|guest| guest.name.as_str() == name);
+        let told = seen.and_then(|guest| guest.status.as_ref());
+        GuestStatus {
+            network: vm.map(|vm| vm.port.network.to_string()),
+            interface: vm.map(|vm| vm.port.interface.to_string()),
+            addresses: vm
+                .into_iter()
+                .flat_map(|vm| {
+                    let v6 = vm.port.v6.as_ref().map(|v6| v6.address.to_string());
+                    [Some(vm.port.address.to_string()), v6].into_iter().flatten()
+                })
+                .collect(),
+            state: seen.map_or_else(|| "stopped".into(), vm::Observed::state),
+            pid: seen.and_then(|guest| guest.pid),
+            restarts: told.map_or(0, |status| status.restarts),
+            name,
+        }
+    };
+    Ok(wanted.chain(others).map(status).collect())
+}

@@ -1,0 +1,196 @@
+//! Topology → the links, addresses and kernel settings that it asks for.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::topology::{IfName, MacAddr, Network, Port, Topology};
+
+/// The group that every link of hostctl's is in ("ho"), the mark that it is
+/// ours: it is set in the message that creates a bridge, so there is no moment
+/// without it.
+pub const GROUP: u32 = 0x686f;
+
+/// What the kernel should have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// One a network.
+    pub bridges: Vec<Bridge>,
+    /// One a VM.
+    pub taps: Vec<Tap>,
+    /// Settings of the host's own: what has to be on for packets to be routed.
+    pub forwarding: Vec<Sysctl>,
+    /// The prefixes that must not be another interface's.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// A network's bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: IfName,
+    /// Its full name, where `name` is shortened.
+    pub altname: Option<String>,
+    /// What it is for, as `ip link` shows it.
+    pub alias: String,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// The gateway's addresses, with the network's prefix length.
+    pub addresses: Vec<IpNet>,
+}
+
+/// A VM's TAP, a port of its network's bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    /// Its name.
+    pub name: IfName,
+    /// Its full name, where `name` is shortened.
+    pub altname: Option<String>,
+    /// What it is for, as `ip link` shows it.
+    pub alias: String,
+    /// The bridge that it is a port of.
+    pub bridge: IfName,
+    /// The guest's MAC, the only one that frames are sent to.
+    pub guest: MacAddr,
+}
+
+/// A kernel setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// Its path under `/proc/sys`.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// The only value that it replaces; any, where there is none.
+    pub replaces: Option<String>,
+}
+
+impl Sysctl {
+    /// A setting that replaces any other value.
+    pub fn new(key: impl Into<String>, value: &str) -> Self {
+        Self { key: key.into(), value: value.into(), replaces: None }
+    }
+
+    /// A setting that replaces one value and leaves others alone.
+    pub fn replacing(key: impl Into<String>, from: &str, value: &str) -> Self {
+        Self { replaces: Some(from.into()), ..Self::new(key, value) }
+    }
+}
+
+impl Desired {
+    /// What `topology` asks for on a host with these uplinks.
+    pub fn new(topology: &Topology, uplinks: &[IfName]) -> Self {
+        Self {
+            bridges: topology.networks.iter().map(bridge).collect(),
+            taps: topology.vms.iter().map(|vm| tap(vm.name.as_str(), &vm.port)).collect(),
+            forwarding: forwarding(topology, uplinks),
+            prefixes: topology
+                .networks
+                .iter()
+                .flat_map(|network| [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)])
+                .flatten()
+                .collect(),
+        }
+    }
+}
+
+fn bridge(network: &Network) -> Bridge {
+    let v4 = IpNet::new(IpAddr::V4(network.gateway), network.cidr.prefix_len()).ok();
+    let v6 = network.gateway6.zip(network.cidr6);
+    let v6 = v6.and_then(|(gateway, net)| IpNet::new(IpAddr::V6(gateway), net.prefix_len()).ok());
+    Bridge {
+        name: network.bridge.clone(),
+        altname: network.altname.clone(),
+        alias: format!("hostctl:network:{}", network.name),
+        mac: network.mac,
+        addresses: v4.into_iter().chain(v6).collect(),
+    }
+}
+
+fn tap(vm: &str, port: &Port) -> Tap {
+    Tap {
+        name: port.interface.clone(),
+        altname: port.altname.clone(),
+        alias: format!("hostctl:vm:{vm}"),
+        bridge: port.bridge.clone(),
+        guest: port.mac,
+    }
+}
+
+impl Bridge {
+    /// How the kernel treats packets that guests send to it
+    /// (Documentation/networking/ip-sysctl.rst).
+    pub(super) fn sysctls(&self) -> Vec<Sysctl> {
+        let ipv6 = self.addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
+        let v4 = |key: &str, value| Sysctl::new(ipv4_conf(&self.name, key), value);
+        let v6 = |key: &str, value| Sysctl::new(ipv6_conf(&self.name, key), value);
+        vec![
+            v4("forwarding", "1"),
+            // A guest learns of no other bridge's address by ARP.
+            v4("arp_ignore", "1"),
+            v4("arp_announce", "2"),
+            v4("send_redirects", "0"),
+            v4("accept_redirects", "0"),
+            v4("accept_source_route", "0"),
+            v4("route_localnet", "0"),
+            v6("disable_ipv6", if ipv6 { "0" } else { "1" }),
+            v6("accept_ra", "0"),
+            v6("autoconf", "0"),
+            v6("accept_redirects", "0"),
+            v6("accept_source_route", "-1"),
+        ]
+    }
+}
+
+impl Tap {
+    /// A port has no addresses; the kernel would give it a link-local one.
+    pub(super) fn sysctls(&self) -> Vec<Sysctl> {
+        vec![Sysctl::new(ipv6_conf(&self.name, "disable_ipv6"), "1")]
+    }
+}
+
+fn ipv4_conf(interface: &IfName, key: &str) -> String {
+    format!("net/ipv4/conf/{interface}/{key}")
+}
+
+fn ipv6_conf(interface: &IfName, key: &str) -> String {
+    format!("net/ipv6/conf/{interface}/{key}")
+}
+
+/// Forwarding is a setting of the interface that a packet comes in by, in
+/// IPv4; in IPv6 it is one of the whole host (and turns router
+/// advertisements off where `accept_ra` is 1).
+fn forwarding(topology: &Topology, uplinks: &[IfName]) -> Vec<Sysctl> {
+    if topology.networks.is_empty() {
+        return Vec::new();
+    }
+    let routed = uplinks.iter().chain(&topology.tailscale);
+    let mut sysctls: Vec<_> = routed.map(|name| Sysctl::new(forwarding4_key(name), "1")).collect();
+    if topology.has_ipv6() {
+        let accept = uplinks.iter().map(|uplink| Sysctl::replacing(ipv6_conf(uplink, "accept_ra"), "1", "2"));
+        sysctls.extend(accept);
+        sysctls.push(Sysctl::new(FORWARDING6_KEY, "1"));
+    }
+    sysctls
+}
+
+/// The settings that take [`Desired::forwarding`] back: of the interfaces in
+/// `opened` for IPv4, and of the whole host with its `uplinks` for IPv6.
+pub fn unforwarding(opened: &[IfName], ipv6: bool, uplinks: &[IfName]) -> Vec<Sysctl> {
+    let mut sysctls: Vec<_> =
+        opened.iter().map(|name| Sysctl::replacing(forwarding4_key(name), "1", "0")).collect();
+    if ipv6 {
+        sysctls.push(Sysctl::replacing(FORWARDING6_KEY, "1", "0"));
+        let accept = uplinks.iter().map(|uplink| Sysctl::replacing(ipv6_conf(uplink, "accept_ra"), "2", "1"));
+        sysctls.extend(accept);
+    }
+    sysctls
+}
+
+/// Whether an interface's IPv4 packets are routed on.
+pub fn forwarding4_key(interface: &IfName) -> String {
+    ipv4_conf(interface, "forwarding")
+}
+
+/// Whether IPv6 packets are routed on.
+pub const FORWARDING6_KEY: &str = "net/ipv6/conf/all/forwarding";

@@ -1,0 +1,71 @@
+//! The links and settings that the kernel has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::desired::GROUP;
+
+/// What a network namespace has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Every link, by name.
+    pub links: BTreeMap<String, Link>,
+    /// Names of the links that hold a default route, without hostctl's own.
+    pub default_route: BTreeSet<String>,
+    /// Kernel settings that were asked for, by path under `/proc/sys`; those
+    /// that don't exist are missing.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// A link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number for it.
+    pub index: u32,
+    /// `bridge`, `tun`, `veth`, …; empty for hardware.
+    pub kind: String,
+    /// Its group; [`GROUP`] marks hostctl's.
+    pub group: u32,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// Its other names.
+    pub altnames: BTreeSet<String>,
+    /// Its MAC.
+    pub mac: Option<[u8; 6]>,
+    /// Whether it is set up.
+    pub up: bool,
+    /// The link that it is a port of.
+    pub master: Option<u32>,
+    /// Of a bridge: whether it speaks STP.
+    pub stp: bool,
+    /// Of a bridge: whether it filters multicast by what it overhears.
+    pub mcast_snooping: bool,
+    /// Of a port: whether the bridge learns addresses from it.
+    pub learning: bool,
+    /// Of a port: whether frames for unknown addresses are sent to it.
+    pub flood: bool,
+    /// Of a port: the addresses that are set down for it by hand.
+    pub fdb: BTreeSet<[u8; 6]>,
+    /// Its addresses, but for IPv6's link-local ones.
+    pub addresses: BTreeSet<IpNet>,
+}
+
+impl Link {
+    /// Whether hostctl made it.
+    pub fn is_ours(&self) -> bool {
+        self.group == GROUP
+    }
+}
+
+impl Observed {
+    /// The name of the link with that index.
+    pub fn name_of(&self, index: u32) -> Option<&str> {
+        self.links.iter().find(|(_, link)| link.index == index).map(|(name, _)| name.as_str())
+    }
+
+    /// Hostctl's links.
+    pub fn ours(&self) -> impl Iterator<Item = (&String, &Link)> {
+        self.links.iter().filter(|(_, link)| link.is_ours())
+    }
+}

@@ -1,0 +1,239 @@
+//! What the kernel has, what it should have → the steps between.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::desired::{Bridge, Desired, Sysctl, Tap};
+use super::observed::{Link, Observed};
+use super::step::{Setting, Step};
+
+/// The name that a TAP has between its creation and its mark.
+pub const UNMARKED_TAP: &str = "hostctl-new";
+
+/// The steps between two states of the links.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What goes, before the firewall is changed.
+    pub remove: Vec<Step>,
+    /// What comes, after the firewall is changed.
+    pub build: Vec<Step>,
+}
+
+/// Something on the host that hostctl didn't make and won't touch is in the
+/// way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// A link's name.
+    #[error(
+        "there is already a link {name} ({kind}) that hostctl didn't make: rename it, or the network or VM"
+    )]
+    Link {
+        /// Its name.
+        name: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// A network's prefix.
+    #[error("network {prefix} overlaps {address} of {name}: the host could no longer reach one of the two")]
+    Address {
+        /// The network's prefix.
+        prefix: IpNet,
+        /// The address that overlaps.
+        address: IpNet,
+        /// The link that holds it.
+        name: String,
+    },
+    /// An interface that the spec names isn't there.
+    #[error("there is no interface {0}, which the spec names")]
+    Missing(String),
+}
+
+/// The settings whose values a plan depends on.
+pub fn sysctl_keys(desired: &Desired, observed_links: &BTreeMap<String, Link>) -> Vec<String> {
+    let bridges = desired.bridges.iter().map(|bridge| (&bridge.name, bridge.sysctls()));
+    let taps = desired.taps.iter().map(|tap| (&tap.name, tap.sysctls()));
+    let owned = bridges.chain(taps).filter(|(name, _)| observed_links.contains_key(name.as_str()));
+    let owned = owned.flat_map(|(_, sysctls)| sysctls);
+    let keys: Vec<String> =
+        owned.chain(desired.forwarding.iter().cloned()).map(|sysctl| sysctl.key).collect();
+    // What a link begins with.
+    let bridge = desired.bridges.first().map(Bridge::sysctls).into_iter().flatten();
+    let tap = desired.taps.first().map(Tap::sysctls).into_iter().flatten();
+    keys.into_iter().chain(bridge.chain(tap).map(|sysctl| default_key(&sysctl.key))).collect()
+}
+
+/// The setting that a new link takes over: `net/ipv4/conf/br-x/forwarding` is
+/// at first what `net/ipv4/conf/default/forwarding` is.
+fn default_key(key: &str) -> String {
+    let parts: Vec<&str> = key.split('/').collect();
+    match parts.as_slice() {
+        [net, family, conf, _, setting] => [net, family, conf, "default", setting].join("/"),
+        _ => key.into(),
+    }
+}
+
+/// Everything of the host's that is in the way.
+pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
+    let names = desired.bridges.iter().map(|bridge| (bridge.name.as_str(), &bridge.altname, "bridge"));
+    let names = names.chain(desired.taps.iter().map(|tap| (tap.name.as_str(), &tap.altname, "tun")));
+    let foreign: BTreeMap<&str, &Link> = observed
+        .links
+        .iter()
+        .filter(|(_, link)| !link.is_ours())
+        .flat_map(|(name, link)| link.altnames.iter().chain([name]).map(move |each| (each.as_str(), link)))
+        .collect();
+    let mut conflicts = Vec::new();
+    for (name, altname, _) in names {
+        for name in [name].into_iter().chain(altname.as_deref()) {
+            if let Some(link) = foreign.get(name) {
+                let kind = if link.kind.is_empty() { "hardware" } else { link.kind.as_str() };
+                conflicts.push(Conflict::Link { name: name.into(), kind: kind.into() });
+            }
+        }
+    }
+    for (name, link) in observed.links.iter().filter(|(_, link)| !link.is_ours()) {
+        for address in &link.addresses {
+            let overlapping = desired.prefixes.iter().find(|prefix| overlap(prefix, address));
+            conflicts.extend(overlapping.map(|prefix| Conflict::Address {
+                prefix: *prefix,
+                address: *address,
+                name: name.clone(),
+            }));
+        }
+    }
+    conflicts
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    match (a, b) {
+        (IpNet::V4(a), IpNet::V4(b)) => a.contains(b) || b.contains(a) || a.contains(&b.addr()),
+        (IpNet::V6(a), IpNet::V6(b)) => a.contains(b) || b.contains(a) || a.contains(&b.addr()),
+        _ => false,
+    }
+}
+
+/// The steps from `observed` to `desired`. Call [`conflicts`] first: a link
+/// that isn't hostctl's is never part of a step.
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let wanted: BTreeMap<&str, &str> = (desired.taps.iter().map(|tap| (tap.name.as_str(), "tun")))
+        .chain(desired.bridges.iter().map(|bridge| (bridge.name.as_str(), "bridge")))
+        .collect();
+    // Ports go before their bridges.
+    let mut gone: Vec<(&String, &Link)> = observed
+        .links
+        .iter()
+        .filter(|(name, link)| {
+            let ours = link.is_ours() && wanted.get(name.as_str()) != Some(&link.kind.as_str());
+            ours || name.as_str() == UNMARKED_TAP
+        })
+        .collect();
+    gone.sort_by_key(|(name, link)| (link.kind == "bridge", *name));
+    plan.remove.extend(gone.iter().map(|(name, _)| Step::Delete { name: (*name).clone() }));
+    let kept =
+        |name: &str, kind: &str| observed.links.get(name).filter(|link| link.is_ours() && link.kind == kind);
+    for bridge in &desired.bridges {
+        plan_bridge(bridge, kept(bridge.name.as_str(), "bridge"), observed, &mut plan.build);
+    }
+    for tap in &desired.taps {
+        plan_tap(tap, kept(tap.name.as_str(), "tun"), observed, &mut plan);
+    }
+    set_sysctls(desired.forwarding.iter().cloned(), true, observed, &mut plan.build);
+    plan
+}
+
+/// The settings among `sysctls` that have another value; `exists` says whether
+/// their link is there to be asked.
+pub fn set_sysctls(
+    sysctls: impl IntoIterator<Item = Sysctl>,
+    exists: bool,
+    observed: &Observed,
+    steps: &mut Vec<Step>,
+) {
+    for sysctl in sysctls {
+        let needed = match observed.sysctls.get(&sysctl.key) {
+            Some(value) => {
+                value != &sysctl.value && sysctl.replaces.as_ref().is_none_or(|from| from == value)
+            }
+            // A kernel without IPv6 has no such setting.
+            None => !exists && observed.sysctls.get(&default_key(&sysctl.key)) != Some(&sysctl.value),
+        };
+        if needed {
+            steps.push(Step::Sysctl(sysctl));
+        }
+    }
+}
+
+fn plan_bridge(bridge: &Bridge, link: Option<&Link>, observed: &Observed, steps: &mut Vec<Step>) {
+    let name = || bridge.name.to_string();
+    let fresh = Link { mac: Some(bridge.mac.octets()), ..Link::default() };
+    let found = link.unwrap_or(&fresh);
+    if link.is_none() {
+        steps.push(Step::CreateBridge { name: name(), mac: bridge.mac });
+    }
+    let mut set = |needed: bool, setting: Setting| {
+        if needed {
+            steps.push(Step::Set { name: name(), setting });
+        }
+    };
+    set(found.mac != Some(bridge.mac.octets()), Setting::Mac(bridge.mac));
+    set(found.stp, Setting::NoStp);
+    set(found.mcast_snooping, Setting::NoMulticastSnooping);
+    set(found.alias.as_deref() != Some(bridge.alias.as_str()), Setting::Alias(bridge.alias.clone()));
+    for altname in bridge.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
+        set(true, Setting::Altname(altname.clone()));
+    }
+    set_sysctls(bridge.sysctls(), link.is_some(), observed, steps);
+    for address in found.addresses.iter().filter(|address| !bridge.addresses.contains(*address)) {
+        steps.push(Step::RemoveAddress { name: name(), address: *address });
+    }
+    for address in bridge.addresses.iter().filter(|address| !found.addresses.contains(*address)) {
+        steps.push(Step::AddAddress { name: name(), address: *address });
+    }
+    if !found.up {
+        steps.push(Step::Set { name: name(), setting: Setting::Up });
+    }
+}
+
+fn plan_tap(tap: &Tap, link: Option<&Link>, observed: &Observed, plan: &mut Plan) {
+    let name = || tap.name.to_string();
+    let fresh = Link { learning: true, flood: true, ..Link::default() };
+    let found = link.unwrap_or(&fresh);
+    if link.is_none() {
+        plan.build.push(Step::CreateTap { name: name() });
+    }
+    let bridge = observed.links.get(tap.bridge.as_str()).map(|bridge| bridge.index);
+    let attached = found.master.is_some() && found.master == bridge;
+    let moved = found.master.is_some() && !attached;
+    if moved {
+        // Before the firewall knows it as another network's port.
+        plan.remove.push(Step::Set { name: name(), setting: Setting::NoBridge });
+    }
+    let mut set = |needed: bool, setting: Setting| {
+        if needed {
+            plan.build.push(Step::Set { name: name(), setting });
+        }
+    };
+    set(found.alias.as_deref() != Some(tap.alias.as_str()), Setting::Alias(tap.alias.clone()));
+    for altname in tap.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
+        set(true, Setting::Altname(altname.clone()));
+    }
+    set_sysctls(tap.sysctls(), link.is_some(), observed, &mut plan.build);
+    let mut set = |needed: bool, setting: Setting| {
+        if needed {
+            plan.build.push(Step::Set { name: name(), setting });
+        }
+    };
+    set(!attached, Setting::Bridge(tap.bridge.to_string()));
+    // Leaving a bridge takes the port's settings with it.
+    set(!attached || found.learning || found.flood, Setting::QuietPort);
+    let stale = found.fdb.iter().filter(|mac| attached && **mac != tap.guest.octets());
+    plan.build.extend(stale.map(|mac| Step::RemoveFdb { name: name(), mac: *mac }));
+    if !attached || !found.fdb.contains(&tap.guest.octets()) {
+        plan.build.push(Step::AddFdb { name: name(), mac: tap.guest });
+    }
+    if !found.up {
+        plan.build.push(Step::Set { name: name(), setting: Setting::Up });
+    }
+}

@@ -1,0 +1,180 @@
+//! The rendered ruleset: its text, that the kernel takes it, and that
+//! changing elements ends where replacing the tables ends.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write;
+use std::thread;
+
+use hostctl::firewall::{Difference, Listing, Ruleset, Surroundings, nft, render};
+use hostctl::spec::HostSpec;
+use hostctl::topology::{Topology, compile};
+use nix::sched::{CloneFlags, unshare};
+use proptest::prelude::*;
+
+fn topology(text: &str) -> Topology {
+    let spec: HostSpec = toml::from_str(text).unwrap();
+    compile(&spec).unwrap()
+}
+
+/// Seed 003's host with `count` networks.
+fn networks(count: usize, host: &str) -> Topology {
+    let mut text = format!("{host}\n[host.tailscale]\ninterface = \"tailscale0\"\n");
+    for n in 1..=count {
+        let imds = if n % 2 == 1 { "host" } else { "deny" };
+        write!(
+            text,
+            "[networks.vm{n}]\ncidr = \"10.{n}.0.0/24\"\ncidr6 = \"fd00:0:0:{n:x}::/64\"\ntailscale = true\n\
+             imds = \"{imds}\"\n[vms.vm{n}]\nnetwork = \"vm{n}\"\nimage = \"probe\"\n"
+        )
+        .unwrap();
+    }
+    topology(&text)
+}
+
+fn text(topology: &Topology) -> String {
+    let surroundings = Surroundings {
+        uplinks: vec!["uplink0".to_string().try_into().unwrap()],
+        opened: vec!["uplink0".to_string().try_into().unwrap()],
+        closed6: true,
+    };
+    render(&Ruleset::new(topology, &surroundings)).unwrap()
+}
+
+/// Runs `work` in a network namespace of its own.
+fn isolated<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[test]
+fn no_networks() {
+    let text = text(&networks(0, "[host]\nfirewall = \"full\""));
+    insta::assert_snapshot!(text);
+    nft::rehearse(&text).unwrap();
+}
+
+#[test]
+fn one_network() {
+    let text = text(&networks(1, ""));
+    insta::assert_snapshot!(text);
+    nft::rehearse(&text).unwrap();
+}
+
+#[test]
+fn five_networks() {
+    let text = text(&networks(5, "[host]\nfirewall = \"full\""));
+    insta::assert_snapshot!(text);
+    nft::rehearse(&text).unwrap();
+}
+
+#[test]
+fn fifty_networks_have_the_rules_of_one() {
+    let (one, fifty) = (text(&networks(1, "")), text(&networks(50, "")));
+    let rules = |text: &str| {
+        let chains = text.split("    chain ").skip(1);
+        chains.map(|chain| chain.split("\n    }").next().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&one), rules(&fifty));
+    let (one, fifty) = (nft::rehearse(&one).unwrap(), nft::rehearse(&fifty).unwrap());
+    assert_eq!(one.rules(), fifty.rules());
+    assert!(fifty.elements() > 49 * 15, "{}", fifty.elements());
+}
+
+#[test]
+fn a_firewall_that_nobody_touched_is_as_desired() {
+    let text = text(&networks(5, ""));
+    let desired = nft::rehearse(&text).unwrap();
+    isolated(|| {
+        nft::load(&text).unwrap();
+        assert_eq!(Difference::between(&nft::observe().unwrap(), &desired), Difference::None);
+        nft::load("add element inet hostctl uplinks { eth9 }").unwrap();
+        let Difference::Elements(delta) = Difference::between(&nft::observe().unwrap(), &desired) else {
+            panic!("an element is an element")
+        };
+        assert_eq!(delta.commands(), ["nft delete element inet hostctl uplinks '{ eth9 }'"]);
+        nft::load("insert rule inet hostctl forward accept").unwrap();
+        let difference = Difference::between(&nft::observe().unwrap(), &desired);
+        assert!(matches!(difference, Difference::Replace { .. }), "{difference:?}");
+        nft::load(&text).unwrap();
+        assert_eq!(nft::observe().unwrap(), desired);
+        nft::load(&nft::removal()).unwrap();
+        assert!(nft::observe().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_foreign_table_stays_byte_for_byte() {
+    isolated(|| {
+        nft::load(
+            "table inet other { set s { type ipv4_addr; elements = { 192.0.2.1 } }\n\
+             chain forward { type filter hook forward priority 0; policy accept; ip saddr @s counter drop; }; }",
+        )
+        .unwrap();
+        let list = || {
+            let output =
+                std::process::Command::new("nft").args(["-a", "list", "table", "inet", "other"]).output();
+            String::from_utf8(output.unwrap().stdout).unwrap()
+        };
+        let before = list();
+        assert!(before.contains("192.0.2.1"));
+        nft::load(&text(&networks(3, ""))).unwrap();
+        nft::load(&text(&networks(2, "[host]\nfirewall = \"full\""))).unwrap();
+        assert_eq!(list(), before);
+        nft::load(&nft::removal()).unwrap();
+        assert_eq!(list(), before);
+    });
+}
+
+/// A random host: which of a few networks exist, and how each is set.
+fn host() -> impl Strategy<Value = String> {
+    let network = (any::<bool>(), any::<bool>(), any::<bool>(), 0usize..3, 1u8..=3);
+    (proptest::collection::vec(proptest::option::of(network), 4), any::<bool>()).prop_map(
+        |(networks, peer)| {
+            let mut text = String::from("[host.tailscale]\ninterface = \"tailscale0\"\n");
+            for (n, network) in networks.iter().enumerate() {
+                let Some((ipv6, imds, tailscale, vms, third)) = network else { continue };
+                write!(text, "[networks.n{n}]\ncidr = \"10.{n}.{third}.0/24\"\ntailscale = {tailscale}\n")
+                    .unwrap();
+                if *ipv6 {
+                    writeln!(text, "cidr6 = \"fd00:0:{n}:{third}::/64\"").unwrap();
+                }
+                if *imds {
+                    text.push_str("imds = \"host\"\n");
+                }
+                for vm in 0..*vms {
+                    write!(text, "[vms.n{n}-{vm}]\nnetwork = \"n{n}\"\nimage = \"probe\"\n").unwrap();
+                }
+            }
+            if peer && networks[0].is_some() && networks[1].is_some() {
+                text.push_str("[[peerings]]\nbetween = [\"n0\", \"n1\"]\n");
+            }
+            text
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_delta_ends_where_a_replacement_ends(before in host(), after in host()) {
+        let (before, after) = (text(&topology(&before)), text(&topology(&after)));
+        let desired = nft::rehearse(&after).unwrap();
+        let reached: Listing = isolated(|| {
+            nft::load(&before).unwrap();
+            match Difference::between(&nft::observe().unwrap(), &desired) {
+                Difference::None => {}
+                Difference::Elements(delta) => nft::change(&delta).unwrap(),
+                Difference::Replace { reason } => panic!("the shape never differs: {reason}"),
+            }
+            nft::observe().unwrap()
+        });
+        prop_assert_eq!(reached, desired);
+    }
+}

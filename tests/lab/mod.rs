@@ -1,0 +1,129 @@
+//! A host in a small world: hostctl's library works in the hypervisor's
+//! namespace, guests without QEMU sit on its TAPs.
+
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use hostctl::host::{self, Host, HostError, Outcome, Silent, Status, Step, Watch};
+use hostctl::root_dir::RootDir;
+use hostctl::spec::HostSpec;
+use hostctl::testbed::{FakeGuest, Netns, Options, Service, World};
+use hostctl::topology::{self, Topology};
+
+pub struct Lab {
+    pub world: World,
+    pub host: Host,
+    directory: tempfile::TempDir,
+}
+
+/// A guest on its port, with the usual services.
+pub struct Guest {
+    pub guest: FakeGuest,
+    pub v4: IpAddr,
+    pub v6: Option<IpAddr>,
+    _services: Vec<Service>,
+}
+
+impl Guest {
+    pub fn netns(&self) -> &Netns {
+        self.guest.netns()
+    }
+}
+
+pub fn compile(text: &str) -> (HostSpec, Topology) {
+    let spec: HostSpec = toml::from_str(text).unwrap();
+    let topology = topology::compile(&spec).unwrap_or_else(|issues| panic!("{issues:?}"));
+    (spec, topology)
+}
+
+impl Lab {
+    pub fn new(options: Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::new(directory.path());
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_hostctl"));
+        Self { world: World::new(options).unwrap(), host: Host { root, program }, directory }
+    }
+
+    /// Lets the host find the images that `make image` built.
+    pub fn with_images(self) -> Self {
+        let images = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/images");
+        let description = images.join("probe/image.json");
+        assert!(description.exists(), "{} is missing: run make image", description.display());
+        std::fs::create_dir_all(self.host.root.state()).unwrap();
+        std::os::unix::fs::symlink(images, self.host.root.images()).unwrap();
+        self
+    }
+
+    pub fn root_dir(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    pub fn try_apply(&self, text: &str, watch: &mut (dyn Watch + Send)) -> Result<Outcome, HostError> {
+        let (spec, topology) = compile(text);
+        let host = &self.host;
+        let (spec, topology) = (&spec, &topology);
+        self.world.hypervisor.block_on(|| async move { host.apply(spec, topology, watch).await }).unwrap()
+    }
+
+    pub fn apply(&self, text: &str) -> Outcome {
+        self.try_apply(text, &mut Silent).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn plan(&self, text: &str) -> Result<Vec<Step>, HostError> {
+        let (_, topology) = compile(text);
+        let (host, topology) = (&self.host, &topology);
+        self.world.hypervisor.block_on(|| async move { host.plan(topology).await }).unwrap()
+    }
+
+    /// The plan's commands.
+    pub fn commands(&self, text: &str) -> Vec<String> {
+        let steps = self.plan(text).unwrap_or_else(|error| panic!("{error}"));
+        steps.iter().flat_map(Step::commands).collect()
+    }
+
+    pub fn down(&self) -> Outcome {
+        let host = &self.host;
+        let result = self.world.hypervisor.block_on(|| async move { host.down(&mut Silent).await }).unwrap();
+        result.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn status(&self) -> Status {
+        let root = &self.host.root;
+        let result = self.world.hypervisor.block_on(|| async move { host::status(root).await }).unwrap();
+        result.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Puts a guest on the port of the VM `name` of that spec.
+    pub fn guest(&self, text: &str, name: &str) -> Guest {
+        let (_, topology) = compile(text);
+        let port = &topology.vm(name).unwrap_or_else(|| panic!("no VM {name}")).port;
+        let guest = FakeGuest::attach(&self.world.hypervisor, port).unwrap();
+        let services = guest.serve(name).unwrap();
+        let v6 = port.v6.as_ref().map(|v6| v6.address.into());
+        Guest { guest, v4: port.address.into(), v6, _services: services }
+    }
+
+    /// What a program prints in the hypervisor's namespace.
+    pub fn output(&self, program: &str, arguments: &[&str]) -> String {
+        let output =
+            self.world.hypervisor.run(|| std::process::Command::new(program).args(arguments).output());
+        let output = output.unwrap();
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs the hostctl program in the hypervisor's namespace.
+    pub fn hostctl(&self, arguments: &[&str]) -> std::process::Output {
+        let root = self.root_dir();
+        self.world.hypervisor.run(|| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hostctl"));
+            command.arg("--root-dir").arg(root).args(arguments).output().unwrap()
+        })
+    }
+}
