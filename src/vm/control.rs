@@ -53,6 +53,25 @@ pub struct Status {
     pub agent: bool,
 }
 
+impl Status {
+    /// Of a VM of which nothing is there but this supervisor.
+    pub(super) fn new(name: &Name) -> Self {
+        Self {
+            name: name.clone(),
+            state: State::Starting,
+            pid: None,
+            supervisor_pid: std::process::id(),
+            accel: None,
+            accel_reason: None,
+            started_at: None,
+            restarts: 0,
+            failures: 0,
+            retry_in_ms: None,
+            agent: false,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Request {
