@@ -7,7 +7,7 @@ mod vm_host;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
 use hostctl::topology::{Disk, DiskFormat, Image, ImageFiles};
@@ -271,6 +271,45 @@ fn a_disk_and_boot_files_that_only_root_may_read() {
     assert_eq!(written.exit_code, Some(0), "{}", String::from_utf8_lossy(&written.stdout));
     assert_eq!(&std::fs::read(&disk).unwrap()[..6], b"world\n");
     client.stop(STOP).unwrap();
+}
+
+#[test]
+fn a_qemu_that_refuses_its_disk_says_why() {
+    let host = Host::new(|vm| vm["restart"] = false.into());
+    let path = host.root.path().join("disk.img");
+    std::fs::write(&path, [0; 4096]).unwrap();
+    let mut vm = host.vm.clone();
+    let disk = Disk { path, format: DiskFormat::Qcow2, read_only: true };
+    vm.image = Image::Files(ImageFiles { kernel: None, initrd: None, disk: Some(disk) });
+    vm::write_desired(&host.root, &vm).unwrap();
+    vm::spawn_supervisor(&host.root, &vm.name, &host.program).unwrap();
+    let failed = vm::wait_until(&host.root, &vm.name, &State::Ready, BOOT, |_| {}).unwrap_err().to_string();
+    assert!(failed.contains("not in qcow2 format"), "{failed}");
+    until("the supervisor leaves", || !vm::observe(&host.root).unwrap()[0].supervised);
+    let failure = vm::observe(&host.root).unwrap()[0].failure.clone().unwrap();
+    assert!(failure.starts_with("QEMU exited with status 1"), "{failure}");
+}
+
+#[test]
+fn systemd_is_told() {
+    let host = Host::new(|_| {});
+    vm::write_desired(&host.root, &host.vm).unwrap();
+    let address = host.root.path().join("notify.sock");
+    let notices = UnixDatagram::bind(&address).unwrap();
+    notices.set_read_timeout(Some(BOOT)).unwrap();
+    let mut unit = std::process::Command::new(&host.program);
+    unit.arg("--root-dir").arg(host.root.path()).args(["vm", "run", "vm1"]);
+    let mut unit = unit.env("NOTIFY_SOCKET", &address).spawn().unwrap();
+    let mut heard = String::new();
+    let mut buffer = [0; 1024];
+    while !heard.contains("STATUS=ready") {
+        let count = notices.recv(&mut buffer).unwrap();
+        heard.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        heard.push('\n');
+    }
+    assert_eq!(heard.matches("READY=1").count(), 1, "{heard}");
+    signal(unit.id(), rustix::process::Signal::TERM);
+    assert!(unit.wait().unwrap().success());
 }
 
 #[test]
