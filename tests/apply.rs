@@ -81,7 +81,7 @@ fn applying_again_changes_nothing_and_an_edit_only_what_differs() {
 
     // One network more: its links and elements, and nothing else's.
     for command in lab.commands(&three()) {
-        let about = ["long-name", "a-netw", "vm-a-vm-", "10.3.0", "conntrack"];
+        let about = ["long-name", "br-a-net-", "vm-a-vm-", "10.3.0", "conntrack"];
         assert!(about.iter().any(|word| command.contains(word)), "{command}");
         assert!(!command.contains("br-b") && !command.contains("vm-b1"), "{command}");
     }

@@ -342,14 +342,6 @@ fn an_aarch64_guest_boots_and_stops() {
     vm::stop(&host.root, &host.vm.name, STOP).unwrap();
 }
 
-/// Not a test: the supervisor that the others start, a process that can be
-/// killed.
-#[test]
-#[ignore = "the other tests start it"]
-fn supervisor_process() {
-    vm_host::supervise();
-}
-
 fn read_until(console: &mut UnixStream, wanted: &str) {
     console.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut text = Vec::new();
