@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::topology::{Imds, Name, SubnetKind, Topology};
+use crate::topology::{Imds, Name, Nat, SubnetKind, Topology};
 
 use super::listing::Listing;
 
@@ -55,7 +55,8 @@ impl FlowPolicy {
             let prefixes = |v4, v6: Option<ipnet::Ipv6Net>| {
                 [Some(IpNet::V4(v4)), v6.map(IpNet::V6)].into_iter().flatten().collect::<Vec<_>>()
             };
-            let public = network.subnets.iter().filter(|subnet| subnet.kind == SubnetKind::Public);
+            let open = network.nat != Nat::Off;
+            let public = network.subnets.iter().filter(|subnet| open && subnet.kind == SubnetKind::Public);
             Net {
                 name: network.name.clone(),
                 prefixes: prefixes(network.cidr, network.cidr6),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::topology::{FirewallMode, Imds, Name, Network, SubnetKind, Topology};
+use crate::topology::{FirewallMode, Imds, Name, Nat, Network, SubnetKind, Topology};
 
 /// Somebody who sends or receives.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -132,6 +132,9 @@ fn cell(topology: &Topology, from: &Endpoint, to: &Endpoint) -> Cell {
 }
 
 fn internet(network: &Network) -> (Reach, String) {
+    if network.nat == Nat::Off {
+        return (Reach::Deny, "nat = false".into());
+    }
     let public: Vec<&str> = network
         .subnets
         .iter()

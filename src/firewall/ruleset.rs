@@ -76,7 +76,7 @@ impl Ruleset {
     pub fn new(topology: &Topology, surroundings: &Surroundings) -> Self {
         let mut ruleset = Self {
             full: topology.firewall == FirewallMode::Full,
-            uplinks: surroundings.uplinks.iter().map(quoted).collect(),
+            uplinks: topology.exits(&surroundings.uplinks).iter().map(quoted).collect(),
             opened: surroundings.opened.iter().map(quoted).collect(),
             closed: surroundings.closed6.then(|| "ipv6".to_string()).into_iter().collect(),
             tailnet: topology.tailscale.iter().map(quoted).collect(),
@@ -88,7 +88,7 @@ impl Ruleset {
             ..Self::default()
         };
         for network in &topology.networks {
-            ruleset.add_network(network);
+            ruleset.add_network(network, &surroundings.uplinks);
         }
         for (a, b) in &topology.peerings {
             if let (Some(a), Some(b)) = (topology.network(a), topology.network(b)) {
@@ -112,7 +112,7 @@ impl Ruleset {
         ruleset
     }
 
-    fn add_network(&mut self, network: &Network) {
+    fn add_network(&mut self, network: &Network, uplinks: &[IfName]) {
         let bridge = quoted(&network.bridge);
         self.pairs.0.push(concat(&[&bridge, &bridge]));
         if network.tailscale {
@@ -128,8 +128,11 @@ impl Ruleset {
             self.gateway6.0.push(concat(&[&bridge, &gateway]));
         }
         for subnet in network.subnets.iter().filter(|subnet| subnet.kind == SubnetKind::Public) {
-            self.public4.0.push(concat(&[&bridge, &subnet.cidr]));
-            self.public6.0.extend(subnet.cidr6.map(|cidr| concat(&[&bridge, &cidr])));
+            for exit in network.exits(uplinks) {
+                let exit = quoted(exit);
+                self.public4.0.push(concat(&[&bridge, &exit, &subnet.cidr]));
+                self.public6.0.extend(subnet.cidr6.map(|cidr| concat(&[&bridge, &exit, &cidr])));
+            }
         }
         self.bridges.0.push(bridge);
     }

@@ -1,9 +1,11 @@
 //! What the host is, what it should be → the steps between, in the order that
 //! leaves it closed wherever they stop.
 
+use std::collections::BTreeSet;
+
 use crate::firewall::{self, Difference, FlowPolicy, Listing, Surroundings};
 use crate::link::{self, Conflict};
-use crate::topology::{IfName, Name, Topology, Uplink, Vm};
+use crate::topology::{IfName, Name, Nat, Topology, Uplink, Vm};
 
 use super::step::Step;
 
@@ -44,7 +46,7 @@ pub struct Goal<'a> {
     pub listing: Listing,
 }
 
-/// The interfaces that lead to the internet.
+/// The host's interfaces that lead to the internet.
 pub fn uplinks(topology: &Topology, links: &link::Observed) -> Vec<IfName> {
     match &topology.uplink {
         Uplink::Named(names) => names.clone(),
@@ -66,7 +68,8 @@ pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
     }
     let recorded = current.firewall.texts("inet", "opened");
     let off = |key: &str| current.links.sysctls.get(key).is_some_and(|value| value == "0");
-    let opened = uplinks
+    let opened = topology
+        .exits(&uplinks)
         .iter()
         .chain(&topology.tailscale)
         .filter(|name| {
@@ -93,12 +96,19 @@ pub fn conflicts(topology: &Topology, current: &Current) -> Vec<Conflict> {
     let uplinks = uplinks(topology, &current.links);
     let desired = link::Desired::new(topology, &uplinks);
     let mut conflicts = link::conflicts(&desired, &current.links);
-    // Tailscale's interface comes and goes with its daemon; an uplink that is
-    // named is there or misspelt.
-    if let Uplink::Named(names) = &topology.uplink {
-        let missing = names.iter().filter(|name| !current.links.links.contains_key(name.as_str()));
-        conflicts.extend(missing.map(|name| Conflict::Missing(name.to_string())));
-    }
+    // Tailscale's interface comes and goes with its daemon; one that is named
+    // for the internet is there or misspelt.
+    let nat = topology.networks.iter().flat_map(|network| match &network.nat {
+        Nat::Named(names) => names.as_slice(),
+        Nat::Uplinks | Nat::Off => &[],
+    });
+    let named = match &topology.uplink {
+        Uplink::Named(names) => names.as_slice(),
+        Uplink::Auto => &[],
+    };
+    let names: BTreeSet<&IfName> = named.iter().chain(nat).collect();
+    let missing = names.into_iter().filter(|name| !current.links.links.contains_key(name.as_str()));
+    conflicts.extend(missing.map(|name| Conflict::Missing(name.to_string())));
     conflicts
 }
 

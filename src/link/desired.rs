@@ -1,10 +1,10 @@
 //! Topology → the links, addresses and kernel settings that it asks for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::topology::{IfName, MacAddr, Network, Port, Topology};
+use crate::topology::{self, IfName, MacAddr, NamespaceRoute, Network, Topology};
 
 /// The group that every link of hostctl's is in ("ho"), the mark that it is
 /// ours: it is set in the message that creates a bridge, so there is no moment
@@ -16,8 +16,10 @@ pub const GROUP: u32 = 0x686f;
 pub struct Desired {
     /// One a network.
     pub bridges: Vec<Bridge>,
-    /// One a VM.
-    pub taps: Vec<Tap>,
+    /// One a guest.
+    pub ports: Vec<Port>,
+    /// The subnets' network namespaces.
+    pub namespaces: Vec<Namespace>,
     /// Settings of the host's own: what has to be on for packets to be routed.
     pub forwarding: Vec<Sysctl>,
     /// The prefixes that must not be another interface's.
@@ -39,9 +41,11 @@ pub struct Bridge {
     pub addresses: Vec<IpNet>,
 }
 
-/// A VM's TAP, a port of its network's bridge.
+/// A guest's port of its network's bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tap {
+pub struct Port {
+    /// What kind of link it is.
+    pub kind: PortKind,
     /// Its name.
     pub name: IfName,
     /// Its full name, where `name` is shortened.
@@ -52,6 +56,60 @@ pub struct Tap {
     pub bridge: IfName,
     /// The guest's MAC, the only one that frames are sent to.
     pub guest: MacAddr,
+    /// The guest's IPv6 address, which the bridge answers for to other guests.
+    pub guest6: Option<Ipv6Addr>,
+}
+
+/// The kind of a [`Port`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortKind {
+    /// A VM's TAP.
+    Tap,
+    /// The host's end of a veth pair into a namespace.
+    Veth {
+        /// The namespace.
+        namespace: String,
+    },
+}
+
+impl PortKind {
+    /// What the kernel calls such a link.
+    pub const fn link_kind(&self) -> &'static str {
+        match self {
+            Self::Tap => "tun",
+            Self::Veth { .. } => "veth",
+        }
+    }
+}
+
+/// A subnet's network namespace, from inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name, as `ip netns` knows it.
+    pub name: String,
+    /// What marks it as hostctl's: the alias of its loopback.
+    pub alias: String,
+    /// The addresses of its `eth0`.
+    pub addresses: Vec<IpNet>,
+    /// Its routes.
+    pub routes: Vec<NamespaceRoute>,
+}
+
+/// The interface of a namespace.
+pub const INSIDE: &str = "eth0";
+
+fn inside(namespace: &topology::Namespace) -> Namespace {
+    let port = &namespace.port;
+    let v4 = IpNet::new(IpAddr::V4(port.address), port.prefix).ok();
+    let v6 = port.v6.as_ref().and_then(|v6| IpNet::new(IpAddr::V6(v6.address), v6.prefix).ok());
+    let default4 = NamespaceRoute::new(Ipv4Net::default(), port.gateway);
+    let default6 = port.v6.as_ref().map(|v6| NamespaceRoute::new(Ipv6Net::default(), v6.gateway));
+    Namespace {
+        alias: format!("hostctl:namespace:{}", namespace.name),
+        name: namespace.name.clone(),
+        addresses: v4.into_iter().chain(v6).collect(),
+        routes: [default4].into_iter().chain(default6).chain(namespace.routes.iter().copied()).collect(),
+    }
 }
 
 /// A kernel setting.
@@ -82,7 +140,16 @@ impl Desired {
     pub fn new(topology: &Topology, uplinks: &[IfName]) -> Self {
         Self {
             bridges: topology.networks.iter().map(bridge).collect(),
-            taps: topology.vms.iter().map(|vm| tap(vm.name.as_str(), &vm.port)).collect(),
+            ports: topology
+                .vms
+                .iter()
+                .map(|vm| port(format!("hostctl:vm:{}", vm.name), PortKind::Tap, &vm.port))
+                .chain(topology.namespaces.iter().map(|namespace| {
+                    let kind = PortKind::Veth { namespace: namespace.name.clone() };
+                    port(format!("hostctl:namespace:{}", namespace.name), kind, &namespace.port)
+                }))
+                .collect(),
+            namespaces: topology.namespaces.iter().map(inside).collect(),
             forwarding: forwarding(topology, uplinks),
             prefixes: topology
                 .networks
@@ -107,13 +174,15 @@ fn bridge(network: &Network) -> Bridge {
     }
 }
 
-fn tap(vm: &str, port: &Port) -> Tap {
-    Tap {
+fn port(alias: String, kind: PortKind, port: &topology::Port) -> Port {
+    Port {
+        kind,
         name: port.interface.clone(),
         altname: port.altname.clone(),
-        alias: format!("hostctl:vm:{vm}"),
+        alias,
         bridge: port.bridge.clone(),
         guest: port.mac,
+        guest6: port.v6.as_ref().map(|v6| v6.address),
     }
 }
 
@@ -133,16 +202,23 @@ impl Bridge {
             v4("accept_redirects", "0"),
             v4("accept_source_route", "0"),
             v4("route_localnet", "0"),
+            // Ports are isolated: guests of the network reach each other by
+            // the host, which answers for each of them, at once, and sends no
+            // one elsewhere. So policies see that traffic too.
+            v4("proxy_arp_pvlan", "1"),
+            Sysctl::new(format!("net/ipv4/neigh/{}/proxy_delay", self.name), "0"),
             v6("disable_ipv6", if ipv6 { "0" } else { "1" }),
             v6("accept_ra", "0"),
             v6("autoconf", "0"),
             v6("accept_redirects", "0"),
             v6("accept_source_route", "-1"),
+            v6("proxy_ndp", "1"),
+            Sysctl::new(format!("net/ipv6/neigh/{}/proxy_delay", self.name), "0"),
         ]
     }
 }
 
-impl Tap {
+impl Port {
     /// A port has no addresses; the kernel would give it a link-local one.
     pub(super) fn sysctls(&self) -> Vec<Sysctl> {
         vec![Sysctl::new(ipv6_conf(&self.name, "disable_ipv6"), "1")]
@@ -164,6 +240,7 @@ fn forwarding(topology: &Topology, uplinks: &[IfName]) -> Vec<Sysctl> {
     if topology.networks.is_empty() {
         return Vec::new();
     }
+    let uplinks = &topology.exits(uplinks);
     let routed = uplinks.iter().chain(&topology.tailscale);
     let mut sysctls: Vec<_> = routed.map(|name| Sysctl::new(forwarding4_key(name), "1")).collect();
     if topology.has_ipv6() {

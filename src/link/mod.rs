@@ -5,6 +5,8 @@
 //! does it by hand. Effects: [`Netlink`] and [`sysctl`].
 
 mod desired;
+mod execute;
+pub mod namespace;
 mod netlink;
 mod observed;
 mod plan;
@@ -13,8 +15,11 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 
-pub use desired::{Bridge, Desired, FORWARDING6_KEY, GROUP, Sysctl, Tap, forwarding4_key, unforwarding};
+pub use desired::{
+    Bridge, Desired, FORWARDING6_KEY, GROUP, INSIDE, Namespace, Port, PortKind, Sysctl, forwarding4_key,
+    unforwarding,
+};
 pub use netlink::{LinkError, Netlink};
-pub use observed::{Link, Observed};
+pub use observed::{Inside, Link, Observed};
 pub use plan::{Conflict, Plan, conflicts, plan, set_sysctls, sysctl_keys};
 pub use step::{Setting, Step};

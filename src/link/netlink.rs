@@ -1,28 +1,28 @@
 //! Links, addresses and forwarding entries over rtnetlink (rtnetlink(7)).
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
+use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, Prop,
 };
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{RouteAttribute, RouteHeader};
-use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
+use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::desired::GROUP;
-use super::observed::{Link, Observed};
-use super::plan::UNMARKED_TAP;
-use super::step::{Setting, Step};
-use super::sysctl;
-use crate::tap::{self, TapError};
-use crate::topology::{IfName, NameError};
+use super::desired::INSIDE;
+use super::namespace;
+use super::observed::{Inside, Link, Observed};
+use crate::tap::TapError;
+use crate::topology::NameError;
 
 /// Why the kernel's links can't be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,17 @@ pub enum LinkError {
     /// A name that can't be an interface's.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// A named network namespace.
+    #[error("network namespace {name}: {source}")]
+    Namespace {
+        /// Its name.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A route that can't be.
+    #[error("no route: {0}")]
+    Route(String),
     /// A kernel setting.
     #[error("can't set {key}: {source}")]
     Sysctl {
@@ -59,8 +70,10 @@ pub enum LinkError {
 
 /// A netlink socket of the calling thread's network namespace.
 pub struct Netlink {
-    handle: Handle,
+    pub(super) handle: Handle,
     task: tokio::task::JoinHandle<()>,
+    /// Sockets of other namespaces, opened when they are first needed.
+    inside: RefCell<BTreeMap<String, Rc<Netlink>>>,
 }
 
 impl Drop for Netlink {
@@ -76,7 +89,32 @@ impl Netlink {
     /// Where there is no netlink.
     pub fn open() -> Result<Self, LinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
-        Ok(Self { handle, task: tokio::spawn(connection) })
+        Ok(Self { handle, task: tokio::spawn(connection), inside: RefCell::default() })
+    }
+
+    /// The socket of a named namespace.
+    ///
+    /// # Errors
+    /// Where there is no such namespace.
+    pub(super) fn inside(&self, name: &str) -> Result<Rc<Self>, LinkError> {
+        if let Some(netlink) = self.inside.borrow().get(name) {
+            return Ok(netlink.clone());
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let opened = namespace::within(name, || {
+            let _guard = runtime.enter();
+            rtnetlink::new_connection()
+        });
+        let failed = |source| LinkError::Namespace { name: name.into(), source };
+        let (connection, handle, _) = opened.map_err(failed)?.map_err(failed)?;
+        let netlink = Rc::new(Self { handle, task: tokio::spawn(connection), inside: RefCell::default() });
+        self.inside.borrow_mut().insert(name.into(), netlink.clone());
+        Ok(netlink)
+    }
+
+    /// The socket of a namespace that is gone.
+    pub(super) fn forget(&self, name: &str) {
+        self.inside.borrow_mut().remove(name);
     }
 
     /// Reads the links; kernel settings are read by [`sysctl::read`] once it is
@@ -85,6 +123,66 @@ impl Netlink {
     /// # Errors
     /// Where the kernel doesn't answer.
     pub async fn observe(&self) -> Result<Observed, LinkError> {
+        let (names, mut links) = self.read_links().await?;
+        self.read_addresses(&names, &mut links).await?;
+        self.read_fdb(&names, &mut links).await?;
+        self.read_proxies(&names, &mut links).await?;
+        let mut default_route = self.default_routes(&names).await?;
+        default_route.retain(|name| links.get(name).is_some_and(|link| !link.is_ours()));
+        let mut namespaces = BTreeMap::new();
+        let failed = |source| LinkError::Namespace { name: "/run/netns".into(), source };
+        for name in namespace::names().map_err(failed)? {
+            // What isn't a namespace, or is gone meanwhile, isn't one of ours.
+            if let Ok(netlink) = self.inside(&name) {
+                namespaces.insert(name, netlink.observe_inside().await?);
+            }
+        }
+        Ok(Observed { links, default_route, namespaces, sysctls: BTreeMap::new() })
+    }
+
+    async fn observe_inside(&self) -> Result<Inside, LinkError> {
+        let (names, mut links) = self.read_links().await?;
+        let loopback = links.get("lo");
+        let mark = loopback.and_then(|lo| lo.alias.as_deref()).unwrap_or_default();
+        if !mark.starts_with("hostctl:namespace:") {
+            return Ok(Inside::default());
+        }
+        let loopback = loopback.is_some_and(|lo| lo.up);
+        self.read_addresses(&names, &mut links).await?;
+        let link = links.remove(INSIDE);
+        let index = link.as_ref().map(|link| link.index);
+        let mut routes = BTreeSet::new();
+        for route in self.routes().await? {
+            let mut via = None;
+            let mut to = None;
+            let mut out = None;
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(IpAddr::V4(*address)),
+                    RouteAttribute::Gateway(RouteAddress::Inet6(address)) => via = Some(IpAddr::V6(*address)),
+                    RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                        to = Some(IpAddr::V4(*address))
+                    }
+                    RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                        to = Some(IpAddr::V6(*address))
+                    }
+                    RouteAttribute::Oif(index) => out = Some(*index),
+                    _ => {}
+                }
+            }
+            let unspecified = match route.header.address_family {
+                AddressFamily::Inet => IpAddr::from([0; 4]),
+                _ => IpAddr::from([0; 16]),
+            };
+            let to = IpNet::new(to.unwrap_or(unspecified), route.header.destination_prefix_length).ok();
+            if let (Some(to), Some(via), true) = (to, via, out == index) {
+                routes.insert((to, via));
+            }
+        }
+        Ok(Inside { ours: true, loopback, link, routes })
+    }
+
+    async fn read_links(&self) -> Result<(BTreeMap<u32, String>, BTreeMap<String, Link>), LinkError> {
         let mut names = BTreeMap::new();
         let mut links = BTreeMap::new();
         let mut dump = self.handle.link().get().execute();
@@ -94,11 +192,27 @@ impl Netlink {
                 links.insert(name, link);
             }
         }
-        self.read_addresses(&names, &mut links).await?;
-        self.read_fdb(&names, &mut links).await?;
-        let mut default_route = self.default_routes(&names).await?;
-        default_route.retain(|name| links.get(name).is_some_and(|link| !link.is_ours()));
-        Ok(Observed { links, default_route, sysctls: BTreeMap::new() })
+        Ok((names, links))
+    }
+
+    async fn read_proxies(
+        &self,
+        names: &BTreeMap<u32, String>,
+        links: &mut BTreeMap<String, Link>,
+    ) -> Result<(), LinkError> {
+        let neighbours = self.handle.neighbours().get().set_address_family(AddressFamily::Inet6).proxies();
+        let mut dump = neighbours.execute();
+        while let Some(message) = dump.try_next().await.map_err(asked("listing proxy entries"))? {
+            let address = message.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(*address),
+                _ => None,
+            });
+            let link = names.get(&message.header.ifindex).and_then(|name| links.get_mut(name));
+            if let (Some(address), Some(link)) = (address, link) {
+                link.proxies.insert(address);
+            }
+        }
+        Ok(())
     }
 
     async fn read_addresses(
@@ -153,148 +267,41 @@ impl Netlink {
         Ok(())
     }
 
-    async fn default_routes(&self, names: &BTreeMap<u32, String>) -> Result<BTreeSet<String>, LinkError> {
-        let mut found = BTreeSet::new();
+    async fn routes(&self) -> Result<Vec<RouteMessage>, LinkError> {
+        let mut found = Vec::new();
         for message in [
             RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
             RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
         ] {
             let mut dump = self.handle.route().get(message).execute();
             while let Some(route) = dump.try_next().await.map_err(asked("listing routes"))? {
-                let main = route.header.table == RouteHeader::RT_TABLE_MAIN;
-                if !main || route.header.destination_prefix_length != 0 {
-                    continue;
-                }
-                for attribute in &route.attributes {
-                    match attribute {
-                        RouteAttribute::Oif(index) => found.extend(names.get(index).cloned()),
-                        RouteAttribute::MultiPath(hops) => {
-                            found.extend(
-                                hops.iter().filter_map(|hop| names.get(&hop.interface_index).cloned()),
-                            );
-                        }
-                        _ => {}
-                    }
+                if route.header.table == RouteHeader::RT_TABLE_MAIN {
+                    found.push(route);
                 }
             }
         }
         Ok(found)
     }
 
-    async fn index(&self, name: &str) -> Result<u32, LinkError> {
-        let mut found = self.handle.link().get().match_name(name.to_string()).execute();
-        match found.try_next().await {
-            Ok(Some(message)) => Ok(message.header.index),
-            _ => Err(LinkError::Gone(name.into())),
-        }
-    }
-
-    /// Does one step.
-    ///
-    /// # Errors
-    /// Where the kernel refuses; then the step did nothing.
-    pub async fn execute(&self, step: &Step) -> Result<(), LinkError> {
-        match step {
-            Step::CreateBridge { name, mac } => {
-                let message = LinkBridge::new(name)
-                    .address(mac.octets().to_vec())
-                    .link_group(GROUP)
-                    .stp_state(BridgeStpState::Disabled)
-                    .mcast_snooping(false)
-                    .build();
-                self.handle.link().add(message).execute().await.map_err(asked(step))
-            }
-            Step::CreateTap { name } => self.create_tap(name).await,
-            Step::Set { name, setting } => self.set(step, name, setting).await,
-            Step::AddAddress { name, address } => {
-                let index = self.index(name).await?;
-                let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
-                if matches!(address, IpNet::V6(_)) {
-                    // Nobody else can have the gateway's address: its ports see to that.
-                    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-                    request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    async fn default_routes(&self, names: &BTreeMap<u32, String>) -> Result<BTreeSet<String>, LinkError> {
+        let mut found = BTreeSet::new();
+        for route in self.routes().await?.iter().filter(|route| route.header.destination_prefix_length == 0) {
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Oif(index) => found.extend(names.get(index).cloned()),
+                    RouteAttribute::MultiPath(hops) => {
+                        found.extend(hops.iter().filter_map(|hop| names.get(&hop.interface_index).cloned()));
+                    }
+                    _ => {}
                 }
-                request.execute().await.map_err(asked(step))
             }
-            Step::RemoveAddress { name, address } => {
-                let index = self.index(name).await?;
-                let message = self
-                    .handle
-                    .address()
-                    .add(index, address.addr(), address.prefix_len())
-                    .message_mut()
-                    .clone();
-                self.handle.address().del(message).execute().await.map_err(asked(step))
-            }
-            Step::AddFdb { name, mac } => {
-                let index = self.index(name).await?;
-                let request = self.handle.neighbours().add_bridge(index, &mac.octets());
-                let request =
-                    request.state(NeighbourState::Noarp).flags(NeighbourFlags::Controller).replace();
-                request.execute().await.map_err(asked(step))
-            }
-            Step::RemoveFdb { name, mac } => {
-                let mut message = NeighbourMessage::default();
-                message.header.family = AddressFamily::Bridge;
-                message.header.ifindex = self.index(name).await?;
-                message.header.flags = NeighbourFlags::Controller;
-                message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
-                self.handle.neighbours().del(message).execute().await.map_err(asked(step))
-            }
-            Step::Delete { name } => {
-                let index = self.index(name).await?;
-                self.handle.link().del(index).execute().await.map_err(asked(step))
-            }
-            Step::Sysctl(setting) => sysctl::write(&setting.key, &setting.value)
-                .map_err(|source| LinkError::Sysctl { key: setting.key.clone(), source }),
         }
-    }
-
-    /// The TAP has another name until it bears hostctl's mark, so a crash
-    /// leaves none that looks like somebody else's.
-    async fn create_tap(&self, name: &str) -> Result<(), LinkError> {
-        tap::create(&IfName::new(UNMARKED_TAP)?)?;
-        let index = self.index(UNMARKED_TAP).await?;
-        let message = LinkUnspec::new_with_index(index).link_group(GROUP).name(name).build();
-        self.handle.link().set(message).execute().await.map_err(asked(&format!("creating {name}")))
-    }
-
-    async fn set(&self, step: &Step, name: &str, setting: &Setting) -> Result<(), LinkError> {
-        let index = self.index(name).await?;
-        let link = || LinkUnspec::new_with_index(index);
-        let message = match setting {
-            Setting::Mac(mac) => link().address(mac.octets().to_vec()).build(),
-            Setting::Group => link().link_group(GROUP).build(),
-            Setting::Alias(alias) => link().alias(alias).build(),
-            Setting::Altname(altname) => {
-                let request = self.handle.link().property_add(index).alt_ifname(&[altname]);
-                return request.execute().await.map_err(asked(step));
-            }
-            Setting::NoStp => {
-                return self.set_bridge(step, index, InfoBridge::StpState(BridgeStpState::Disabled)).await;
-            }
-            Setting::NoMulticastSnooping => {
-                return self.set_bridge(step, index, InfoBridge::MulticastSnooping(false)).await;
-            }
-            Setting::Bridge(bridge) => link().controller(self.index(bridge).await?).build(),
-            Setting::NoBridge => link().nocontroller().build(),
-            Setting::QuietPort => {
-                let message = LinkBridgePort::new(index).learning(false).flood(false).build();
-                return self.handle.link().set_port(message).execute().await.map_err(asked(step));
-            }
-            Setting::Up => link().up().build(),
-        };
-        self.handle.link().set(message).execute().await.map_err(asked(step))
-    }
-
-    async fn set_bridge(&self, step: &Step, index: u32, info: InfoBridge) -> Result<(), LinkError> {
-        let message = LinkMessageBuilder::<LinkBridge>::default().index(index).append_info_data(info).build();
-        self.handle.link().change(message).execute().await.map_err(asked(step))
+        Ok(found)
     }
 }
 
 /// Says what was asked for, where the kernel says no.
-fn asked(action: &(impl ToString + ?Sized)) -> impl Fn(rtnetlink::Error) -> LinkError {
+pub(super) fn asked(action: &(impl ToString + ?Sized)) -> impl Fn(rtnetlink::Error) -> LinkError {
     let action = action.to_string();
     move |source| LinkError::Request { action: action.clone(), source }
 }
@@ -343,6 +350,7 @@ fn read_info(info: &LinkInfo, link: &mut Link) {
                 match info {
                     InfoBridgePort::Learning(on) => link.learning = *on,
                     InfoBridgePort::UnicastFlood(on) => link.flood = *on,
+                    InfoBridgePort::Isolated(on) => link.isolated = *on,
                     _ => {}
                 }
             }

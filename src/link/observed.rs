@@ -1,6 +1,7 @@
 //! The links and settings that the kernel has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -13,6 +14,8 @@ pub struct Observed {
     pub links: BTreeMap<String, Link>,
     /// Names of the links that hold a default route, without hostctl's own.
     pub default_route: BTreeSet<String>,
+    /// The named network namespaces, by name.
+    pub namespaces: BTreeMap<String, Inside>,
     /// Kernel settings that were asked for, by path under `/proc/sys`; those
     /// that don't exist are missing.
     pub sysctls: BTreeMap<String, String>,
@@ -45,10 +48,27 @@ pub struct Link {
     pub learning: bool,
     /// Of a port: whether frames for unknown addresses are sent to it.
     pub flood: bool,
+    /// Of a port: whether the bridge keeps it from other such ports.
+    pub isolated: bool,
+    /// The addresses that it answers for by proxy.
+    pub proxies: BTreeSet<Ipv6Addr>,
     /// Of a port: the addresses that are set down for it by hand.
     pub fdb: BTreeSet<[u8; 6]>,
     /// Its addresses, but for IPv6's link-local ones.
     pub addresses: BTreeSet<IpNet>,
+}
+
+/// A named network namespace, from inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// Whether hostctl made it.
+    pub ours: bool,
+    /// Whether its loopback is up.
+    pub loopback: bool,
+    /// Its `eth0`.
+    pub link: Option<Link>,
+    /// Its routes by a gateway.
+    pub routes: BTreeSet<(IpNet, IpAddr)>,
 }
 
 impl Link {

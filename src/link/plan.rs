@@ -1,11 +1,12 @@
 //! What the kernel has, what it should have → the steps between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
-use super::desired::{Bridge, Desired, Sysctl, Tap};
-use super::observed::{Link, Observed};
+use super::desired::{Bridge, Desired, INSIDE, Namespace, Port, PortKind, Sysctl};
+use super::observed::{Inside, Link, Observed};
 use super::step::{Setting, Step};
 
 /// The name that a TAP has between its creation and its mark.
@@ -44,6 +45,9 @@ pub enum Conflict {
         /// The link that holds it.
         name: String,
     },
+    /// A namespace's name.
+    #[error("there is already a network namespace {0} that hostctl didn't make: rename it, or the subnet")]
+    Namespace(String),
     /// An interface that the spec names isn't there.
     #[error("there is no interface {0}, which the spec names")]
     Missing(String),
@@ -52,15 +56,15 @@ pub enum Conflict {
 /// The settings whose values a plan depends on.
 pub fn sysctl_keys(desired: &Desired, observed_links: &BTreeMap<String, Link>) -> Vec<String> {
     let bridges = desired.bridges.iter().map(|bridge| (&bridge.name, bridge.sysctls()));
-    let taps = desired.taps.iter().map(|tap| (&tap.name, tap.sysctls()));
-    let owned = bridges.chain(taps).filter(|(name, _)| observed_links.contains_key(name.as_str()));
+    let ports = desired.ports.iter().map(|port| (&port.name, port.sysctls()));
+    let owned = bridges.chain(ports).filter(|(name, _)| observed_links.contains_key(name.as_str()));
     let owned = owned.flat_map(|(_, sysctls)| sysctls);
     let keys: Vec<String> =
         owned.chain(desired.forwarding.iter().cloned()).map(|sysctl| sysctl.key).collect();
     // What a link begins with.
     let bridge = desired.bridges.first().map(Bridge::sysctls).into_iter().flatten();
-    let tap = desired.taps.first().map(Tap::sysctls).into_iter().flatten();
-    keys.into_iter().chain(bridge.chain(tap).map(|sysctl| default_key(&sysctl.key))).collect()
+    let port = desired.ports.first().map(Port::sysctls).into_iter().flatten();
+    keys.into_iter().chain(bridge.chain(port).map(|sysctl| default_key(&sysctl.key))).collect()
 }
 
 /// The setting that a new link takes over: `net/ipv4/conf/br-x/forwarding` is
@@ -76,7 +80,7 @@ fn default_key(key: &str) -> String {
 /// Everything of the host's that is in the way.
 pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     let names = desired.bridges.iter().map(|bridge| (bridge.name.as_str(), &bridge.altname, "bridge"));
-    let names = names.chain(desired.taps.iter().map(|tap| (tap.name.as_str(), &tap.altname, "tun")));
+    let names = names.chain(desired.ports.iter().map(|port| (port.name.as_str(), &port.altname, "port")));
     let foreign: BTreeMap<&str, &Link> = observed
         .links
         .iter()
@@ -90,6 +94,11 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
                 let kind = if link.kind.is_empty() { "hardware" } else { link.kind.as_str() };
                 conflicts.push(Conflict::Link { name: name.into(), kind: kind.into() });
             }
+        }
+    }
+    for namespace in &desired.namespaces {
+        if observed.namespaces.get(&namespace.name).is_some_and(|found| !found.ours) {
+            conflicts.push(Conflict::Namespace(namespace.name.clone()));
         }
     }
     for (name, link) in observed.links.iter().filter(|(_, link)| !link.is_ours()) {
@@ -117,7 +126,8 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
 /// that isn't hostctl's is never part of a step.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
-    let wanted: BTreeMap<&str, &str> = (desired.taps.iter().map(|tap| (tap.name.as_str(), "tun")))
+    let wanted: BTreeMap<&str, &str> = (desired.ports.iter())
+        .map(|port| (port.name.as_str(), port.kind.link_kind()))
         .chain(desired.bridges.iter().map(|bridge| (bridge.name.as_str(), "bridge")))
         .collect();
     // Ports go before their bridges.
@@ -130,15 +140,51 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         })
         .collect();
     gone.sort_by_key(|(name, link)| (link.kind == "bridge", *name));
+    let gone_names: BTreeSet<&str> = gone.iter().map(|(name, _)| name.as_str()).collect();
     plan.remove.extend(gone.iter().map(|(name, _)| Step::Delete { name: (*name).clone() }));
     let kept =
         |name: &str, kind: &str| observed.links.get(name).filter(|link| link.is_ours() && link.kind == kind);
     for bridge in &desired.bridges {
         plan_bridge(bridge, kept(bridge.name.as_str(), "bridge"), observed, &mut plan.build);
     }
-    for tap in &desired.taps {
-        plan_tap(tap, kept(tap.name.as_str(), "tun"), observed, &mut plan);
+    for port in &desired.ports {
+        let inside = match &port.kind {
+            PortKind::Tap => None,
+            PortKind::Veth { namespace } => observed.namespaces.get(namespace),
+        };
+        // A veth whose other end is in no namespace of ours, or has another
+        // MAC, is made anew.
+        let kept = kept(port.name.as_str(), port.kind.link_kind()).filter(|_| match (&port.kind, inside) {
+            (PortKind::Tap, _) => true,
+            (PortKind::Veth { .. }, Some(inside)) => {
+                inside.link.as_ref().is_some_and(|link| link.mac == Some(port.guest.octets()))
+            }
+            (PortKind::Veth { .. }, None) => false,
+        });
+        let there = observed.links.get(port.name.as_str()).is_some_and(Link::is_ours);
+        if kept.is_none() && there && !gone_names.contains(port.name.as_str()) {
+            plan.remove.push(Step::Delete { name: port.name.to_string() });
+        }
+        if let PortKind::Veth { namespace } = &port.kind {
+            let wanted = desired.namespaces.iter().find(|wanted| &wanted.name == namespace);
+            if let (Some(wanted), None) = (wanted, inside) {
+                plan.build
+                    .push(Step::CreateNamespace { name: namespace.clone(), alias: wanted.alias.clone() });
+            }
+        }
+        plan_port(port, kept, observed, &mut plan);
+        if let PortKind::Veth { namespace } = &port.kind
+            && let Some(wanted) = desired.namespaces.iter().find(|wanted| &wanted.name == namespace)
+        {
+            plan_inside(wanted, inside, kept.is_some(), &mut plan.build);
+        }
     }
+    for (name, inside) in &observed.namespaces {
+        if inside.ours && !desired.namespaces.iter().any(|wanted| &wanted.name == name) {
+            plan.remove.push(Step::DeleteNamespace { name: name.clone() });
+        }
+    }
+    plan_proxies(desired, observed, &mut plan);
     set_sysctls(desired.forwarding.iter().cloned(), true, observed, &mut plan.build);
     plan
 }
@@ -196,14 +242,19 @@ fn plan_bridge(bridge: &Bridge, link: Option<&Link>, observed: &Observed, steps:
     }
 }
 
-fn plan_tap(tap: &Tap, link: Option<&Link>, observed: &Observed, plan: &mut Plan) {
-    let name = || tap.name.to_string();
+fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, plan: &mut Plan) {
+    let name = || port.name.to_string();
     let fresh = Link { learning: true, flood: true, ..Link::default() };
     let found = link.unwrap_or(&fresh);
     if link.is_none() {
-        plan.build.push(Step::CreateTap { name: name() });
+        plan.build.push(match &port.kind {
+            PortKind::Tap => Step::CreateTap { name: name() },
+            PortKind::Veth { namespace } => {
+                Step::CreateVeth { name: name(), namespace: namespace.clone(), mac: port.guest }
+            }
+        });
     }
-    let bridge = observed.links.get(tap.bridge.as_str()).map(|bridge| bridge.index);
+    let bridge = observed.links.get(port.bridge.as_str()).map(|bridge| bridge.index);
     let attached = found.master.is_some() && found.master == bridge;
     let moved = found.master.is_some() && !attached;
     if moved {
@@ -215,25 +266,73 @@ fn plan_tap(tap: &Tap, link: Option<&Link>, observed: &Observed, plan: &mut Plan
             plan.build.push(Step::Set { name: name(), setting });
         }
     };
-    set(found.alias.as_deref() != Some(tap.alias.as_str()), Setting::Alias(tap.alias.clone()));
-    for altname in tap.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
+    set(found.alias.as_deref() != Some(port.alias.as_str()), Setting::Alias(port.alias.clone()));
+    for altname in port.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
         set(true, Setting::Altname(altname.clone()));
     }
-    set_sysctls(tap.sysctls(), link.is_some(), observed, &mut plan.build);
+    set_sysctls(port.sysctls(), link.is_some(), observed, &mut plan.build);
     let mut set = |needed: bool, setting: Setting| {
         if needed {
             plan.build.push(Step::Set { name: name(), setting });
         }
     };
-    set(!attached, Setting::Bridge(tap.bridge.to_string()));
+    set(!attached, Setting::Bridge(port.bridge.to_string()));
     // Leaving a bridge takes the port's settings with it.
-    set(!attached || found.learning || found.flood, Setting::QuietPort);
-    let stale = found.fdb.iter().filter(|mac| attached && **mac != tap.guest.octets());
+    set(!attached || found.learning || found.flood || !found.isolated, Setting::QuietPort);
+    let stale = found.fdb.iter().filter(|mac| attached && **mac != port.guest.octets());
     plan.build.extend(stale.map(|mac| Step::RemoveFdb { name: name(), mac: *mac }));
-    if !attached || !found.fdb.contains(&tap.guest.octets()) {
-        plan.build.push(Step::AddFdb { name: name(), mac: tap.guest });
+    if !attached || !found.fdb.contains(&port.guest.octets()) {
+        plan.build.push(Step::AddFdb { name: name(), mac: port.guest });
     }
     if !found.up {
         plan.build.push(Step::Set { name: name(), setting: Setting::Up });
+    }
+}
+
+/// A namespace's loopback, interface and routes.
+fn plan_inside(wanted: &Namespace, found: Option<&Inside>, linked: bool, steps: &mut Vec<Step>) {
+    let mut inside = |step: Step| {
+        steps.push(Step::Inside { namespace: wanted.name.clone(), step: Box::new(step) });
+    };
+    let up = |name: &str| Step::Set { name: name.into(), setting: Setting::Up };
+    if !found.is_some_and(|found| found.loopback) {
+        inside(up("lo"));
+    }
+    let link = found.and_then(|found| found.link.as_ref()).filter(|_| linked);
+    for address in &wanted.addresses {
+        if !link.is_some_and(|link| link.addresses.contains(address)) {
+            inside(Step::AddAddress { name: INSIDE.into(), address: *address });
+        }
+    }
+    if !link.is_some_and(|link| link.up) {
+        inside(up(INSIDE));
+    }
+    let routes = found.filter(|_| linked).map(|found| found.routes.clone()).unwrap_or_default();
+    // The kernel drops the routes of a link that goes down.
+    let routes = if link.is_some_and(|link| link.up) { routes } else { BTreeSet::new() };
+    for (to, via) in &routes {
+        if !wanted.routes.iter().any(|route| (route.to, route.via) == (*to, *via)) {
+            inside(Step::RemoveRoute { name: INSIDE.into(), to: *to, via: *via });
+        }
+    }
+    for route in &wanted.routes {
+        if !routes.contains(&(route.to, route.via)) {
+            inside(Step::AddRoute { name: INSIDE.into(), to: route.to, via: route.via });
+        }
+    }
+}
+
+/// Which bridge answers for which guest.
+fn plan_proxies(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    for bridge in &desired.bridges {
+        let name = bridge.name.as_str();
+        let ports = desired.ports.iter().filter(|port| port.bridge == bridge.name);
+        let wanted: BTreeSet<Ipv6Addr> = ports.filter_map(|port| port.guest6).collect();
+        let found = observed.links.get(name).filter(|link| link.is_ours());
+        let found = found.map(|link| link.proxies.clone()).unwrap_or_default();
+        let stale = found.difference(&wanted);
+        plan.build.extend(stale.map(|address| Step::RemoveProxy { name: name.into(), address: *address }));
+        let missing = wanted.difference(&found);
+        plan.build.extend(missing.map(|address| Step::AddProxy { name: name.into(), address: *address }));
     }
 }

@@ -1,10 +1,11 @@
 //! One change of a link, and the command that does it by hand.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::desired::{GROUP, Sysctl};
+use super::desired::{GROUP, INSIDE, Sysctl};
 use crate::topology::MacAddr;
 
 /// A change that the kernel does whole or not at all.
@@ -21,6 +22,66 @@ pub enum Step {
     CreateTap {
         /// Its name.
         name: String,
+    },
+    /// A new named network namespace, marked as hostctl's.
+    CreateNamespace {
+        /// Its name.
+        name: String,
+        /// The mark.
+        alias: String,
+    },
+    /// The end of a named network namespace.
+    DeleteNamespace {
+        /// Its name.
+        name: String,
+    },
+    /// A new veth pair in hostctl's group, one end in a namespace.
+    CreateVeth {
+        /// The name of the host's end.
+        name: String,
+        /// The namespace of the other end, [`INSIDE`].
+        namespace: String,
+        /// The MAC of the other end.
+        mac: MacAddr,
+    },
+    /// A step within a namespace.
+    Inside {
+        /// The namespace.
+        namespace: String,
+        /// The step.
+        step: Box<Step>,
+    },
+    /// A new route by a gateway that is on the link.
+    AddRoute {
+        /// The link's name.
+        name: String,
+        /// Where to.
+        to: IpNet,
+        /// The gateway.
+        via: IpAddr,
+    },
+    /// A route that doesn't belong there.
+    RemoveRoute {
+        /// The link's name.
+        name: String,
+        /// Where to.
+        to: IpNet,
+        /// The gateway.
+        via: IpAddr,
+    },
+    /// The bridge answers for a guest's address.
+    AddProxy {
+        /// The bridge's name.
+        name: String,
+        /// The guest's address.
+        address: Ipv6Addr,
+    },
+    /// An address that is no guest's any more.
+    RemoveProxy {
+        /// The bridge's name.
+        name: String,
+        /// The address.
+        address: Ipv6Addr,
     },
     /// A change of a link.
     Set {
@@ -85,7 +146,8 @@ pub enum Setting {
     Bridge(String),
     /// No port of any bridge any more.
     NoBridge,
-    /// The bridge neither learns from the port nor floods to it.
+    /// The bridge neither learns from the port nor floods to it, and other
+    /// such ports can't be reached from it past the host.
     QuietPort,
     /// It carries packets.
     Up,
@@ -101,6 +163,25 @@ impl fmt::Display for Step {
             Self::CreateTap { name } => {
                 write!(f, "ip tuntap add {name} mode tap user 0 && ip link set {name} group {GROUP}")
             }
+            Self::CreateNamespace { name, alias } => {
+                write!(f, "ip netns add {name} && ip -n {name} link set lo alias {alias}")
+            }
+            Self::DeleteNamespace { name } => write!(f, "ip netns del {name}"),
+            Self::CreateVeth { name, namespace, mac } => write!(
+                f,
+                "ip link add {name} group {GROUP} type veth peer name {INSIDE} address {mac} netns {namespace}"
+            ),
+            Self::Inside { namespace, step } => {
+                let text = step.to_string();
+                match text.strip_prefix("ip ") {
+                    Some(rest) => write!(f, "ip -n {namespace} {rest}"),
+                    None => write!(f, "ip netns exec {namespace} {text}"),
+                }
+            }
+            Self::AddRoute { name, to, via } => write!(f, "ip route add {to} via {via} dev {name} onlink"),
+            Self::RemoveRoute { name, to, via } => write!(f, "ip route del {to} via {via} dev {name}"),
+            Self::AddProxy { name, address } => write!(f, "ip neigh add proxy {address} dev {name}"),
+            Self::RemoveProxy { name, address } => write!(f, "ip neigh del proxy {address} dev {name}"),
             Self::Set { name, setting } => match setting {
                 Setting::Mac(mac) => write!(f, "ip link set {name} address {mac}"),
                 Setting::Group => write!(f, "ip link set {name} group {GROUP}"),
@@ -110,7 +191,9 @@ impl fmt::Display for Step {
                 Setting::NoMulticastSnooping => write!(f, "ip link set {name} type bridge mcast_snooping 0"),
                 Setting::Bridge(bridge) => write!(f, "ip link set {name} master {bridge}"),
                 Setting::NoBridge => write!(f, "ip link set {name} nomaster"),
-                Setting::QuietPort => write!(f, "bridge link set dev {name} learning off flood off"),
+                Setting::QuietPort => {
+                    write!(f, "bridge link set dev {name} learning off flood off isolated on")
+                }
                 Setting::Up => write!(f, "ip link set {name} up"),
             },
             Self::AddAddress { name, address } => {

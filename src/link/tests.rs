@@ -38,22 +38,27 @@ fn observed(desired: &Desired) -> Observed {
         };
         observed.links.insert(bridge.name.to_string(), link);
     }
-    for (index, tap) in (20..).zip(&desired.taps) {
+    for (index, tap) in (20..).zip(&desired.ports) {
         let link = Link {
             index,
             kind: "tun".into(),
             group: GROUP,
             alias: Some(tap.alias.clone()),
             up: true,
+            isolated: true,
             master: observed.links.get(tap.bridge.as_str()).map(|bridge| bridge.index),
             fdb: BTreeSet::from([tap.guest.octets()]),
             ..Link::default()
         };
         observed.links.insert(tap.name.to_string(), link);
     }
+    for port in &desired.ports {
+        let bridge = observed.links.get_mut(port.bridge.as_str()).unwrap();
+        bridge.proxies.extend(port.guest6);
+    }
     for key in sysctl_keys(desired, &observed.links) {
         let sysctls = desired.bridges.iter().flat_map(Bridge::sysctls);
-        let sysctls = sysctls.chain(desired.taps.iter().flat_map(Tap::sysctls));
+        let sysctls = sysctls.chain(desired.ports.iter().flat_map(Port::sysctls));
         let mut sysctls = sysctls.chain(desired.forwarding.iter().cloned());
         let value =
             sysctls.find(|sysctl| sysctl.key == key).map_or_else(|| "0".into(), |sysctl| sysctl.value);
@@ -95,8 +100,8 @@ fn a_port_leaves_its_old_bridge_before_the_firewall_knows_the_new_one() {
     assert_eq!(commands(&plan.remove), "ip link set vm-x nomaster\n");
     assert_eq!(
         commands(&plan.build),
-        "ip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off\n\
-         bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\n"
+        "ip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off isolated on\n\
+         bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\nip neigh del proxy fd00:0:0:1::2 dev br-a\n"
     );
 }
 

@@ -30,7 +30,7 @@ pub use keyword::{Accel, Arch, DiskFormat, FirewallMode, HostPort, Imds, Machine
 pub use load::{Checked, Loaded, Sources, load, load_checked};
 pub use mac::{MacAddr, MacError};
 pub use memory::{Memory, MemoryError};
-pub use model::{Disk, Host, HostSpec, Network, Peering, Subnet, Tailscale, Uplink, Vm};
+pub use model::{Disk, Host, HostSpec, Nat, Network, Peering, Subnet, Tailscale, Uplink, Vm};
 pub use name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};
 pub use problem::{Place, Problem, SpecError};
 pub use schema::json_schema;

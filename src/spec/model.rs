@@ -101,6 +101,10 @@ pub struct Network {
     /// Whether the tailnet may open flows to its guests.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tailscale: bool,
+    /// Where public subnets go out: `true` for the host's uplinks (default),
+    /// `false` for nowhere, or the names of interfaces.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nat: Nat,
     /// Slices of it by name; without any, one public subnet covers it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub subnets: BTreeMap<String, Subnet>,
@@ -120,6 +124,36 @@ pub struct Subnet {
     /// Whether its guests may open flows to the internet.
     #[serde(rename = "type")]
     pub kind: SubnetKind,
+    /// Whether it is a network namespace `<network>-<subnet>` of the host's,
+    /// with the subnet's second host address, for apps to run in.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub namespace: bool,
+}
+
+/// Where a network's public subnets go out: `true`, `false`, an interface's
+/// name, or a list of such names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "NatText", into = "NatText")]
+pub enum Nat {
+    /// The host's uplinks.
+    #[default]
+    Uplinks,
+    /// Nowhere.
+    Off,
+    /// These interfaces.
+    Named(Vec<IfName>),
+}
+
+/// How a [`Nat`] is written.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "nat is true, false, an interface's name, or a list of such names")]
+enum NatText {
+    /// `true` or `false`.
+    Switch(bool),
+    /// A name.
+    One(String),
+    /// Names.
+    Many(Vec<String>),
 }
 
 /// Two networks that may talk to each other.
@@ -234,6 +268,37 @@ impl TryFrom<UplinkText> for Uplink {
         };
         let names: Result<Vec<_>, _> = names.into_iter().map(IfName::new).collect();
         names.map(Self::Named).map_err(|error| error.to_string())
+    }
+}
+
+impl TryFrom<NatText> for Nat {
+    type Error = String;
+
+    fn try_from(text: NatText) -> Result<Self, String> {
+        let names = match text {
+            NatText::Switch(true) => return Ok(Self::Uplinks),
+            NatText::Switch(false) => return Ok(Self::Off),
+            NatText::One(name) => vec![name],
+            NatText::Many(names) if names.is_empty() => {
+                return Err("an empty list is written nat = false".into());
+            }
+            NatText::Many(names) => names,
+        };
+        let names: Result<Vec<_>, _> = names.into_iter().map(IfName::new).collect();
+        names.map(Self::Named).map_err(|error| error.to_string())
+    }
+}
+
+impl From<Nat> for NatText {
+    fn from(nat: Nat) -> Self {
+        match nat {
+            Nat::Uplinks => Self::Switch(true),
+            Nat::Off => Self::Switch(false),
+            Nat::Named(names) => match <[IfName; 1]>::try_from(names) {
+                Ok([name]) => Self::One(name.into()),
+                Err(names) => Self::Many(names.into_iter().map(String::from).collect()),
+            },
+        }
     }
 }
 

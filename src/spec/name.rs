@@ -114,13 +114,13 @@ impl IfName {
     /// `<prefix><name>`; where that is longer than an interface's name may be,
     /// the prefix, the start of the name and the low 24 bits of `hash`, with
     /// the full name as the second value.
-    pub(crate) fn derive(prefix: &'static str, name: &Name, hash: u64) -> (Self, Option<String>) {
+    pub(crate) fn derive(prefix: &'static str, name: &str, hash: u64) -> (Self, Option<String>) {
         let full = format!("{prefix}{name}");
         if full.len() <= IFNAME_MAX {
             return (Self(full), None);
         }
         let kept = IFNAME_MAX.saturating_sub(prefix.len() + "-123456".len());
-        let start: String = name.as_str().chars().take(kept).collect();
+        let start: String = name.chars().take(kept).collect();
         (Self(format!("{prefix}{start}-{:06x}", hash & 0x00ff_ffff)), Some(full))
     }
 
@@ -199,11 +199,11 @@ mod tests {
     #[test]
     fn long_names_are_shortened_and_kept_as_altname() {
         let name = Name::new("a-rather-long-network").unwrap();
-        let (short, full) = IfName::derive("br-", &name, 0x1234_5678);
+        let (short, full) = IfName::derive("br-", name.as_str(), 0x1234_5678);
         assert_eq!(full.as_deref(), Some("br-a-rather-long-network"));
         assert_eq!(short.as_str().len(), IFNAME_MAX);
         assert!(short.as_str() == "br-a-rat-345678", "{short}");
-        let (short, full) = IfName::derive("br-", &Name::new("twelve-bytes").unwrap(), 0);
+        let (short, full) = IfName::derive("br-", "twelve-bytes", 0);
         assert_eq!((short.as_str(), full), ("br-twelve-bytes", None));
     }
 
@@ -211,7 +211,7 @@ mod tests {
         #[test]
         fn every_name_gives_a_valid_interface(text in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
             let name = Name::new(text).unwrap();
-            let (interface, altname) = IfName::derive("vm-", &name, u64::MAX);
+            let (interface, altname) = IfName::derive("vm-", name.as_str(), u64::MAX);
             prop_assert!(IfName::new(interface.as_str()).is_ok());
             prop_assert_eq!(altname.is_some(), name.as_str().len() > 12);
         }

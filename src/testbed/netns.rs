@@ -64,6 +64,14 @@ impl Netns {
         Ok(Self { fd: Arc::new(File::open("/proc/thread-self/ns/net")?.into()) })
     }
 
+    /// The namespace that `ip netns` knows by that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn named(name: &str) -> io::Result<Self> {
+        Ok(Self { fd: Arc::new(File::open(Path::new("/run/netns").join(name))?.into()) })
+    }
+
     /// The namespace's descriptor, for setns(2) or IFLA_NET_NS_FD.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

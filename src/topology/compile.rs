@@ -8,7 +8,8 @@ use crate::spec::{self, Cidr4, Cidr6, HostSpec, Issue, SpecPath};
 use super::address::{gateway4, gateway6, reserved4, reserved6, usable_resolver};
 use super::identity::{derive_mac, hash};
 use super::{
-    FirewallMode, HostPort, IfName, Name, Network, Subnet, SubnetKind, Topology, Transport, Uplink, Vm,
+    FirewallMode, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology, Transport,
+    Uplink, Vm,
 };
 
 /// Resolvers where the spec names none: those of seed 003.
@@ -74,9 +75,11 @@ impl<'a> Compiler<'a> {
         let dns = self.dns();
         let networks = self.networks();
         self.overlaps();
-        let vms = self.vms(&networks, &dns);
+        let mut taken = self.explicit(&networks);
+        let namespaces = self.namespaces(&networks, &mut taken);
+        let vms = self.vms(&networks, &dns, &mut taken);
         let peerings = self.peerings();
-        self.interfaces(&networks, &vms);
+        self.interfaces(&networks, &vms, &namespaces);
         Some(Topology {
             uplink,
             firewall: spec.host.firewall,
@@ -86,6 +89,7 @@ impl<'a> Compiler<'a> {
             networks,
             peerings,
             vms,
+            namespaces,
         })
     }
 
@@ -183,7 +187,7 @@ impl<'a> Compiler<'a> {
             let Some(name) = name else { continue };
             let cidr = network.cidr.net();
             let cidr6 = network.cidr6.map(Cidr6::net);
-            let (bridge, altname) = IfName::derive("br-", &name, hash(name.as_str()));
+            let (bridge, altname) = IfName::derive("br-", name.as_str(), hash(name.as_str()));
             networks.push(Network {
                 mac: derive_mac("network", name.as_str()),
                 bridge,
@@ -194,6 +198,7 @@ impl<'a> Compiler<'a> {
                 cidr6,
                 imds: network.imds,
                 tailscale: network.tailscale,
+                nat: network.nat.clone(),
                 subnets,
                 name,
             });
@@ -355,7 +360,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// No two links share a name, and none takes the host's.
-    fn interfaces(&mut self, networks: &[Network], vms: &[Vm]) {
+    fn interfaces(&mut self, networks: &[Network], vms: &[Vm], namespaces: &[Namespace]) {
         let host = &self.spec.host;
         let mut owners: BTreeMap<&str, String> = BTreeMap::new();
         if let spec::Uplink::Named(names) = &host.uplink {
@@ -366,10 +371,14 @@ impl<'a> Compiler<'a> {
         }
         let links = networks
             .iter()
-            .map(|network| ("networks", &network.name, &network.bridge))
-            .chain(vms.iter().map(|vm| ("vms", &vm.name, &vm.port.interface)));
-        for (kind, name, interface) in links {
-            let path = SpecPath::keys([kind, name.as_str()]);
+            .map(|network| (SpecPath::keys(["networks", network.name.as_str()]), &network.bridge))
+            .chain(vms.iter().map(|vm| (SpecPath::keys(["vms", vm.name.as_str()]), &vm.port.interface)))
+            .chain(namespaces.iter().map(|namespace| {
+                let port = &namespace.port;
+                let path = ["networks", port.network.as_str(), "subnets", port.subnet.as_str()];
+                (SpecPath::keys(path), &port.interface)
+            }));
+        for (path, interface) in links {
             if let Some(owner) = owners.get(interface.as_str()) {
                 let message = format!("its interface would be {interface}, which is {owner} already");
                 self.issues.push(Issue::new(path, message, "rename one of the two"));

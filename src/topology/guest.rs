@@ -25,7 +25,8 @@ const UID_BITS: u32 = 0x0fff_ffff;
 const UID_FOREIGN: RangeInclusive<u32> = 0x7ffe_0000..=0x7ffe_ffff;
 
 impl Compiler<'_> {
-    pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr]) -> Vec<Vm> {
+    /// What the spec gives away by name.
+    pub(super) fn explicit(&mut self, networks: &[Network]) -> Taken {
         let mut taken = Taken::default();
         for (key, vm) in &self.spec.vms {
             let path = SpecPath::keys(["vms", key]);
@@ -47,6 +48,11 @@ impl Compiler<'_> {
         }
         // Gateways are nobody else's.
         taken.macs.extend(networks.iter().map(|network| network.mac));
+        taken.v4.extend(networks.iter().map(|network| network.gateway));
+        taken
+    }
+
+    pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr], taken: &mut Taken) -> Vec<Vm> {
         let mut vms = Vec::new();
         for (key, vm) in &self.spec.vms {
             let path = SpecPath::keys(["vms", key]);
@@ -61,7 +67,7 @@ impl Compiler<'_> {
             let network = networks.binary_search_by(|network| network.name.cmp(&vm.network));
             let network = network.ok().and_then(|index| networks.get(index));
             let (Some(name), Some(network)) = (name, network) else { continue };
-            let Some(port) = self.port(&path, &name, vm, network, &mut taken) else { continue };
+            let Some(port) = self.port(&path, &name, vm, network, taken) else { continue };
             let Some(image) = image else { continue };
             vms.push(Vm {
                 uid: taken.uid(&name),
@@ -192,7 +198,7 @@ impl Compiler<'_> {
                 None
             }
         };
-        let (interface, altname) = IfName::derive("vm-", name, hash(name.as_str()));
+        let (interface, altname) = IfName::derive("vm-", name.as_str(), hash(name.as_str()));
         Some(Port {
             interface,
             altname,
@@ -285,7 +291,7 @@ fn has_control(path: &Path) -> bool {
 
 /// What is somebody's already.
 #[derive(Default)]
-struct Taken {
+pub(super) struct Taken {
     v4: BTreeSet<Ipv4Addr>,
     v6: BTreeSet<Ipv6Addr>,
     macs: BTreeSet<MacAddr>,
@@ -296,6 +302,21 @@ struct Taken {
 }
 
 impl Taken {
+    /// Whether `address` was nobody's until now.
+    pub(super) fn claim4(&mut self, address: Ipv4Addr) -> bool {
+        self.v4.insert(address)
+    }
+
+    /// Whether `address` was nobody's until now.
+    pub(super) fn claim6(&mut self, address: Ipv6Addr) -> bool {
+        self.v6.insert(address)
+    }
+
+    /// Whether `mac` was nobody's until now.
+    pub(super) fn claim_mac(&mut self, mac: MacAddr) -> bool {
+        self.macs.insert(mac)
+    }
+
     fn free4(&mut self, net: Ipv4Net, gateway: Ipv4Addr) -> Option<Ipv4Addr> {
         self.v4.insert(gateway);
         let from = self.next4.get(&net).copied().unwrap_or(net.network());

@@ -6,17 +6,19 @@ mod address;
 mod compile;
 mod guest;
 mod identity;
+mod namespace;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use crate::spec::{
-    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError,
+    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError, Nat,
     SubnetKind, Transport,
 };
 pub use compile::compile;
@@ -41,6 +43,8 @@ pub struct Topology {
     pub peerings: Vec<(Name, Name)>,
     /// The virtual machines, by name.
     pub vms: Vec<Vm>,
+    /// The subnets' network namespaces, by name.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// Which interfaces lead to the internet.
@@ -76,6 +80,8 @@ pub struct Network {
     pub imds: Imds,
     /// Whether the tailnet may open flows to this network's guests.
     pub tailscale: bool,
+    /// Where its public subnets go out.
+    pub nat: Nat,
     /// At least one; a network that names none has one that covers it.
     pub subnets: Vec<Subnet>,
 }
@@ -130,6 +136,33 @@ pub struct PortV6 {
     /// The modified EUI-64 address of `mac` (RFC 4291, appendix A): the only
     /// link-local source that the port lets in.
     pub link_local: Ipv6Addr,
+}
+
+/// A subnet's network namespace on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// `<network>-<subnet>`, as `ip netns` knows it.
+    pub name: String,
+    /// Where it is attached: the host's end of a veth pair.
+    pub port: Port,
+    /// Its routes besides the default one.
+    pub routes: Vec<NamespaceRoute>,
+}
+
+/// A route within a namespace, by its gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceRoute {
+    /// Where to.
+    pub to: IpNet,
+    /// The gateway's address.
+    pub via: IpAddr,
+}
+
+impl NamespaceRoute {
+    /// A route to `to` by `via`.
+    pub fn new(to: impl Into<IpNet>, via: impl Into<IpAddr>) -> Self {
+        Self { to: to.into(), via: via.into() }
+    }
 }
 
 /// A virtual machine.
@@ -208,6 +241,7 @@ impl Topology {
             networks: Vec::new(),
             peerings: Vec::new(),
             vms: Vec::new(),
+            namespaces: Vec::new(),
         }
     }
 
@@ -215,6 +249,14 @@ impl Topology {
     pub fn network(&self, name: &Name) -> Option<&Network> {
         let index = self.networks.binary_search_by(|network| network.name.cmp(name)).ok()?;
         self.networks.get(index)
+    }
+
+    /// Every interface that packets of guests go out by, where the host's
+    /// uplinks are `uplinks`; each once, in order.
+    pub fn exits(&self, uplinks: &[IfName]) -> Vec<IfName> {
+        let named = self.networks.iter().flat_map(|network| network.exits(uplinks));
+        let all: BTreeSet<&IfName> = uplinks.iter().chain(named).collect();
+        all.into_iter().cloned().collect()
     }
 
     /// The VM of that name.
@@ -225,7 +267,7 @@ impl Topology {
 
     /// Every port of every guest.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
-        self.vms.iter().map(|vm| &vm.port)
+        self.vms.iter().map(|vm| &vm.port).chain(self.namespaces.iter().map(|namespace| &namespace.port))
     }
 
     /// Whether any network has IPv6.
@@ -240,6 +282,16 @@ impl Topology {
 }
 
 impl Network {
+    /// The interfaces that its public subnets go out by, where the host's
+    /// uplinks are `uplinks`.
+    pub fn exits<'a>(&'a self, uplinks: &'a [IfName]) -> &'a [IfName] {
+        match &self.nat {
+            Nat::Uplinks => uplinks,
+            Nat::Off => &[],
+            Nat::Named(names) => names,
+        }
+    }
+
     /// The subnet that an address of the network's lies in.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.subnets.iter().find(|subnet| subnet.cidr.contains(&address))
