@@ -143,9 +143,14 @@ impl Bridge {
 }
 
 impl Tap {
-    /// A port has no addresses; the kernel would give it a link-local one.
+    /// A port has no addresses; the kernel would give it a link-local one. By
+    /// ARP in LLDP's group, which no bridge takes, a guest would ask the port
+    /// for the host's addresses.
     pub(super) fn sysctls(&self) -> Vec<Sysctl> {
-        vec![Sysctl::new(ipv6_conf(&self.name, "disable_ipv6"), "1")]
+        vec![
+            Sysctl::new(ipv6_conf(&self.name, "disable_ipv6"), "1"),
+            Sysctl::new(ipv4_conf(&self.name, "arp_ignore"), "8"),
+        ]
     }
 }
 
