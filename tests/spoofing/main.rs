@@ -8,8 +8,12 @@ mod arp;
 mod craft;
 mod dhcp;
 mod ethernet;
+mod honest;
+mod host;
 mod ipv4;
 mod ipv6;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod routed;
 mod scene;
+mod tracked;

@@ -1,6 +1,6 @@
 //! The attacker, its victims and everybody who watches.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -204,7 +204,7 @@ impl Scene {
                 }
             }
             let answered = attacker.guest.guest.received().frames();
-            if answered.iter().any(|frame| sign.is_in(frame)) {
+            if answered.iter().any(|frame| sign.is_in(frame) && !is_error(frame)) {
                 leaks.push(format!("{name}: answered"));
             }
         }
@@ -213,7 +213,7 @@ impl Scene {
     }
 
     /// Guests that the host's own services have heard of.
-    fn host_saw(&self) -> Vec<String> {
+    pub fn host_saw(&self) -> Vec<String> {
         let peers = self.host.iter().flat_map(Service::seen).map(|peer| peer.ip());
         let guests = peers.filter(|ip| match ip {
             IpAddr::V4(v4) => v4.octets()[0] == 10,
@@ -251,11 +251,32 @@ impl Scene {
         }
     }
 
+    /// A socket of the host's to a guest, that hears of ICMP errors.
+    pub fn host_socket(&self, to: SocketAddr) -> UdpSocket {
+        let any: IpAddr =
+            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        self.lab.world.hypervisor.run(|| {
+            let socket = UdpSocket::bind((any, 0)).unwrap();
+            socket.connect(to).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            socket
+        })
+    }
+
     /// What everybody believes about who has which MAC, one line each.
     pub fn neighbour_tables(&self, victim: &str) -> (String, String) {
         let list = || std::process::Command::new("ip").args(["neigh", "show"]).output().unwrap().stdout;
         let [host, guest] = [&self.lab.world.hypervisor, self.who(victim).guest.netns()]
             .map(|netns| String::from_utf8(netns.run(list)).unwrap());
         (host, guest)
+    }
+}
+
+/// An ICMP error, which quotes what it is about; behind options of neither IP.
+pub fn is_error(frame: &[u8]) -> bool {
+    match (frame.get(12..14), frame.get(14)) {
+        (Some([8, 0]), Some(0x45)) => frame[23] == 1 && [3, 11, 12].contains(&frame[34]),
+        (Some([0x86, 0xdd]), _) => frame[20] == 58 && frame[54] < 128,
+        _ => false,
     }
 }
