@@ -71,7 +71,6 @@ impl Who {
 
 pub struct Scene {
     pub lab: Lab,
-    pub spec: String,
     guests: Vec<Who>,
     captures: Vec<(&'static str, Capture)>,
     host: Vec<Service>,
@@ -159,7 +158,7 @@ impl Scene {
         let captures = ["br-a", "br-b", "br-c", "br-n", "uplink0", "tailscale0"]
             .map(|name| (name, Capture::start(&lab.world.hypervisor, name).unwrap()))
             .into();
-        Self { lab, spec, guests, captures, host }
+        Self { lab, guests, captures, host }
     }
 
     pub fn who(&self, name: &str) -> &Who {
@@ -175,15 +174,15 @@ impl Scene {
         self.assault(attacker, attacks, true);
     }
 
-    /// The frames may enter the attacker's bridge; no guest, no uplink and no
-    /// service of the host's sees what they carry, and nothing comes back.
+    /// The frames may enter the attacker's bridge; no guest of another network,
+    /// no uplink and no service of the host's sees what they carry, and nothing
+    /// but errors comes back.
     pub fn stopped_on_the_way(&self, attacker: &str, attacks: Attacks) {
         self.assault(attacker, attacks, false);
     }
 
     fn assault(&self, attacker: &str, attacks: Attacks, at_port: bool) {
         let attacker = self.who(attacker);
-        let own_bridge = format!("br-{}", &attacker.name[..1]);
         let logs = self.logs(attacker.name);
         logs.iter().for_each(|(_, log)| log.clear());
         attacker.guest.guest.received().clear();
@@ -197,8 +196,9 @@ impl Scene {
         let mut leaks = Vec::new();
         for (name, _, sign) in &attacks.0 {
             for (place, log) in &logs {
-                let judged =
-                    if *place == own_bridge { at_port } else { at_port || !place.starts_with("br-") };
+                // A bridge shows what it hands to the host, before the host drops it.
+                let near = place.starts_with("br-") || place[..1] == attacker.name[..1];
+                let judged = at_port || !near;
                 if judged && log.frames().iter().any(|frame| sign.is_in(frame)) {
                     leaks.push(format!("{name}: seen at {place}"));
                 }
