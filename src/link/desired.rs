@@ -94,6 +94,14 @@ impl Desired {
     }
 }
 
+impl Desired {
+    /// Leaves the uplinks' `accept_ra` alone: on a host that forwarded IPv6
+    /// before, 1 means that its operator wants no router advertisements.
+    pub fn keep_accept_ra(&mut self) {
+        self.forwarding.retain(|sysctl| !sysctl.key.ends_with("/accept_ra"));
+    }
+}
+
 fn bridge(network: &Network) -> Bridge {
     let v4 = IpNet::new(IpAddr::V4(network.gateway), network.cidr.prefix_len()).ok();
     let v6 = network.gateway6.zip(network.cidr6);
