@@ -5,12 +5,16 @@ SHELL := /bin/sh
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check build image deps nextest clean
+.PHONY: demo demo-down test check build image deps nextest clean
 
 # KEEP=1 leaves the demo's host up and says how to look around.
 demo: deps image
 	cargo build --features testbed --bins
 	target/debug/hostctl-demo $(if $(KEEP),--keep)
+
+# Takes down what `make demo KEEP=1` left up.
+demo-down:
+	target/debug/hostctl-demo --down
 
 test: deps nextest image
 	cargo nextest run --features testbed --no-fail-fast

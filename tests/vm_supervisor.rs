@@ -6,9 +6,11 @@
 mod vm_host;
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
+use hostctl::topology::{Disk, DiskFormat, Image, ImageFiles};
 use hostctl::vm::{self, Client, State};
 
 use vm_host::{Host, alive, kill, signal, until};
@@ -157,7 +159,7 @@ fn a_guest_that_powers_itself_off_stays_off() {
     let pid = host.ready().pid.unwrap();
     let mut client = Client::connect(&host.root, &host.vm.name).unwrap();
     // The guest is gone before its agent could answer.
-    let _ = client.exec("/bin/poweroff", &["-f"], Duration::from_secs(5));
+    let _ = client.exec("/bin/busybox", &["poweroff", "-f"], Duration::from_secs(5));
     until("QEMU and its supervisor end", || !alive(pid) && !vm::observe(&host.root).unwrap()[0].supervised);
     assert_eq!(vm::observe(&host.root).unwrap()[0].failure, None);
 }
@@ -168,7 +170,7 @@ fn a_guest_that_reboots_keeps_its_process() {
     host.start();
     let first = host.ready();
     let mut client = Client::connect(&host.root, &host.vm.name).unwrap();
-    let _ = client.exec("/bin/reboot", &["-f"], Duration::from_secs(5));
+    let _ = client.exec("/bin/busybox", &["reboot", "-f"], Duration::from_secs(5));
     until("it boots again", || host.status().state == State::Running);
     let again = host.ready();
     assert_eq!((again.pid, again.restarts), (first.pid, 0));
@@ -199,12 +201,115 @@ fn an_orphan_is_stopped_and_a_stray_is_found() {
 
 #[test]
 fn sigterm_stops_the_guest_gracefully() {
-    let host = Host::new(|_| {});
+    let host = Host::new(|vm| vm["accel"] = "auto".into());
     host.start();
     let status = host.ready();
+    // Whichever it is here, the guest came up on it, and it says why.
+    assert!(status.accel.is_some() && status.accel_reason.as_ref().is_some_and(|reason| !reason.is_empty()));
     signal(status.supervisor_pid, rustix::process::Signal::TERM);
     until("both end", || !alive(status.pid.unwrap()) && !vm::observe(&host.root).unwrap()[0].supervised);
     assert_eq!(vm::observe(&host.root).unwrap()[0].failure, None);
+}
+
+#[test]
+fn a_guest_that_doesnt_hear_is_ended_at_the_deadline() {
+    let host = Host::new(|_| {});
+    let stop = |limit| vm::stop(&host.root, &host.vm.name, limit).unwrap();
+    // In its first moments, before QEMU answers or the guest listens.
+    host.start();
+    until("there is a QEMU", || {
+        Client::connect(&host.root, &host.vm.name)
+            .and_then(|mut client| client.status())
+            .is_ok_and(|status| status.pid.is_some())
+    });
+    let early = host.status().pid.unwrap();
+    let begun = Instant::now();
+    stop(Duration::from_millis(200));
+    assert!(!alive(early) && begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+
+    // A QEMU that hangs: nothing but a kill helps.
+    host.start();
+    let hung = host.ready().pid.unwrap();
+    signal(hung, rustix::process::Signal::STOP);
+    let begun = Instant::now();
+    stop(Duration::from_secs(1));
+    assert!(!alive(hung) && begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_disk_and_boot_files_that_only_root_may_read() {
+    let host = Host::new(|_| {});
+    let dir = host.root.path().join("a, b");
+    std::fs::create_dir(&dir).unwrap();
+    let private = |file: &str, bytes: &[u8]| {
+        let path = dir.join(file);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let image = host.root.images().join("probe");
+    let kernel = private("vmlinuz", &std::fs::read(image.join("vmlinuz")).unwrap());
+    let initrd = private("initrd", &std::fs::read(image.join("initrd.img")).unwrap());
+    let mut content = vec![0_u8; 1 << 20];
+    content[..5].copy_from_slice(b"hello");
+    let disk = private("disk.img", &content);
+    let mut vm = host.vm.clone();
+    vm.image = Image::Files(ImageFiles {
+        kernel: Some(kernel),
+        initrd: Some(initrd),
+        disk: Some(Disk { path: disk.clone(), format: DiskFormat::Raw, read_only: false }),
+    });
+    vm::write_desired(&host.root, &vm).unwrap();
+    vm::spawn_supervisor(&host.root, &vm.name, &host.program).unwrap();
+    // Files say nothing of an agent: ready is running.
+    host.ready();
+    until("the agent answers all the same", || host.status().agent);
+    let mut client = Client::connect(&host.root, &vm.name).unwrap();
+    let mut run = |script: &str| client.exec("/bin/sh", &["-c", script], BOOT).unwrap();
+    assert_eq!(run("head -c 5 /dev/vda").stdout, b"hello");
+    let written = run("echo world | dd of=/dev/vda conv=notrunc,fsync 2>&1");
+    assert_eq!(written.exit_code, Some(0), "{}", String::from_utf8_lossy(&written.stdout));
+    assert_eq!(&std::fs::read(&disk).unwrap()[..6], b"world\n");
+    client.stop(STOP).unwrap();
+}
+
+#[test]
+fn a_qemu_that_refuses_its_disk_says_why() {
+    let host = Host::new(|vm| vm["restart"] = false.into());
+    let path = host.root.path().join("disk.img");
+    std::fs::write(&path, [0; 4096]).unwrap();
+    let mut vm = host.vm.clone();
+    let disk = Disk { path, format: DiskFormat::Qcow2, read_only: true };
+    vm.image = Image::Files(ImageFiles { kernel: None, initrd: None, disk: Some(disk) });
+    vm::write_desired(&host.root, &vm).unwrap();
+    vm::spawn_supervisor(&host.root, &vm.name, &host.program).unwrap();
+    let failed = vm::wait_until(&host.root, &vm.name, &State::Ready, BOOT, |_| {}).unwrap_err().to_string();
+    assert!(failed.contains("not in qcow2 format"), "{failed}");
+    until("the supervisor leaves", || !vm::observe(&host.root).unwrap()[0].supervised);
+    let failure = vm::observe(&host.root).unwrap()[0].failure.clone().unwrap();
+    assert!(failure.starts_with("QEMU exited with status 1"), "{failure}");
+}
+
+#[test]
+fn systemd_is_told() {
+    let host = Host::new(|_| {});
+    vm::write_desired(&host.root, &host.vm).unwrap();
+    let address = host.root.path().join("notify.sock");
+    let notices = UnixDatagram::bind(&address).unwrap();
+    notices.set_read_timeout(Some(BOOT)).unwrap();
+    let mut unit = std::process::Command::new(&host.program);
+    unit.arg("--root-dir").arg(host.root.path()).args(["vm", "run", "vm1"]);
+    let mut unit = unit.env("NOTIFY_SOCKET", &address).spawn().unwrap();
+    let mut heard = String::new();
+    let mut buffer = [0; 1024];
+    while !heard.contains("STATUS=ready") {
+        let count = notices.recv(&mut buffer).unwrap();
+        heard.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        heard.push('\n');
+    }
+    assert_eq!(heard.matches("READY=1").count(), 1, "{heard}");
+    signal(unit.id(), rustix::process::Signal::TERM);
+    assert!(unit.wait().unwrap().success());
 }
 
 #[test]
@@ -235,14 +340,6 @@ fn an_aarch64_guest_boots_and_stops() {
     host.ready();
     host.guest_answers();
     vm::stop(&host.root, &host.vm.name, STOP).unwrap();
-}
-
-/// Not a test: the supervisor that the others start, a process that can be
-/// killed.
-#[test]
-#[ignore = "the other tests start it"]
-fn supervisor_process() {
-    vm_host::supervise();
 }
 
 fn read_until(console: &mut UnixStream, wanted: &str) {

@@ -18,7 +18,7 @@ pub fn table<R: IntoIterator<Item = String>>(
 ) -> Result<(), Failure> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().map(|title| title.to_uppercase()));
+    table.set_header(header.iter().copied());
     for row in rows {
         table.add_row(row.into_iter().collect::<Vec<_>>());
     }
@@ -29,4 +29,23 @@ pub fn table<R: IntoIterator<Item = String>>(
         line(text.trim_end())?;
     }
     Ok(())
+}
+
+/// What a guest wrote, without what could steer the reader's terminal.
+pub fn printable(bytes: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(bytes);
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    let text: String =
+        text.chars().filter(|c| *c != '\r').map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect();
+    text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_printed() {
+        assert_eq!(printable(b"a\x1b[2J\tb\r\nc\x07\xff"), "a\u{fffd}[2J\tb\nc\u{fffd}\u{fffd}".as_bytes());
+    }
 }

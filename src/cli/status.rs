@@ -25,7 +25,7 @@ fn print(status: &Status) -> Result<(), Failure> {
             let addresses = network.addresses.join(" ");
             [network.name.clone(), network.bridge.clone(), up.into(), addresses, network.guests.to_string()]
         });
-        output::table(&["network", "bridge", "state", "gateway", "guests"], rows)?;
+        output::table(&["NETWORK", "BRIDGE", "STATE", "GATEWAY", "GUESTS"], rows)?;
     }
     if !status.guests.is_empty() {
         line("")?;

@@ -1,6 +1,6 @@
 //! `hostctl vm …`.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -127,6 +127,13 @@ fn find(context: &Context, text: &str) -> Result<topology::Vm, Failure> {
     })
 }
 
+/// A VM that was applied, or one that runs although it isn't any more.
+fn known(context: &Context, text: &str) -> Result<Name, Failure> {
+    let name = name(text)?;
+    let seen = vm::observe(&context.root)?.iter().any(|seen| seen.name == name);
+    if seen { Ok(name) } else { find(context, text).map(|vm| vm.name) }
+}
+
 fn up(context: &Context, arguments: &Up) -> Result<(), Failure> {
     let wanted = find(context, &arguments.name)?;
     let running = Client::connect(&context.root, &wanted.name).is_ok();
@@ -166,7 +173,7 @@ fn wait_ready(context: &Context, name: &Name, timeout: Duration) -> Result<(), F
 }
 
 fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
-    let name = name(&arguments.name)?;
+    let name = known(context, &arguments.name)?;
     vm::stop(&context.root, &name, Duration::from_secs(arguments.timeout))?;
     if context.json {
         output::json(&serde_json::json!({ "name": name }))
@@ -195,7 +202,7 @@ pub fn guest_table(guests: &[GuestStatus]) -> Result<(), Failure> {
             guest.restarts.to_string(),
         ]
     });
-    output::table(&["vm", "state", "network", "interface", "addresses", "pid", "restarts"], rows)
+    output::table(&["VM", "STATE", "NETWORK", "INTERFACE", "ADDRESSES", "PID", "RESTARTS"], rows)
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
@@ -236,28 +243,36 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
 }
 
 fn logs(context: &Context, arguments: &Logs) -> Result<(), Failure> {
-    let name = name(&arguments.name)?;
+    let name = known(context, &arguments.name)?;
     let file = match arguments.of {
         Log::Console => "console.log",
         Log::Supervisor => "supervisor.log",
         Log::Qemu => "qemu.log",
     };
     let path: PathBuf = context.root.vm(name.as_str()).join(file);
-    let failed = |error: std::io::Error| Failure::other(format!("{}: {error}", path.display()));
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Failure::other(format!("{name} has no {file} yet: it wasn't started"))
+        }
+        _ => Failure::other(format!("{}: {error}", path.display())),
+    };
     let mut log = std::fs::File::open(&path).map_err(failed)?;
     let mut stdout = std::io::stdout();
+    let terminal = stdout.is_terminal();
     loop {
         let mut text = Vec::new();
         log.read_to_end(&mut text).map_err(failed)?;
+        if terminal {
+            text = output::printable(&text);
+        }
         if stdout.write_all(&text).and_then(|()| stdout.flush()).is_err() || !arguments.follow {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(200));
         // A rotated log begins anew under the same name.
-        let position = log.stream_position().map_err(failed)?;
+        let position = std::io::Seek::stream_position(&mut log).map_err(failed)?;
         if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() < position) {
             log = std::fs::File::open(&path).map_err(failed)?;
-            log.seek(SeekFrom::Start(0)).map_err(failed)?;
         }
     }
 }
@@ -272,8 +287,12 @@ fn exec(context: &Context, arguments: &Exec) -> Result<(), Failure> {
     if context.json {
         return output::json(&done);
     }
-    std::io::stdout().write_all(&done.stdout).map_err(failed)?;
-    std::io::stderr().write_all(&done.stderr).map_err(failed)?;
+    let mut stdout = std::io::stdout();
+    let text = if stdout.is_terminal() { output::printable(&done.stdout) } else { done.stdout };
+    stdout.write_all(&text).map_err(failed)?;
+    let mut stderr = std::io::stderr();
+    let text = if stderr.is_terminal() { output::printable(&done.stderr) } else { done.stderr };
+    stderr.write_all(&text).map_err(failed)?;
     match done.exit_code {
         Some(0) => Ok(()),
         Some(code) => Err(Failure::other(format!("{path} ended with {code} in {name}"))),

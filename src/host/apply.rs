@@ -135,6 +135,10 @@ impl Host {
             }
             _ => {}
         }
+        // A later apply that fails shall not bring back what was taken down.
+        if generation::last(&self.root).is_ok_and(|last| last.is_some()) {
+            generation::commit(&self.root, &HostSpec::default())?;
+        }
         Ok(Outcome { steps, generation: None })
     }
 

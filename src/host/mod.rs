@@ -10,6 +10,8 @@ mod observe;
 mod plan;
 mod status;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use doctor::{Finding, Level, doctor};

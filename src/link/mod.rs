@@ -10,6 +10,8 @@ mod observed;
 mod plan;
 mod step;
 pub mod sysctl;
+#[cfg(test)]
+mod tests;
 
 pub use desired::{Bridge, Desired, FORWARDING6_KEY, GROUP, Sysctl, Tap, forwarding4_key, unforwarding};
 pub use netlink::{LinkError, Netlink};

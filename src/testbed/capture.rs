@@ -1,12 +1,16 @@
 //! What passes an interface, kept for a test to look at.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket};
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg, socket,
+};
 
 use super::netns::Netns;
 use super::tap::MAX_FRAME;
@@ -71,9 +75,8 @@ impl FrameLog {
 }
 
 /// A packet(7) socket on one interface: every frame that comes in (before any
-/// nftables hook) and every frame that goes out (after all of them). The
-/// kernel has taken the outermost VLAN tag off; a guest's own view,
-/// [`super::FakeGuest::received`], has it.
+/// nftables hook) and every frame that goes out (after all of them), with its
+/// VLAN tags.
 #[derive(Debug)]
 pub struct Capture {
     log: Arc<FrameLog>,
@@ -93,12 +96,8 @@ impl Capture {
         let worker = Worker::spawn("capture", move |stop| {
             let mut buffer = vec![0; MAX_FRAME];
             while stop.wait_readable([fd.as_fd()]).is_some() {
-                // The socket sees the namespace's every interface: bind(2) to
-                // one of them has no safe wrapper, the sender's index has.
-                let Ok((length, from)) = recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer) else { continue };
-                let ours = from.is_some_and(|from| u32::try_from(from.ifindex()) == Ok(index));
-                if let (true, Some(frame)) = (ours, buffer.get(..length)) {
-                    theirs.push(frame);
+                if let Ok(Some(frame)) = receive(&fd, index, &mut buffer) {
+                    theirs.push(&frame);
                 }
             }
         })?;
@@ -116,5 +115,66 @@ impl std::ops::Deref for Capture {
 
 fn open() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    Ok(socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?)
+    let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
+    keep_vlan_tags(&fd)?;
+    Ok(fd)
+}
+
+/// Asks for the VLAN tag that the kernel takes off each frame (packet(7)).
+#[expect(unsafe_code, reason = "no crate has PACKET_AUXDATA")]
+fn keep_vlan_tags(fd: &OwnedFd) -> nix::Result<()> {
+    let on: c_int = 1;
+    // SAFETY: the option's value is an int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_AUXDATA,
+            (&raw const on).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Takes a frame off the socket; `None` where it passed another interface.
+/// The socket sees all of the namespace's: bind(2) to one of them has no safe
+/// wrapper, the index in the sender's address has.
+fn receive(fd: &OwnedFd, index: u32, buffer: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut control = nix::cmsg_space!([u8; AUXDATA_LEN]);
+    let (length, from, tag) = {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let message = recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        let tag = message.cmsgs()?.find_map(|part| match part {
+            ControlMessageOwned::Unknown(part) => vlan_tag(&part.data_bytes),
+            _ => None,
+        });
+        (message.bytes, message.address, tag)
+    };
+    if from.is_none_or(|from| u32::try_from(from.ifindex()) != Ok(index)) {
+        return Ok(None);
+    }
+    let frame = buffer.get(..length).unwrap_or_default();
+    let (addresses, rest) = frame.split_at_checked(12).unwrap_or((frame, &[]));
+    Ok(Some(match tag {
+        Some(tag) => [addresses, &tag, rest].concat(),
+        None => frame.to_vec(),
+    }))
+}
+
+/// Size of `struct tpacket_auxdata` (linux/if_packet.h), in bytes.
+const AUXDATA_LEN: usize = 20;
+
+/// The tag that a `struct tpacket_auxdata` tells of, as it stood in the
+/// frame. The status flags are TP_STATUS_VLAN_VALID and _TPID_VALID.
+fn vlan_tag(auxdata: &[u8]) -> Option<[u8; 4]> {
+    let (status, _) = auxdata.split_first_chunk::<4>()?;
+    let &[t0, t1, p0, p1] = auxdata.get(16..AUXDATA_LEN)? else { return None };
+    let both = 1 << 4 | 1 << 6;
+    if u32::from_ne_bytes(*status) & both != both {
+        return None;
+    }
+    let [[a, b], [c, d]] = [[p0, p1], [t0, t1]].map(|pair| u16::from_ne_bytes(pair).to_be_bytes());
+    Some([a, b, c, d])
 }

@@ -1,7 +1,7 @@
 //! One end of a TAP: what a virtual machine would hold.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use tun_tap::{Iface, Mode};
 
@@ -10,6 +10,12 @@ use super::netns::Netns;
 /// Longest frame taken from a TAP: 64 KiB of payload, its Ethernet header and
 /// two VLAN tags.
 pub(super) const MAX_FRAME: usize = 65_536 + 14 + 8;
+
+/// The ioctls of linux/if_tun.h that tun-tap leaves out.
+mod ioctl {
+    nix::ioctl_write_int!(tunsetpersist, b'T', 203);
+    nix::ioctl_write_int!(tunsetoffload, b'T', 208);
+}
 
 /// An open TAP without packet information. A TAP that this opened and that
 /// nobody made persistent is gone when it is dropped.
@@ -31,7 +37,19 @@ impl Tap {
         let name = interface.name().to_owned();
         let fd = owned(interface);
         rustix::io::ioctl_fionbio(&fd, true)?;
+        no_offloads(&fd)?;
         Ok(Self { fd, name })
+    }
+
+    /// Lets the interface outlive this, as long as its namespace does.
+    ///
+    /// # Errors
+    /// Those of the TUNSETPERSIST ioctl.
+    #[expect(unsafe_code, reason = "an ioctl")]
+    pub fn persist(&self) -> io::Result<()> {
+        // SAFETY: the ioctl takes a number, no pointer.
+        unsafe { ioctl::tunsetpersist(self.fd.as_raw_fd(), 1) }?;
+        Ok(())
     }
 
     /// Its interface's name.
@@ -66,6 +84,15 @@ impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Asks for whole checksums and frames of the link's size: who held the TAP
+/// before may have agreed to less, and that stays with the interface.
+#[expect(unsafe_code, reason = "an ioctl")]
+fn no_offloads(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: the ioctl takes a number, no pointer.
+    unsafe { ioctl::tunsetoffload(fd.as_raw_fd(), 0) }?;
+    Ok(())
 }
 
 #[expect(unsafe_code, reason = "tun-tap gives its descriptor only as a number")]

@@ -1,6 +1,7 @@
 //! KVM or TCG. That `/dev/kvm` opens proves little: on some hosts it creates
-//! machines on which no guest ever gets anywhere. So a guest of a few
-//! instructions has to run to its end on it, once a boot.
+//! machines on which guests crawl, at a hundredth of TCG's speed, so that a
+//! kernel never gets anywhere. So a test guest has to do some real work on it
+//! in time, once a boot.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -24,11 +25,59 @@ use super::qemu::{Accelerator, QemuCommand};
 use super::runtime_dir::{create, read_bounded};
 
 const DEVICE: &str = "/dev/kvm";
+/// A processor needs a fifth of a second for the test guest, TCG one.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
-/// The firmware of an x86 machine: its last 16 bytes are executed first.
-const X86_ROM: usize = 64 * 1024;
-const X86_DEBUG_EXIT: u16 = 0x501;
+/// What the x86 test guest writes to the isa-debug-exit device.
 const X86_VALUE: u8 = 0x2a;
+
+/// The firmware of an x86 machine: it lies below 4 GiB, and its last 16 bytes
+/// are executed first.
+const X86_ROM: usize = 64 * 1024;
+
+/// A jump to the beginning of the 64 KiB.
+const X86_RESET_VECTOR: [u8; 16] =
+    [0xe9, 0x0d, 0x00, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4, 0xf4];
+
+/// Real mode, protected mode, long mode with paging, as a kernel begins; a
+/// loop; the end. At 0xffff0000.
+#[rustfmt::skip]
+const X86_TEST_GUEST: [u8; 166] = [
+    0xfa,                                                       // cli
+    0x2e, 0x66, 0x0f, 0x01, 0x16, 0xa0, 0x00,                   // lgdtl %cs:0xa0
+    0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0,             // CR0.PE = 1
+    0x66, 0xea, 0x18, 0x00, 0xff, 0xff, 0x08, 0x00,             // ljmpl $8, $0xffff0018
+    0x66, 0xb8, 0x10, 0x00, 0x8e, 0xd8,                         // ds = 0x10
+    0xc7, 0x05, 0x00, 0x10, 0x00, 0x00, 0x03, 0x20, 0x00, 0x00, // PML4[0] = 0x2000, present, writable
+    0xc7, 0x05, 0x18, 0x20, 0x00, 0x00, 0x03, 0x30, 0x00, 0x00, // PDPT[3] = 0x3000, likewise
+    0xc7, 0x05, 0xf8, 0x3f, 0x00, 0x00, 0x83, 0x00, 0xe0, 0xff, // PD[511] = the last 2 MiB below 4 GiB
+    0xb8, 0x00, 0x10, 0x00, 0x00, 0x0f, 0x22, 0xd8,             // CR3 = 0x1000
+    0x0f, 0x20, 0xe0, 0x0c, 0x20, 0x0f, 0x22, 0xe0,             // CR4.PAE = 1
+    0xb9, 0x80, 0x00, 0x00, 0xc0, 0x0f, 0x32,                   // rdmsr EFER
+    0x80, 0xcc, 0x01, 0x0f, 0x30,                               // EFER.LME = 1
+    0x0f, 0x20, 0xc0, 0x0d, 0x00, 0x00, 0x00, 0x80, 0x0f, 0x22, 0xc0, // CR0.PG = 1
+    0xea, 0x6a, 0x00, 0xff, 0xff, 0x18, 0x00,                   // ljmp $0x18, $0xffff006a
+    0xb9, 0x00, 0x00, 0xec, 0x0b,                               // mov $200015872, %ecx
+    0xff, 0xc9, 0x75, 0xfc,                                     // dec %ecx; jnz back to it
+    0x66, 0xba, 0x01, 0x05, 0xb0, X86_VALUE, 0xee,              // out X86_VALUE to port 0x501
+    0xf4, 0xeb, 0xfd,                                           // hlt, for ever
+    0x0f, 0x1f, 0x00,
+    0, 0, 0, 0, 0, 0, 0, 0,                                     // GDT, at 0xffff0080
+    0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0,                         // 0x08: 32-bit code
+    0xff, 0xff, 0, 0, 0, 0x93, 0xcf, 0,                         // 0x10: data
+    0xff, 0xff, 0, 0, 0, 0x9b, 0xaf, 0,                         // 0x18: 64-bit code
+    0x1f, 0x00, 0x80, 0x00, 0xff, 0xff,                         // GDTR, at 0xffff00a0
+];
+
+/// A loop, and PSCI's SYSTEM_OFF (Arm DEN 0022).
+const AARCH64_TEST_GUEST: [u32; 7] = [
+    0x52a1_7d81, // mov w1, #200015872
+    0x7100_0421, // subs w1, w1, #1
+    0x54ff_ffe1, // b.ne back to it
+    0x5280_0100, // mov w0, #8
+    0x72b0_8000, // movk w0, #0x8400, lsl #16
+    0xd400_0002, // hvc #0
+    0x1400_0000, // b .
+];
 
 /// `<run>/kvm.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,8 +87,8 @@ struct Verdict {
     reason: String,
 }
 
-/// Decides what runs the guest of `vm`, and says why. May run a guest of a
-/// few instructions for up to 3 s, the first time after a boot; blocks.
+/// Decides what runs the guest of `vm`, and says why. May run a test
+/// guest for up to 3 s, the first time after a boot; blocks.
 ///
 /// # Errors
 /// Where the spec insists on KVM and there is none.
@@ -148,7 +197,7 @@ fn probe_kvm(uid: u32) -> Result<(), String> {
     probe(Arch::NATIVE, Accelerator::Kvm, user(uid, Accelerator::Kvm), PROBE_LIMIT)
 }
 
-/// Runs a few instructions on a machine of that architecture; says why not.
+/// Runs the test guest on a machine of that architecture; says why not.
 fn probe(arch: Arch, accel: Accelerator, user: User, limit: Duration) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("no test guest could be started: {error}");
     let firmware = firmware(arch).map_err(|error| failed(&error))?;
@@ -212,24 +261,16 @@ fn probe_command(arch: Arch, accel: Accelerator) -> QemuCommand {
     QemuCommand { program: format!("qemu-system-{arch}"), args }
 }
 
-/// The test guest, as firmware.
+/// The test guest, as firmware: it counts to 200 million and ends.
 fn firmware(arch: Arch) -> io::Result<OwnedFd> {
     let image = match arch {
         Arch::X86_64 => {
-            let [low, high] = X86_DEBUG_EXIT.to_le_bytes();
-            // mov dx, 0x501; mov al, 0x2a; out dx, al; hlt; jmp back to hlt
-            let code = [0xba, low, high, 0xb0, X86_VALUE, 0xee, 0xf4, 0xeb, 0xfd];
-            let mut image = vec![0xf4; X86_ROM - 16];
-            image.extend(code);
-            image.resize(X86_ROM, 0xf4);
+            let mut image = X86_TEST_GUEST.to_vec();
+            image.resize(X86_ROM - X86_RESET_VECTOR.len(), 0xf4);
+            image.extend(X86_RESET_VECTOR);
             image
         }
-        // mov w0, #8; movk w0, #0x8400, lsl #16 (PSCI's SYSTEM_OFF, Arm DEN
-        // 0022); hvc #0; b .
-        Arch::Aarch64 => [0x5280_0100_u32, 0x72b0_8000, 0xd400_0002, 0x1400_0000]
-            .into_iter()
-            .flat_map(u32::to_le_bytes)
-            .collect(),
+        Arch::Aarch64 => AARCH64_TEST_GUEST.into_iter().flat_map(u32::to_le_bytes).collect(),
     };
     let memory = rustix::fs::memfd_create("hostctl-kvm-probe", MemfdFlags::CLOEXEC)?;
     let mut file = File::from(memory);

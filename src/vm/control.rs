@@ -53,6 +53,25 @@ pub struct Status {
     pub agent: bool,
 }
 
+impl Status {
+    /// Of a VM of which nothing is there but this supervisor.
+    pub(super) fn new(name: &Name) -> Self {
+        Self {
+            name: name.clone(),
+            state: State::Starting,
+            pid: None,
+            supervisor_pid: std::process::id(),
+            accel: None,
+            accel_reason: None,
+            started_at: None,
+            restarts: 0,
+            failures: 0,
+            retry_in_ms: None,
+            agent: false,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Request {
@@ -157,5 +176,38 @@ mod tests {
         let exec = r#"{"command":"exec","path":"/bin/id","args":["-u"],"timeout_ms":9}"#;
         assert!(matches!(parse(exec), Ok(Request::Exec(exec)) if exec.args == ["-u"]));
         assert!(parse(r#"{"command":"format"}"#).is_err());
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_answered_and_an_endless_request_is_cut_off() {
+        use tokio::io::AsyncReadExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let root = crate::root_dir::RootDir::new(dir.path());
+        let name = Name::new("vm1").unwrap();
+        let runtime_dir = Arc::new(super::super::runtime_dir::RuntimeDir::create(&root, &name).unwrap());
+        let (_status, status) = watch::channel(Status::new(&name));
+        let (orders, _orders) = mpsc::channel(1);
+        let path = dir.path().join("control.sock");
+        let office = Office { status, orders, agent: Agent::new(runtime_dir) };
+        tokio::spawn(serve(UnixListener::bind(&path).unwrap(), office));
+
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"{\"command\":\"format\"}\n{\"command\":\"status\"}\n").await.unwrap();
+        let (reader, _writer) = stream.split();
+        let mut lines = Lines::new(BufReader::new(reader), REQUEST_MAX);
+        let nonsense = lines.next().await.unwrap().unwrap();
+        assert!(nonsense.starts_with(b"{\"error\":\"not a request"), "{nonsense:?}");
+        let status: Value = serde_json::from_slice(&lines.next().await.unwrap().unwrap()).unwrap();
+        assert_eq!(status["ok"]["state"], "starting");
+
+        let mut endless = UnixStream::connect(&path).await.unwrap();
+        let chunk = vec![b'x'; 64 * 1024];
+        let mut sent = 0;
+        while endless.write_all(&chunk).await.is_ok() {
+            sent += chunk.len();
+            assert!(sent < 8 * REQUEST_MAX);
+        }
+        assert!(!matches!(endless.read(&mut [0; 1]).await, Ok(1..)));
     }
 }

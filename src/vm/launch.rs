@@ -15,7 +15,7 @@ use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Resource, Rlimit};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::tap;
 use crate::topology::{Disk, Vm};
@@ -30,10 +30,16 @@ use super::runtime_dir::{AGENT, LAUNCH, QMP, RuntimeDir, SERIAL};
 /// The largest kernel or initial RAM disk that is copied for QEMU, in bytes.
 const COPY_MAX: u64 = 1 << 30;
 
+/// Whom QEMUs run as; see the topology's guests.
+pub(super) const UIDS: std::ops::RangeInclusive<u32> = 0x7000_0000..=0x7fff_ffff;
+
 /// `launch.json`: the QEMU that runs, and what it was started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LaunchRecord {
-    pub vm: Vm,
+    /// `None` where another version of hostctl wrote it: its QEMU is taken
+    /// over all the same.
+    #[serde(default, deserialize_with = "lenient")]
+    pub vm: Option<Vm>,
     pub pid: u32,
     /// Of the process, in clock ticks after boot.
     pub start_time: u64,
@@ -63,6 +69,11 @@ pub(super) struct User {
     pub gid: u32,
 }
 
+fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vm>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
+}
+
 /// Takes over the QEMU that an earlier supervisor left, where one lives.
 pub(super) fn adopt(dir: &RuntimeDir) -> Result<Option<Launched>, VmError> {
     let Some(record) = dir.read_json::<LaunchRecord>(LAUNCH)? else { return Ok(None) };
@@ -77,6 +88,10 @@ pub(super) fn launch(
     boot: &BootFiles,
     (accel, accel_reason): (Accelerator, String),
 ) -> Result<Launched, VmError> {
+    if !UIDS.contains(&vm.uid) {
+        let source = io::Error::other(format!("user {} isn't one of a guest's", vm.uid));
+        return Err(VmError::Spawn { program: format!("the QEMU of {}", vm.name), source });
+    }
     let mut inherited = Inherited(Vec::new());
     let fds = Fds {
         tap: inherited.add(tap::attach(&vm.port.interface)?),
@@ -94,7 +109,7 @@ pub(super) fn launch(
         return Err(VmError::Spawn { program: command.program, source });
     };
     let record = LaunchRecord {
-        vm: vm.clone(),
+        vm: Some(vm.clone()),
         pid: process.pid,
         start_time: process.start_time,
         accel,

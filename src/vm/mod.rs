@@ -6,6 +6,7 @@
 
 mod accel;
 mod agent;
+mod announce;
 mod boot_files;
 mod client;
 mod console;
@@ -17,6 +18,7 @@ mod observe;
 mod process;
 mod qemu;
 mod qmp;
+mod running;
 mod runtime_dir;
 mod state;
 mod supervisor;

@@ -15,21 +15,19 @@ use super::boot_files::instance;
 use super::client::Client;
 use super::control::Status;
 use super::error::VmError;
-use super::launch::{Launched, adopt};
+use super::launch::{Launched, UIDS, adopt};
 use super::process::{Process, of_users};
 use super::qemu::name_of;
 use super::qmp::Qmp;
 use super::runtime_dir::{FAILURE, LAUNCH, QMP, RuntimeDir};
-
-/// Whom QEMUs run as; see the topology's guests.
-const UIDS: std::ops::RangeInclusive<u32> = 0x7000_0000..=0x7fff_ffff;
 
 /// One VM as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// Its name.
     pub name: Name,
-    /// What its QEMU was started with, where one lives.
+    /// What its QEMU was started with, where one lives and this version of
+    /// hostctl can read it.
     pub launched: Option<Vm>,
     /// The living QEMU.
     pub pid: Option<u32>,
@@ -73,7 +71,7 @@ pub fn observe(root: &RootDir) -> Result<Vec<Observed>, VmError> {
         let launched = adopt(&dir).ok().flatten();
         found.push(Observed {
             pid: launched.as_ref().map(|launched| launched.process.pid),
-            launched: launched.map(|launched| launched.record.vm),
+            launched: launched.and_then(|launched| launched.record.vm),
             supervised: dir.lock_holder().is_some(),
             status: Client::connect(root, &name).and_then(|mut client| client.status()).ok(),
             failure: dir.read_json(FAILURE).ok().flatten(),

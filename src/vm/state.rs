@@ -51,8 +51,10 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
-    /// QEMU runs, or an earlier supervisor's was taken over.
-    Launched {
+    /// There is a QEMU: started, or an earlier supervisor's.
+    Spawned,
+    /// It answers, and the guest executes.
+    Up {
         /// The guest's processors are held.
         paused: bool,
         /// Its image has a guest agent.
@@ -136,10 +138,14 @@ impl Lifecycle {
     /// Takes note of what happened at `now`.
     pub fn on(&mut self, event: Event, now: Instant) -> Next {
         match event {
-            Event::Launched { paused, agent } => {
-                self.agent = agent;
+            Event::Spawned => {
                 self.launched = Some(now);
                 self.ever_launched = true;
+                self.state = State::Starting;
+            }
+            // Where it is to end already, it goes on ending.
+            Event::Up { paused, agent } if self.state == State::Starting => {
+                self.agent = agent;
                 self.state = if paused { State::Paused } else { self.alive() };
             }
             Event::LaunchFailed(why) if self.ever_launched => return self.crashed(why),
@@ -163,7 +169,7 @@ impl Lifecycle {
                 self.state = State::Stopping;
             }
             Event::Exited(why) => return self.exited(why, now),
-            Event::AgentAnswered | Event::Reset | Event::Paused | Event::Resumed => {}
+            Event::Up { .. } | Event::AgentAnswered | Event::Reset | Event::Paused | Event::Resumed => {}
         }
         Next::Wait
     }
@@ -239,7 +245,9 @@ mod tests {
     }
 
     fn launched(life: &mut Lifecycle, now: Instant) {
-        assert_eq!(life.on(Event::Launched { paused: false, agent: true }, now), Next::Wait);
+        life.on(Event::Spawned, now);
+        assert_eq!(life.state, State::Starting);
+        assert_eq!(life.on(Event::Up { paused: false, agent: true }, now), Next::Wait);
     }
 
     #[test]
@@ -254,7 +262,8 @@ mod tests {
         life.on(Event::Reset, now);
         assert_eq!(life.state, State::Running);
         let mut life = Lifecycle::new(true);
-        life.on(Event::Launched { paused: false, agent: false }, now);
+        life.on(Event::Spawned, now);
+        life.on(Event::Up { paused: false, agent: false }, now);
         assert_eq!(life.state, State::Ready);
     }
 
@@ -323,6 +332,17 @@ mod tests {
         launched(&mut life, now);
         life.on(crash(), now);
         assert_eq!(life.on(Event::StopRequested, now), Next::Stopped);
+    }
+
+    #[test]
+    fn a_qemu_that_doesnt_answer_yet_is_stopped_like_any_other() {
+        let now = Instant::now();
+        let mut life = Lifecycle::new(true);
+        life.on(Event::Spawned, now);
+        assert_eq!(life.on(Event::StopRequested, now), Next::Stop);
+        life.on(Event::Up { paused: false, agent: true }, now);
+        assert_eq!(life.state, State::Stopping);
+        assert_eq!(life.on(crash(), now), Next::Stopped);
     }
 
     #[test]

@@ -3,13 +3,9 @@
 //! [`state`](super::state); this carries it out.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
-use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::{mpsc, watch as watch_channel};
@@ -21,14 +17,15 @@ use crate::topology::Vm;
 
 use super::accel::accelerator;
 use super::agent::Agent;
+use super::announce::Announcer;
 use super::boot_files::BootFiles;
 use super::console;
 use super::control::{self, Office, Order, Status};
 use super::error::VmError;
-use super::launch::{LaunchRecord, Launched, adopt, launch};
-use super::process::Process;
-use super::qmp::{Qmp, QmpEvent};
-use super::runtime_dir::{CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, QEMU_LOG, RuntimeDir, SERIAL};
+use super::launch::{Launched, adopt, launch};
+use super::qmp::QmpEvent;
+use super::running::Qemu;
+use super::runtime_dir::{CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, RuntimeDir, SERIAL};
 use super::state::{Event, Lifecycle, Next, State};
 use super::watch::{self, Report};
 
@@ -54,6 +51,9 @@ const QUIT_LIMIT: Duration = Duration::from_secs(2);
 /// Runs `vm` until it is stopped: by [`Client::stop`](super::Client::stop),
 /// SIGTERM or SIGINT, or by the guest itself. A QEMU that an earlier
 /// supervisor left is taken over, and stays when this one is killed.
+///
+/// A systemd unit that runs it needs `KillMode=process`, so that a supervisor
+/// that is killed doesn't take its QEMU along.
 ///
 /// Call it in the network namespace that has the VM's TAP device, on a
 /// single-threaded runtime with I/O and time enabled.
@@ -96,21 +96,9 @@ struct Supervisor {
     orders: mpsc::Receiver<Order>,
     serials: console::SerialSender,
     signals: [SignalStream; 2],
-    announced: bool,
+    announcer: Announcer,
     /// Console and control; ended with the supervisor.
     _services: JoinSet<()>,
-}
-
-/// The QEMU that runs.
-struct Qemu {
-    process: AsyncFd<Process>,
-    child: Option<Child>,
-    record: LaunchRecord,
-    qmp: Option<Qmp>,
-    reports: mpsc::Receiver<Report>,
-    /// When it has to answer; never where it was taken over.
-    answer_by: Option<Instant>,
-    tasks: JoinSet<()>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -143,19 +131,7 @@ impl Supervisor {
         let [terminate, interrupt] = signals.map(|kind| signal(kind).map_err(error("catch signals")));
         let life = Lifecycle::new(vm.restart);
         let agent = Agent::new(dir.clone());
-        let (status, status_receiver) = watch_channel::channel(Status {
-            name: vm.name.clone(),
-            state: State::Starting,
-            pid: None,
-            supervisor_pid: std::process::id(),
-            accel: None,
-            accel_reason: None,
-            started_at: None,
-            restarts: 0,
-            failures: 0,
-            retry_in_ms: None,
-            agent: false,
-        });
+        let (status, status_receiver) = watch_channel::channel(Status::new(&vm.name));
         let (orders_sender, orders) = mpsc::channel(8);
         let (serials, serials_receiver) = mpsc::channel(1);
         let mut services = JoinSet::new();
@@ -183,7 +159,7 @@ impl Supervisor {
             orders,
             serials,
             signals: [terminate?, interrupt?],
-            announced: false,
+            announcer: Announcer::default(),
             _services: services,
         })
     }
@@ -223,13 +199,10 @@ impl Supervisor {
 
     async fn input(&mut self) -> Input {
         let [terminate, interrupt] = &mut self.signals;
-        let (process, reports, answer_by) = match &mut self.qemu {
-            Some(qemu) => (Some(&qemu.process), Some(&mut qemu.reports), qemu.answer_by),
-            None => (None, None, None),
-        };
-        let reported = async {
-            match reports {
-                Some(reports) => reports.recv().await,
+        let answer_by = self.qemu.as_ref().and_then(|qemu| qemu.answer_by);
+        let qemu = async {
+            match &mut self.qemu {
+                Some(qemu) => qemu.next().await.map_or(Input::Exited, Input::Report),
                 None => std::future::pending().await,
             }
         };
@@ -238,11 +211,12 @@ impl Supervisor {
             _ = terminate.recv() => Input::Signal,
             _ = interrupt.recv() => Input::Signal,
             Some(order) = self.orders.recv() => Input::Order(order),
-            Some(report) = reported => Input::Report(report),
-            () = ended(process) => Input::Exited,
             () = until(answer_by) => Input::NoAnswer,
             () = until(self.stopping.map(|stopping| stopping.at)) => Input::StopStep,
             () = until(self.retry_at) => Input::Retry,
+            // Last: a QEMU that the guest has taken over could talk without
+            // end, and delay none of the above.
+            input = qemu => input,
         }
     }
 
@@ -270,37 +244,33 @@ impl Supervisor {
     async fn take_over(&mut self, launched: Launched) -> Result<Next, VmError> {
         let agent = launched.record.agent;
         self.watch(launched, false).await?;
-        Ok(self.on(Event::Launched { paused: false, agent }))
+        // It was up before; whether it is paused, it will say.
+        Ok(self.on(Event::Up { paused: false, agent }))
     }
 
     async fn watch(&mut self, launched: Launched, fresh: bool) -> Result<Next, VmError> {
-        let Launched { record, process, child, stderr } = launched;
-        let process = process.watch().map_err(VmError::kernel("watch QEMU"))?;
-        let (sender, reports) = mpsc::channel(16);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(watch::machine(self.dir.clone(), sender.clone()));
-        tasks.spawn(watch::agent(self.agent.clone(), sender));
-        if let Some(stderr) = stderr.and_then(|stderr| tokio::process::ChildStderr::from_std(stderr).ok()) {
-            tasks.spawn(watch::complaints(stderr, self.dir.path(QEMU_LOG)));
-        }
+        let mut qemu = Qemu::watch(launched, &self.dir, &self.agent)?;
+        qemu.answer_by = fresh.then(|| Instant::now() + ANSWER_LIMIT);
+        self.qemu = Some(qemu);
         // The listener's queue takes it, whether QEMU is up yet or not.
         if let Ok(serial) = UnixStream::connect(self.dir.socket(SERIAL)).await {
             let _ = self.serials.send(serial).await;
         }
-        let answer_by = fresh.then(|| Instant::now() + ANSWER_LIMIT);
-        self.qemu = Some(Qemu { process, child, record, qmp: None, reports, answer_by, tasks });
-        Ok(Next::Wait)
+        Ok(self.on(Event::Spawned))
     }
 
     fn report(&mut self, report: Report) -> Next {
         let Some(qemu) = &mut self.qemu else { return Next::Wait };
         match report {
             Report::Up { qmp, paused } => {
+                if self.stopping.is_some() {
+                    qemu.accompany(watch::power_off(Some(qmp.clone()), self.agent.clone(), paused));
+                }
                 qemu.qmp = Some(qmp);
                 let fresh = qemu.answer_by.take().is_some();
                 let agent = qemu.record.agent;
                 match (fresh, paused) {
-                    (true, _) => self.on(Event::Launched { paused, agent }),
+                    (true, _) => self.on(Event::Up { paused, agent }),
                     (false, true) => self.on(Event::Paused),
                     (false, false) => self.on(Event::Resumed),
                 }
@@ -355,7 +325,7 @@ impl Supervisor {
             None => {
                 self.stopping = Some(Stopping { at, step: Step::Quit });
                 let paused = self.status.borrow().state == State::Paused;
-                qemu.tasks.spawn(watch::power_off(qemu.qmp.clone(), self.agent.clone(), paused));
+                qemu.accompany(watch::power_off(qemu.qmp.clone(), self.agent.clone(), paused));
             }
         }
     }
@@ -364,7 +334,7 @@ impl Supervisor {
         let (Some(qemu), Some(stopping)) = (&mut self.qemu, self.stopping) else { return Next::Wait };
         match (stopping.step, qemu.qmp.clone()) {
             (Step::Quit, Some(qmp)) => {
-                qemu.tasks.spawn(async move { drop(qmp.execute("quit").await) });
+                qemu.accompany(async move { drop(qmp.execute("quit").await) });
             }
             _ => self.kill(),
         }
@@ -374,8 +344,7 @@ impl Supervisor {
 
     fn kill(&mut self) {
         if let Some(qemu) = &mut self.qemu {
-            // Nothing is left to try where this fails; it is tried again.
-            let _ = qemu.process.get_ref().signal(Signal::KILL);
+            qemu.kill();
             qemu.answer_by = None;
         }
     }
@@ -385,7 +354,6 @@ impl Supervisor {
         self.stopping = None;
         self.agent_answers = false;
         // Its last words may say that the guest powered off.
-        let unanswered = qemu.qmp.is_none();
         while let Ok(Some(report)) = timeout(Duration::from_millis(300), qemu.reports.recv()).await {
             match report {
                 Report::Event(event) => drop(self.machine_event(event)),
@@ -393,55 +361,31 @@ impl Supervisor {
                 Report::Up { .. } | Report::Agent(_) => {}
             }
         }
-        let status = qemu.child.as_mut().and_then(|child| child.wait().ok());
-        let mut why = describe(status);
-        if let Some(line) = watch::last_complaint(&self.dir.path(QEMU_LOG)) {
-            why = format!("{why}; its last words: {line}");
-        }
-        if unanswered && qemu.record.agent && status.is_none() {
-            why.push_str(", unseen");
-        }
-        qemu.tasks.abort_all();
+        let why = qemu.obituary(&self.dir);
         self.on(Event::Exited(why))
     }
 
     /// Tells clients and systemd how things are.
     fn publish(&mut self) {
-        let record = self.qemu.as_ref().map(|qemu| &qemu.record);
-        let status = Status {
-            name: self.vm.name.clone(),
+        let mut status = Status {
             state: self.life.state.clone(),
-            pid: record.map(|record| record.pid),
-            supervisor_pid: std::process::id(),
-            accel: record.map(|record| record.accel),
-            accel_reason: record.map(|record| record.accel_reason.clone()),
-            started_at: record.map(|record| record.started_at),
             restarts: self.life.restarts,
             failures: self.life.failures,
             retry_in_ms: self.retry_in.map(|pause| pause.as_millis() as u64),
             agent: self.agent_answers,
+            ..Status::new(&self.vm.name)
         };
+        if let Some(Qemu { record, .. }) = &self.qemu {
+            status.pid = Some(record.pid);
+            status.accel = Some(record.accel);
+            status.accel_reason = Some(record.accel_reason.clone());
+            status.started_at = Some(record.started_at);
+        }
         if *self.status.borrow() == status {
             return;
         }
-        let text = status.state.to_string();
-        let mut notes = vec![sd_notify::NotifyState::Status(&text)];
-        if matches!(status.state, State::Running | State::Ready) && !self.announced {
-            self.announced = true;
-            notes.push(sd_notify::NotifyState::Ready);
-        }
-        // Without systemd this does nothing.
-        let _ = sd_notify::notify(&notes);
-        tracing::info!(vm = %status.name, state = %text, pid = status.pid, "state");
+        self.announcer.announce(&status);
         self.status.send_replace(status);
-    }
-}
-
-async fn ended(process: Option<&AsyncFd<Process>>) {
-    match process {
-        // A pid file descriptor is readable when its process ended.
-        Some(process) => drop(process.readable().await),
-        None => std::future::pending().await,
     }
 }
 
@@ -449,13 +393,5 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-fn describe(status: Option<ExitStatus>) -> String {
-    match status.map(|status| (status.code(), status.signal())) {
-        Some((Some(code), _)) => format!("QEMU exited with status {code}"),
-        Some((_, Some(signal))) => format!("QEMU was killed by signal {signal}"),
-        _ => "QEMU ended".into(),
     }
 }

@@ -4,14 +4,12 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hostctl::root_dir::RootDir;
-use hostctl::spec::Name;
 use hostctl::tap;
 use hostctl::topology::Vm;
 use hostctl::vm::{self, Client, State, Status};
@@ -21,7 +19,7 @@ use serde_json::{Value, json};
 pub struct Host {
     pub root: RootDir,
     pub vm: Vm,
-    /// Takes hostctl's place: `program --root-dir ROOT vm run NAME`.
+    /// hostctl, which supervises: `program --root-dir ROOT vm run NAME`.
     pub program: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -42,15 +40,7 @@ impl Host {
         std::fs::create_dir_all(root.state()).unwrap();
         std::os::unix::fs::symlink(images, root.images()).unwrap();
 
-        let program = dir.path().join("hostctl");
-        let test = std::env::current_exe().unwrap();
-        let script = format!(
-            "#!/bin/sh\nexport HOSTCTL_TEST_ROOT=\"$2\" HOSTCTL_TEST_VM=\"$5\"\n\
-             exec '{}' --exact --ignored --nocapture supervisor_process\n",
-            test.display()
-        );
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_hostctl"));
 
         let mut value = json!({
             "name": "vm1",
@@ -138,17 +128,6 @@ impl Drop for Host {
             stopped.unwrap();
         }
     }
-}
-
-/// What `hostctl vm run` does.
-pub fn supervise() {
-    let (Ok(root), Ok(name)) = (std::env::var("HOSTCTL_TEST_ROOT"), std::env::var("HOSTCTL_TEST_VM")) else {
-        return;
-    };
-    let root = RootDir::new(root);
-    let vm = vm::read_desired(&root, &Name::new(name).unwrap()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(vm::supervise(&root, vm, vm::Options::default())).unwrap();
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {

@@ -201,3 +201,28 @@ fn octets6(address: IpAddr) -> [u8; 16] {
 fn length(bytes: usize) -> u16 {
     u16::try_from(bytes).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::Ipv4Slice;
+
+    #[test]
+    fn fragments_make_up_the_packet_again() {
+        let payload: Vec<u8> = (0..=100).collect();
+        let (source, destination) = (Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 1, 0, 3));
+        let pieces = ipv4_fragments(source, destination, protocol::UDP, &payload, 20);
+        let mut whole = Vec::new();
+        for (index, piece) in pieces.iter().enumerate() {
+            let parsed = Ipv4Slice::from_slice(piece).unwrap();
+            let header = parsed.header().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            assert_eq!(usize::from(header.fragment_offset.value()) * 8, whole.len());
+            assert_eq!(header.more_fragments, index + 1 < pieces.len());
+            assert_eq!(header.identification, 0x4242);
+            whole.extend_from_slice(parsed.payload().payload);
+        }
+        assert_eq!(pieces.len(), 7, "pieces of 16 bytes");
+        assert_eq!(whole, payload);
+    }
+}

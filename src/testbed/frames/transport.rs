@@ -113,8 +113,7 @@ mod tests {
             }
             (TransportHeader::Icmpv4(icmp), ..) => (icmp.checksum, icmp.icmp_type.calc_checksum(payload)),
             (TransportHeader::Icmpv6(icmp), _, Some(ip)) => {
-                let again =
-                    Icmpv6Header::with_checksum(icmp.icmp_type.clone(), ip.source, ip.destination, payload);
+                let again = Icmpv6Header::with_checksum(icmp.icmp_type, ip.source, ip.destination, payload);
                 (icmp.checksum, again.unwrap().checksum)
             }
             other => panic!("{other:?}"),

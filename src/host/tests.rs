@@ -1,0 +1,123 @@
+//! The order of whole plans, without a kernel.
+
+use crate::firewall::Listing;
+use crate::topology::{Topology, compile};
+
+use super::plan::{Current, Goal, Guest, plan, removal};
+use super::step::Step;
+
+const SPEC: &str = r#"
+    [networks.a]
+    cidr = "10.1.0.0/24"
+    [vms.x]
+    network = "a"
+    image = "probe"
+    [vms.y]
+    network = "a"
+    image = "probe"
+"#;
+
+fn topology(spec: &str) -> Topology {
+    compile(&toml::from_str(spec).unwrap()).unwrap()
+}
+
+/// A listing that nothing equals but itself.
+fn listing(name: &str) -> Listing {
+    let mut listing = Listing::default();
+    let text = format!(r#"{{"nftables": [{{"table": {{"family": "inet", "name": "{name}"}}}}]}}"#);
+    listing.add("inet", &text).unwrap();
+    listing
+}
+
+fn goal(topology: &Topology) -> Goal<'_> {
+    Goal { topology, text: String::new(), listing: listing("new") }
+}
+
+fn running(topology: &Topology) -> Vec<Guest> {
+    let guest = |vm: &crate::topology::Vm| Guest {
+        name: vm.name.clone(),
+        launched: Some(vm.clone()),
+        running: true,
+        supervised: true,
+    };
+    topology.vms.iter().map(guest).collect()
+}
+
+/// One word a step.
+fn kinds(steps: &[Step]) -> Vec<String> {
+    let kind = |step: &Step| match step {
+        Step::StopVm { name, .. } => format!("stop {name}"),
+        Step::EndStray { name, .. } => format!("end {name}"),
+        Step::Link(crate::link::Step::Delete { .. }) => "remove link".into(),
+        Step::Link(_) => "link".into(),
+        Step::LoadFirewall { .. } | Step::ChangeFirewall(_) => "firewall".into(),
+        Step::CutFlows(_) => "cut".into(),
+        Step::RemoveFirewall => "no firewall".into(),
+        Step::StartVm { vm, .. } => format!("start {}", vm.name),
+    };
+    let mut kinds: Vec<String> = steps.iter().map(kind).collect();
+    kinds.dedup();
+    kinds
+}
+
+#[test]
+fn the_firewall_comes_first_and_guests_last() {
+    let topology = topology(SPEC);
+    let steps = plan(&goal(&topology), &Current::default());
+    assert_eq!(kinds(&steps), ["firewall", "cut", "link", "start x", "start y"]);
+}
+
+#[test]
+fn what_goes_goes_before_the_firewall_changes() {
+    let before = topology(SPEC);
+    let after = topology(SPEC.split("[vms.y]").next().unwrap());
+    let mut current = Current { firewall: listing("old"), guests: running(&before), ..Current::default() };
+    let link = crate::link::Link { group: crate::link::GROUP, kind: "tun".into(), ..Default::default() };
+    current.links.links.insert("vm-y".into(), link);
+    let steps = plan(&goal(&after), &current);
+    assert_eq!(kinds(&steps), ["stop y", "remove link", "firewall", "cut", "link"]);
+}
+
+#[test]
+fn a_guest_is_restarted_only_where_its_machine_changed() {
+    let before = topology(SPEC);
+    let current = Current { firewall: listing("new"), guests: running(&before), ..Current::default() };
+    let guests = |spec: &str| {
+        let after = topology(spec);
+        let steps = plan(&goal(&after), &current);
+        kinds(&steps).into_iter().filter(|kind| kind != "link").collect::<Vec<_>>()
+    };
+    assert_eq!(guests(SPEC), [""; 0]);
+    assert_eq!(guests(&SPEC.replacen("image", "memory = \"1G\"\n image", 1)), ["stop x", "start x"]);
+    assert_eq!(guests(&SPEC.replacen("image", "restart = false\nautostart = false\n image", 1)), [""; 0]);
+    assert_eq!(guests(&SPEC.replacen("[vms.x]", "[host]\ndns = [\"9.9.9.9\"]\n[vms.x]", 1)).len(), 4);
+}
+
+#[test]
+fn a_guest_without_a_supervisor_gets_one_and_one_without_a_name_is_ended() {
+    let topology = topology(SPEC);
+    let mut guests = running(&topology);
+    guests[0].supervised = false;
+    let strays = vec![(7, "z".to_string())];
+    let current = Current { firewall: listing("new"), guests, strays, ..Current::default() };
+    let steps = plan(&goal(&topology), &current);
+    let kinds: Vec<String> = kinds(&steps).into_iter().filter(|kind| kind != "link").collect();
+    assert_eq!(kinds, ["end z", "start x"]);
+}
+
+#[test]
+fn down_ends_guests_then_links_then_the_firewall() {
+    let topology = topology(SPEC);
+    let mut current = Current { firewall: listing("old"), guests: running(&topology), ..Current::default() };
+    for (name, kind, group) in
+        [("br-a", "bridge", crate::link::GROUP), ("vm-x", "tun", crate::link::GROUP), ("br-0", "bridge", 0)]
+    {
+        let link = crate::link::Link { group, kind: kind.into(), ..Default::default() };
+        current.links.links.insert(name.into(), link);
+    }
+    let steps = removal(&current);
+    assert_eq!(kinds(&steps), ["stop x", "stop y", "remove link", "no firewall"]);
+    let links: Vec<String> =
+        steps.iter().flat_map(Step::commands).filter(|c| c.starts_with("ip link")).collect();
+    assert_eq!(links, ["ip link del vm-x", "ip link del br-a"]);
+}

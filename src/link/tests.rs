@@ -1,0 +1,137 @@
+//! Plans of links, without a kernel.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::topology::compile;
+
+const SPEC: &str = r#"
+    [networks.a]
+    cidr = "10.1.0.0/24"
+    cidr6 = "fd00:0:0:1::/64"
+    [networks.b]
+    cidr = "10.2.0.0/24"
+    [vms.x]
+    network = "a"
+    image = "probe"
+    mac = "02:00:00:00:00:01"
+"#;
+
+fn desired(spec: &str) -> Desired {
+    let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
+    Desired::new(&topology, &["eth0".to_string().try_into().unwrap()])
+}
+
+/// The kernel after every step of a plan was done.
+fn observed(desired: &Desired) -> Observed {
+    let mut observed = Observed::default();
+    for (index, bridge) in (10..).zip(&desired.bridges) {
+        let link = Link {
+            index,
+            kind: "bridge".into(),
+            group: GROUP,
+            alias: Some(bridge.alias.clone()),
+            mac: Some(bridge.mac.octets()),
+            up: true,
+            addresses: bridge.addresses.iter().copied().collect(),
+            ..Link::default()
+        };
+        observed.links.insert(bridge.name.to_string(), link);
+    }
+    for (index, tap) in (20..).zip(&desired.taps) {
+        let link = Link {
+            index,
+            kind: "tun".into(),
+            group: GROUP,
+            alias: Some(tap.alias.clone()),
+            up: true,
+            master: observed.links.get(tap.bridge.as_str()).map(|bridge| bridge.index),
+            fdb: BTreeSet::from([tap.guest.octets()]),
+            ..Link::default()
+        };
+        observed.links.insert(tap.name.to_string(), link);
+    }
+    for key in sysctl_keys(desired, &observed.links) {
+        let sysctls = desired.bridges.iter().flat_map(Bridge::sysctls);
+        let sysctls = sysctls.chain(desired.taps.iter().flat_map(Tap::sysctls));
+        let mut sysctls = sysctls.chain(desired.forwarding.iter().cloned());
+        let value =
+            sysctls.find(|sysctl| sysctl.key == key).map_or_else(|| "0".into(), |sysctl| sysctl.value);
+        observed.sysctls.insert(key, value);
+    }
+    observed
+}
+
+fn commands(steps: &[Step]) -> String {
+    steps.iter().map(|step| format!("{step}\n")).collect()
+}
+
+#[test]
+fn the_first_plan_makes_bridges_then_ports_then_forwards() {
+    let plan = plan(&desired(SPEC), &Observed::default());
+    assert_eq!(plan.remove, []);
+    insta::assert_snapshot!(commands(&plan.build));
+}
+
+#[test]
+fn a_host_that_is_as_desired_needs_nothing() {
+    let desired = desired(SPEC);
+    assert_eq!(plan(&desired, &observed(&desired)), Plan::default());
+}
+
+#[test]
+fn what_is_gone_from_the_spec_goes_ports_first() {
+    let before = observed(&desired(SPEC));
+    let after = desired("[networks.b]\ncidr = \"10.2.0.0/24\"");
+    let plan = plan(&after, &before);
+    assert_eq!(commands(&plan.remove), "ip link del vm-x\nip link del br-a\n");
+    assert_eq!(plan.build, []);
+}
+
+#[test]
+fn a_port_leaves_its_old_bridge_before_the_firewall_knows_the_new_one() {
+    let before = observed(&desired(SPEC));
+    let plan = plan(&desired(&SPEC.replace("network = \"a\"", "network = \"b\"")), &before);
+    assert_eq!(commands(&plan.remove), "ip link set vm-x nomaster\n");
+    assert_eq!(
+        commands(&plan.build),
+        "ip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off\n\
+         bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\n"
+    );
+}
+
+#[test]
+fn foreign_links_are_conflicts_and_never_part_of_a_plan() {
+    let desired = desired(SPEC);
+    let mut before = observed(&desired);
+    for link in before.links.values_mut() {
+        link.group = 0;
+    }
+    let names: Vec<String> = conflicts(&desired, &before).iter().map(ToString::to_string).collect();
+    assert!(names.iter().any(|text| text.contains("a link br-a (bridge)")), "{names:?}");
+    assert!(names.iter().any(|text| text.contains("a link vm-x (tun)")), "{names:?}");
+    assert_eq!(plan(&Desired::default(), &before), Plan::default());
+}
+
+#[test]
+fn forwarding_is_taken_back_only_where_it_was_turned_on() {
+    let eth0 = ["eth0".to_string().try_into().unwrap()];
+    let mut observed = Observed::default();
+    for (key, value) in [
+        ("net/ipv4/conf/eth0/forwarding", "1"),
+        (FORWARDING6_KEY, "1"),
+        ("net/ipv6/conf/eth0/accept_ra", "0"),
+    ] {
+        observed.sysctls.insert(key.into(), value.into());
+    }
+    let mut steps = Vec::new();
+    set_sysctls(unforwarding(&eth0, true, &eth0), true, &observed, &mut steps);
+    // accept_ra was 0 all along: somebody wanted it so.
+    assert_eq!(
+        commands(&steps),
+        "sysctl -w net/ipv4/conf/eth0/forwarding=0\nsysctl -w net/ipv6/conf/all/forwarding=0\n"
+    );
+    steps.clear();
+    set_sysctls(unforwarding(&[], false, &eth0), true, &observed, &mut steps);
+    assert_eq!(steps, []);
+}
