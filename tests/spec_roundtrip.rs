@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Arch, Cidr4, Cidr6, Disk, DiskFormat, FirewallMode, Host, HostPort, HostSpec, IfName, Imds,
-    MacAddr, Machine, Memory, Name, Network, Peering, Subnet, SubnetKind, Tailscale, Transport, Uplink, Vm,
-    load, load_checked,
+    MacAddr, Machine, Memory, Name, Nat, Network, Peering, Subnet, SubnetKind, Tailscale, Transport, Uplink,
+    Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -152,14 +152,22 @@ fn host() -> impl Strategy<Value = Host> {
 }
 
 fn subnet() -> impl Strategy<Value = Subnet> {
-    (cidr(), option::of(cidr6()), select(vec![SubnetKind::Public, SubnetKind::Private]))
-        .prop_map(|(cidr, cidr6, kind)| Subnet { cidr, cidr6, kind })
+    (cidr(), option::of(cidr6()), select(vec![SubnetKind::Public, SubnetKind::Private]), any::<bool>())
+        .prop_map(|(cidr, cidr6, kind, namespace)| Subnet { cidr, cidr6, kind, namespace })
 }
 
 fn network() -> impl Strategy<Value = Network> {
     let imds = select(vec![Imds::Deny, Imds::Host]);
-    (cidr(), option::of(cidr6()), imds, any::<bool>(), btree_map(any::<String>(), subnet(), 0..3))
-        .prop_map(|(cidr, cidr6, imds, tailscale, subnets)| Network { cidr, cidr6, imds, tailscale, subnets })
+    let nat = prop_oneof![Just(Nat::Uplinks), Just(Nat::Off), vec(interface(), 1..4).prop_map(Nat::Named)];
+    (cidr(), option::of(cidr6()), imds, any::<bool>(), nat, btree_map(any::<String>(), subnet(), 0..3))
+        .prop_map(|(cidr, cidr6, imds, tailscale, nat, subnets)| Network {
+            cidr,
+            cidr6,
+            imds,
+            tailscale,
+            nat,
+            subnets,
+        })
 }
 
 fn vm() -> impl Strategy<Value = Vm> {
