@@ -71,6 +71,7 @@ impl Who {
 
 pub struct Scene {
     pub lab: Lab,
+    pub spec: String,
     guests: Vec<Who>,
     captures: Vec<(&'static str, Capture)>,
     host: Vec<Service>,
@@ -158,7 +159,7 @@ impl Scene {
         let captures = ["br-a", "br-b", "br-c", "br-n", "uplink0", "tailscale0"]
             .map(|name| (name, Capture::start(&lab.world.hypervisor, name).unwrap()))
             .into();
-        Self { lab, guests, captures, host }
+        Self { lab, spec, guests, captures, host }
     }
 
     pub fn who(&self, name: &str) -> &Who {
