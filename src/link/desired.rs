@@ -11,6 +11,10 @@ use crate::topology::{self, IfName, MacAddr, NamespaceRoute, Network, Topology};
 /// without it.
 pub const GROUP: u32 = 0x686f;
 
+/// A bridge's `group_fwd_mask` that has it treat LLDP's group,
+/// 01:80:c2:00:00:0e, as any other.
+pub(super) const LLDP_MASK: u16 = 1 << 0x0e;
+
 /// What the kernel should have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {

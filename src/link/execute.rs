@@ -14,7 +14,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::desired::{GROUP, INSIDE};
+use super::desired::{GROUP, INSIDE, LLDP_MASK};
 use super::namespace;
 use super::netlink::{LinkError, Netlink, asked};
 use super::plan::UNMARKED_TAP;
@@ -44,6 +44,7 @@ impl Netlink {
                     .link_group(GROUP)
                     .stp_state(BridgeStpState::Disabled)
                     .mcast_snooping(false)
+                    .group_fwd_mask(LLDP_MASK)
                     .build();
                 self.handle.link().add(message).execute().await.map_err(asked(step))
             }
@@ -153,6 +154,9 @@ impl Netlink {
             }
             Setting::NoMulticastSnooping => {
                 return self.set_bridge(step, index, InfoBridge::MulticastSnooping(false)).await;
+            }
+            Setting::FilterLldp => {
+                return self.set_bridge(step, index, InfoBridge::GroupFwdMask(LLDP_MASK)).await;
             }
             Setting::Bridge(bridge) => link().controller(self.index(bridge).await?).build(),
             Setting::NoBridge => link().nocontroller().build(),

@@ -18,7 +18,7 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::desired::INSIDE;
+use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::observed::{Inside, Link, Observed};
 use crate::tap::TapError;
@@ -341,6 +341,7 @@ fn read_info(info: &LinkInfo, link: &mut Link) {
                 match info {
                     InfoBridge::StpState(state) => link.stp = *state != BridgeStpState::Disabled,
                     InfoBridge::MulticastSnooping(on) => link.mcast_snooping = *on,
+                    InfoBridge::GroupFwdMask(mask) => link.lldp_unfiltered = mask & LLDP_MASK == 0,
                     _ => {}
                 }
             }

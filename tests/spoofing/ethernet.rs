@@ -78,6 +78,33 @@ fn no_frame_but_the_guests_own_with_bridge_netfilter() {
     run(true);
 }
 
+/// Frames by that group go the way of all others, and no other way.
+#[test]
+fn lldps_group_goes_by_the_rules() {
+    let scene = Scene::new(false);
+    let a1 = scene.who("a1");
+    let link = a1.to([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
+    let drops = |chain: &str| {
+        let rules = scene.lab.output("nft", &["list", "chain", "bridge", "hostctl", chain]);
+        let rule = rules.lines().find(|line| line.contains("a guest is no switch")).unwrap().to_owned();
+        rule.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = drops("from_port");
+    for kind in [ethertype::LLDP, ethertype::IPV4, ethertype::ARP, ethertype::EXPERIMENTAL, 0x8863] {
+        a1.guest.guest.inject(&ethernet(link, kind, &[0x45; 64])).unwrap();
+    }
+    assert_eq!(drops("from_port"), before + 5);
+    // A bridge that lost the setting gets it back, and is closed meanwhile.
+    scene.lab.output("ip", &["link", "set", "br-a", "type", "bridge", "group_fwd_mask", "0"]);
+    let mut attacks = Attacks::default();
+    let (source, destination) =
+        (SocketAddr::new(a1.v4.into(), 9), SocketAddr::new(address::UPLINK.into(), 7));
+    attacks.add("UDP to the host", |payload| udp(link, Udp { source, destination, payload }));
+    scene.stopped_at_port("a1", attacks);
+    let repair = scene.lab.commands(&scene.spec);
+    assert_eq!(repair[0], "ip link set br-a type bridge group_fwd_mask 0x4000", "{repair:?}");
+}
+
 /// The kernel hands LLDP's group to the host past the bridge and its hooks.
 #[test]
 fn no_arp_by_lldps_group() {

@@ -71,6 +71,7 @@ impl Who {
 
 pub struct Scene {
     pub lab: Lab,
+    pub spec: String,
     guests: Vec<Who>,
     captures: Vec<(&'static str, Capture)>,
     host: Vec<Service>,
@@ -138,6 +139,11 @@ impl Scene {
         for name in GUESTS {
             lab.output("bridge", &["link", "set", "dev", &format!("vm-{name}"), "isolated", "off"]);
         }
+        for bridge in ["br-a", "br-b", "br-c", "br-n"] {
+            for key in ["ipv4/conf/BR/proxy_arp_pvlan", "ipv6/conf/BR/proxy_ndp"] {
+                lab.world.hypervisor.sysctl_set(&format!("net/{}", key.replace("BR", bridge)), "0").unwrap();
+            }
+        }
         let host = usual_services(&lab.world.hypervisor, "host").unwrap();
         let (_, topology) = compile(&spec);
         let guests = GUESTS.iter().map(|&name| {
@@ -163,7 +169,7 @@ impl Scene {
         let captures = ["br-a", "br-b", "br-c", "br-n", "uplink0", "tailscale0"]
             .map(|name| (name, Capture::start(&lab.world.hypervisor, name).unwrap()))
             .into();
-        Self { lab, guests, captures, host }
+        Self { lab, spec, guests, captures, host }
     }
 
     pub fn who(&self, name: &str) -> &Who {
