@@ -46,7 +46,7 @@ pub struct Host {
     #[schemars(extend("default" = "guests"))]
     pub firewall: FirewallMode,
     /// Ports of the host that anybody but a guest may reach with
-    /// `firewall = "full"`; without effect otherwise.
+    /// `firewall = "full"`; refused without that.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = [{ "protocol": "tcp", "port": 22 }]))]
     pub allow_input: Option<Vec<HostPort>>,
