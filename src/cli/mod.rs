@@ -23,7 +23,7 @@ pub use failure::Failure;
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec is refused; 4
 /// another hostctl is changing the host.
 ///
-/// Environment: HOSTCTL_LOG=debug shows what happens inside; NO_COLOR=1 turns
+/// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
 #[derive(Debug, Parser)]
 #[command(name = "hostctl", version, max_term_width = 100)]
@@ -144,9 +144,13 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     }
 }
 
-/// `HOSTCTL_LOG=debug` shows what happens inside.
+/// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep
+/// quiet, unless they are named as tracing-subscriber's directives do it.
 fn start_log(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOSTCTL_LOG");
+    let wanted = std::env::var("HOSTCTL_LOG").unwrap_or_else(|_| default.into());
+    let plain = wanted.chars().all(char::is_alphanumeric);
+    let directives = if plain { format!("warn,hostctl={wanted}") } else { wanted };
+    let filter = tracing_subscriber::EnvFilter::try_new(directives);
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colors = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colors);

@@ -48,7 +48,11 @@ fn print(status: &Status) -> Result<(), Failure> {
         count => {
             let steps = output::count(count, "step");
             line(format!("\ndrift: {steps} away from what was applied (hostctl apply repairs it):"))?;
-            status.drift.iter().try_for_each(|step| line(format!("  {step}")))
+            status
+                .drift
+                .iter()
+                .flat_map(|step| step.lines())
+                .try_for_each(|command| line(format!("  {command}")))
         }
     }
 }
