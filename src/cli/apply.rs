@@ -92,6 +92,9 @@ pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
 }
 
 fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
+    for note in &outcome.notes {
+        eprintln!("note: {note}");
+    }
     if context.json {
         let commands: Vec<_> = outcome.steps.iter().flat_map(Step::commands).collect();
         return output::json(&json!({ "steps": commands, "generation": outcome.generation }));
