@@ -12,12 +12,17 @@
 //!    side effects.
 //!
 //! Arrows point downwards only: a room never imports one that comes later in
-//! this list, and the three rooms of step 3 don't import each other.
+//! this list, and the rooms of step 3 don't import each other. What several
+//! rooms need lies in leaves beside them.
 
+mod bounded;
+mod control;
 pub mod firewall;
 pub mod host;
 pub mod link;
+mod process;
 pub mod root_dir;
+mod runtime_dir;
 pub mod spec;
 pub mod tap;
 #[cfg(feature = "testbed")]

@@ -11,11 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use tokio::io::unix::AsyncFd;
 
-use super::runtime_dir::read_bounded;
+use crate::bounded::read_bounded;
 
 /// A process by its pid file descriptor (pidfd_open(2)).
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pub pid: u32,
     /// Clock ticks after boot (proc_pid_stat(5), field 22).
     pub start_time: u64,
@@ -91,7 +91,7 @@ fn parse_stat(stat: &str) -> Option<u64> {
 }
 
 /// Processes whose real user id is in `uids`, with their arguments.
-pub(super) fn of_users(uids: std::ops::RangeInclusive<u32>) -> io::Result<Vec<(Process, Vec<String>)>> {
+pub(crate) fn of_users(uids: std::ops::RangeInclusive<u32>) -> io::Result<Vec<(Process, Vec<String>)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
