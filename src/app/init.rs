@@ -27,7 +27,6 @@ pub fn init(user: Option<User>, command: &[String]) -> Result<u8, AppError> {
     if std::process::id() != 1 {
         return Err(AppError::NotInit);
     }
-    watch_lifeline()?;
     mounts().map_err(AppError::kernel("mount /proc and /sys anew"))?;
     let (program, arguments) = command.split_first().ok_or(AppError::NotInit)?;
     let mut process = Command::new(program);
@@ -42,7 +41,7 @@ pub fn init(user: Option<User>, command: &[String]) -> Result<u8, AppError> {
     }
     let spawned = process.spawn();
     let child = spawned.map_err(|source| AppError::Spawn { program: program.clone(), source })?;
-    // Its ends of the pipes are the program's alone from now on.
+    watch_lifeline()?;
     let main = child.id();
     loop {
         match wait(WaitOptions::empty()) {

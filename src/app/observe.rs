@@ -92,7 +92,19 @@ pub fn stop(root: &RootDir, namespace: &Namespace, name: &Name, timeout: Duratio
     let deadline = Instant::now() + START_LIMIT;
     loop {
         match Client::connect(root, namespace, name) {
-            Ok(client) => return client.stop(timeout),
+            Ok(client) => {
+                client.stop(timeout)?;
+                // Not before its lock is free, and another can be started.
+                while RuntimeDir::open(root, namespace, name)?.is_some_and(|dir| dir.lock_holder().is_some())
+                {
+                    if Instant::now() >= deadline + timeout {
+                        let what = format!("the end of the supervisor of app {namespace}/{name}");
+                        return Err(AppError::Timeout { what, limit: START_LIMIT });
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                return Ok(());
+            }
             Err(AppError::NotSupervised(_)) => {}
             Err(error) => return Err(error),
         }
