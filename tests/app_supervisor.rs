@@ -93,7 +93,9 @@ fn sigterm_that_is_ignored_is_followed_by_sigkill() {
 fn a_stopped_process_still_ends() {
     let host =
         Host::new("trap 'exit 0' TERM; > $DIR/ready; kill -STOP $$; while :; do sleep 0.1; done", |_| {});
-    host.start_ready();
+    let pid = host.start_ready().pid.unwrap();
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    until("it is stopped", || stat().contains(") T "));
     let begun = Instant::now();
     host.stop(LONG);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -199,6 +201,38 @@ fn what_a_killed_supervisor_left_is_ended_by_the_next() {
         !reaped.is_empty() && reaped.iter().all(|stray| stray.namespace == namespace && stray.name == name)
     );
     until("they are gone", || host.processes().is_empty());
+}
+
+#[test]
+fn a_namespace_that_goes_takes_everybody_along() {
+    // Neither supervisor nor marker leads to it.
+    let host = Host::new(&format!("{DAEMON} while :; do sleep 1; done"), |_| {});
+    let status = host.start_ready();
+    host.logged("daemon");
+    signal(status.supervisor_pid, Signal::KILL);
+    until("the lock is free", || !host.observed().supervised);
+    let mut second = host.app.clone();
+    second.name = name("second").1;
+    app::spawn_supervisor(&host.root, &second, env!("CARGO_BIN_EXE_hostctl").as_ref()).unwrap();
+    let namespace = &host.app.namespace;
+    app::wait_until(&host.root, (namespace, &second.name), &State::Running, LONG, |_| {}).unwrap();
+    app::stop_all(&host.root, namespace, Duration::from_secs(1)).unwrap();
+    assert!(app::observe(&host.root).unwrap().iter().all(|app| app.state() == "stopped"));
+    let left = host.processes();
+    assert!(!left.is_empty(), "the daemon isn't found by its environment");
+    let mut evicted = app::evict(namespace).unwrap();
+    evicted.retain(|pid| left.contains(pid));
+    assert_eq!(evicted.len(), left.len());
+    assert_eq!((host.processes(), app::evict(namespace).unwrap()), (vec![], vec![]));
+    host.names.delete("prod-web").unwrap();
+    assert_eq!(app::evict(namespace).unwrap(), [0_u32; 0]);
+}
+
+#[test]
+fn nobody_is_evicted_from_the_callers_own_namespace() {
+    let host = Host::new("", |_| {});
+    let refused = host.netns.run(|| app::evict(&host.app.namespace)).unwrap_err();
+    assert!(matches!(refused, AppError::SparedNamespace(_)), "{refused}");
 }
 
 #[test]

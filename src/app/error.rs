@@ -22,6 +22,9 @@ pub enum AppError {
     /// Its namespace isn't there.
     #[error("there is no network namespace {0}: it comes with its subnet, run `hostctl apply`")]
     NoNamespace(String),
+    /// The machine's own namespace, or the caller's, under another name.
+    #[error("{0} is the machine's own network namespace, or this process's: nobody in it is killed")]
+    SparedNamespace(String),
     /// Limits that this host can't enforce.
     #[error("limits need cgroup v2 with the {missing} controller; this host has {found}: remove the limits")]
     NoCgroup {

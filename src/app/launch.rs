@@ -20,11 +20,11 @@ use super::strays::{MARKER, mark};
 use super::user::become_user;
 
 /// Where `ip netns` keeps the names of namespaces.
-const NAMES: &str = "/run/netns";
+pub(super) const NAMES: &str = "/run/netns";
 /// This very program, even where its file was replaced meanwhile.
 const SELF: &str = "/proc/self/exe";
 /// Whom a web server runs as where nobody is named: nobody.
-pub(super) const NOBODY: User = User { uid: 65534, gid: 65534 };
+const NOBODY: User = User { uid: 65534, gid: 65534 };
 
 /// A program that was started.
 #[derive(Debug)]
