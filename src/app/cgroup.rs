@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::bounded::read_bounded;
 use crate::root_dir::RootDir;
+use crate::topology::Name;
 
 use super::error::AppError;
-use super::model::{App, Limits};
+use super::model::{App, Limits, Namespace};
 
 /// The directory of hostctl's own groups, in the root of the hierarchy.
 const PARENT: &str = "hostctl";
@@ -52,6 +53,16 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     settings
 }
 
+fn path(mount: &Path, root: &RootDir, namespace: &Namespace, name: &Name) -> PathBuf {
+    mount.join(PARENT).join(format!("{}.{namespace}.{name}", root.instance()))
+}
+
+fn mounted() -> Result<(Option<PathBuf>, bool), AppError> {
+    let path = Path::new("/proc/self/mountinfo");
+    let text = read_bounded(path, 1 << 20).map_err(AppError::file("read", path))?;
+    Ok(hierarchies(&String::from_utf8_lossy(&text)))
+}
+
 /// Where the cgroup v2 hierarchy is mounted, from `mountinfo`
 /// (proc_pid_mountinfo(5)); and whether there is a v1 one.
 fn hierarchies(mountinfo: &str) -> (Option<PathBuf>, bool) {
@@ -73,9 +84,7 @@ impl Cgroup {
         if app.limits.is_empty() {
             return Ok(None);
         }
-        let mounts = Path::new("/proc/self/mountinfo");
-        let text = read_bounded(mounts, 1 << 20).map_err(AppError::file("read", mounts))?;
-        let (v2, v1) = hierarchies(&String::from_utf8_lossy(&text));
+        let (v2, v1) = mounted()?;
         let settings = settings(&app.limits);
         let mount = check(v2.as_deref(), v1, &settings)?;
         let parent = mount.join(PARENT);
@@ -86,10 +95,16 @@ impl Cgroup {
                 write(&dir.join("cgroup.subtree_control"), &format!("+{}", setting.controller))?;
             }
         }
-        let group = Self { path: parent.join(format!("{}.{}.{}", root.instance(), app.namespace, app.name)) };
+        let group = Self { path: path(mount, root, &app.namespace, &app.name) };
         make(&group.path)?;
         group.apply(&settings)?;
         Ok(Some(group))
+    }
+
+    /// The group that a killed supervisor left.
+    pub fn find(root: &RootDir, namespace: &Namespace, name: &Name) -> Option<Self> {
+        let path = path(&mounted().ok()?.0?, root, namespace, name);
+        path.is_dir().then_some(Self { path })
     }
 
     fn apply(&self, settings: &[Setting]) -> Result<(), AppError> {
@@ -119,7 +134,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(1);
-        // Busy as long as a zombie is in it.
+        // Busy as long as a killed process is on its way out.
         while fs::remove_dir(&self.path).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
             && Instant::now() < deadline
         {
@@ -231,5 +246,26 @@ mod tests {
         assert_eq!(fs::read_to_string(group.path.join("cpu.max")).unwrap(), "25000 100000");
         assert!(!group.path.join("memory.swap.max").exists());
         assert!(group.apply(&settings(&ALL)).is_err(), "there is no pids.max");
+    }
+
+    #[test]
+    fn what_is_in_a_left_group_is_killed_and_the_group_removed() {
+        let (root, name) = (RootDir::new("/nowhere/hostctl-test"), Name::new("api").unwrap());
+        let namespace = Namespace::new(format!("test-{}", std::process::id())).unwrap();
+        let Ok((Some(mount), _)) = mounted() else { return };
+        let path = path(&mount, &root, &namespace, &name);
+        // Without the right to make groups, or before Linux 5.14, there is nothing to see.
+        if fs::create_dir_all(&path).is_err() || !path.join("cgroup.kill").exists() {
+            let _ = fs::remove_dir(&path);
+            return;
+        }
+        let mut child = std::process::Command::new("sleep").arg("60").env_clear().spawn().unwrap();
+        write(&path.join("cgroup.procs"), &child.id().to_string()).unwrap();
+        let group = Cgroup::find(&root, &namespace, &name).unwrap();
+        group.kill();
+        child.wait().unwrap();
+        drop(group);
+        assert!(!path.exists() && Cgroup::find(&root, &namespace, &name).is_none());
+        let _ = fs::remove_dir(mount.join(PARENT));
     }
 }

@@ -12,6 +12,7 @@ use crate::process::{Process, pids};
 use crate::root_dir::RootDir;
 use crate::topology::Name;
 
+use super::cgroup::Cgroup;
 use super::error::AppError;
 use super::model::Namespace;
 use super::runtime_dir::{RuntimeDir, label};
@@ -54,6 +55,11 @@ pub fn reap_strays(root: &RootDir) -> Result<Vec<Stray>, AppError> {
 
 /// Ends what is left of one app; for whoever holds its lock.
 pub(super) fn reap_app(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<(), AppError> {
+    // Where it had limits its group knows them all; gone when it is dropped.
+    let group = Cgroup::find(root, namespace, name);
+    if let Some(group) = &group {
+        group.kill();
+    }
     reap(root, |stray| stray.namespace == *namespace && stray.name == *name).map(drop)
 }
 
