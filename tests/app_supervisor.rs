@@ -137,6 +137,19 @@ fn a_crowd_that_forks_on_is_ended() {
 }
 
 #[test]
+fn a_chain_of_short_lived_processes_is_caught() {
+    // Each is gone as soon as it has started the next.
+    let host = Host::new(
+        "echo 'trap \"\" TERM; setsid sh $0 & exit' > $DIR/hop; sh $DIR/hop; > $DIR/ready; sleep 60",
+        |_| {},
+    );
+    host.start_ready();
+    std::thread::sleep(Duration::from_millis(300));
+    host.stop(Duration::from_millis(100));
+    assert_eq!(host.processes(), [0_u32; 0]);
+}
+
+#[test]
 fn a_flood_of_output_blocks_nobody_and_fills_no_disk() {
     let host = Host::new("> $DIR/ready; exec yes all work and no play makes jack a dull boy", |_| {});
     host.start_ready();

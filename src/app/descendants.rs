@@ -4,16 +4,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::Path;
 
-use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
+use crate::bounded::read_bounded;
 use crate::process::{Process, Stat, pids};
 
 /// How often the family is read again for what was born meanwhile.
 const ROUNDS: usize = 20;
+/// And how often its youngest in between.
+const GLANCES: usize = 100;
+/// The longest list of children that is read, in bytes.
+const CHILDREN_MAX: u64 = 1024 * 1024;
 
 /// This process's living descendants.
-pub(super) fn descendants() -> io::Result<Vec<Process>> {
+fn descendants() -> io::Result<Vec<Process>> {
     let stats = pids()?.into_iter().filter_map(|pid| Some((pid, Stat::read(pid)?))).collect();
     let family = family(std::process::id(), &stats);
     // The start time tells a descendant from a stranger that was given its
@@ -48,39 +54,68 @@ pub(super) fn terminate() -> io::Result<()> {
     Ok(())
 }
 
-/// Kills every descendant. They are stopped first, until a reading finds no
-/// new one: a stopped process doesn't fork.
+/// Kills the descendants that it finds. They are stopped first, until no new
+/// one is found: a stopped process doesn't fork. To be called until none is
+/// left; see [`Reaped`].
 pub(super) fn kill() -> io::Result<()> {
     let mut stopped = HashSet::new();
-    let mut last = Vec::new();
     for _ in 0..ROUNDS {
-        last = descendants()?;
         let known = stopped.len();
-        for process in &last {
-            if stopped.insert((process.pid, process.start_time)) {
+        for process in descendants()? {
+            if stopped.insert(process.pid) {
                 let _ = process.signal(Signal::STOP);
+            }
+        }
+        // Reading all of /proc takes longer than some processes live. Those
+        // that start the next and end are children of ours by then.
+        for _ in 0..GLANCES {
+            for child in children() {
+                if stopped.insert(child.as_raw_pid().unsigned_abs()) {
+                    let _ = kill_process(child, Signal::STOP);
+                }
             }
         }
         if stopped.len() == known {
             break;
         }
     }
-    for process in last {
+    for process in descendants()? {
         let _ = process.signal(Signal::KILL);
     }
     Ok(())
 }
 
-/// Buries children that ended, born here or adopted. What `main` ended with,
-/// where it is among them.
-pub(super) fn reap(main: u32) -> Option<WaitStatus> {
+/// This process's own children, living or not: nobody else buries them, so
+/// their numbers stay theirs. Empty where the kernel has no such list
+/// (proc_tid_children(5)).
+fn children() -> Vec<Pid> {
+    let path = format!("/proc/self/task/{}/children", std::process::id());
+    let text = read_bounded(Path::new(&path), CHILDREN_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+/// What [`reap`] found.
+#[derive(Debug)]
+pub(super) struct Reaped {
+    /// What the program ended with, where it was among them.
+    pub main: Option<WaitStatus>,
+    /// Whether no child is left, and so no descendant: the kernel says so,
+    /// and it misses none.
+    pub all: bool,
+}
+
+/// Buries children that ended, born here or adopted; `main` is the program.
+pub(super) fn reap(main: u32) -> Reaped {
     let mut ended = None;
-    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-        if u32::try_from(pid.as_raw_pid()) == Ok(main) {
-            ended = Some(status);
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if u32::try_from(pid.as_raw_pid()) == Ok(main) => ended = Some(status),
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => return Reaped { main: ended, all: false },
+            Err(_) => return Reaped { main: ended, all: true },
         }
     }
-    ended
 }
 
 #[cfg(test)]

@@ -41,8 +41,9 @@ pub(super) fn mark(root: &RootDir, namespace: &Namespace, name: &Name) -> String
 }
 
 /// Ends the processes of every app that has no supervisor, and says which
-/// they were. A program that emptied its environment isn't found; one that
-/// runs isolated can't be a stray.
+/// they were. One that emptied its environment, or only ever lives for a
+/// moment and starts the next, can be missed: [`evict`](super::evict) finds
+/// the former, and an isolated app leaves neither.
 ///
 /// # Errors
 /// Where `/proc` can't be read, or a process lives on.

@@ -235,12 +235,12 @@ impl Supervisor {
     /// Buries who ended, and finds out whether that was the last.
     async fn look(&mut self) -> Result<Next, AppError> {
         let pid = self.running.as_ref().map_or(0, |running| running.pid);
-        let ended = descendants::reap(pid);
+        let reaped = descendants::reap(pid);
         let Some(running) = &mut self.running else { return Ok(Next::Wait) };
         let first = running.ended.is_none();
-        running.ended = running.ended.or(ended);
+        running.ended = running.ended.or(reaped.main);
         let Some(status) = running.ended else { return Ok(Next::Wait) };
-        if !descendants::descendants().map_err(AppError::kernel("read /proc"))?.is_empty() {
+        if !reaped.all {
             running.look_at = Some(Instant::now() + LOOK_EVERY);
             if first && running.kill_at.is_none() {
                 self.end(LEFTOVERS_LIMIT)?;
