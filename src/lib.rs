@@ -5,19 +5,26 @@
 //!
 //! 1. [`spec`]: what the operator wrote: parsed, merged, checked (pure).
 //! 2. [`topology`]: every name, address, MAC and port, fixed (pure).
-//! 3. [`firewall`], [`link`], [`vm`]: the desired host, each room with its
+//! 3. [`firewall`], [`link`], [`vm`], [`app`]: the desired host, each room with its
 //!    decisions (pure) and its effects (nft, netlink, processes) in separate
 //!    files.
 //! 4. [`host`]: observe, plan, apply, verify; the only room that orders
 //!    side effects.
 //!
 //! Arrows point downwards only: a room never imports one that comes later in
-//! this list, and the three rooms of step 3 don't import each other.
+//! this list, and the rooms of step 3 don't import each other. What several
+//! rooms need lies in leaves beside them.
 
+pub mod app;
+mod backoff;
+mod bounded;
+mod control;
 pub mod firewall;
 pub mod host;
 pub mod link;
+mod process;
 pub mod root_dir;
+mod runtime_dir;
 pub mod spec;
 pub mod tap;
 #[cfg(feature = "testbed")]

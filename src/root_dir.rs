@@ -67,4 +67,26 @@ impl RootDir {
     pub fn vms(&self) -> PathBuf {
         self.run().join("vms")
     }
+
+    /// The runtime files of all apps: a directory a namespace.
+    pub fn apps(&self) -> PathBuf {
+        self.run().join("apps")
+    }
+
+    /// The runtime files of one app.
+    pub fn app(&self, namespace: &str, name: &str) -> PathBuf {
+        self.apps().join(namespace).join(name)
+    }
+
+    /// A short name for this directory, by which processes that were started
+    /// from it are found again when their runtime files are lost. 64-bit
+    /// FNV-1a of the path.
+    pub fn instance(&self) -> String {
+        let path = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
+        let hash =
+            path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        format!("{hash:016x}")
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use hostctl::app::AppError;
 use hostctl::host::HostError;
 use hostctl::spec::SpecError;
 use hostctl::vm::VmError;
@@ -75,6 +76,12 @@ impl From<HostError> for Failure {
 
 impl From<VmError> for Failure {
     fn from(error: VmError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
         Self::Other(error.to_string())
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a noun, no logic.
 
+mod app;
 mod apply;
 mod console;
 mod doctor;
@@ -90,6 +91,9 @@ enum Command {
     /// Start, stop and look at VMs.
     #[command(subcommand)]
     Vm(vm::Command),
+    /// Run programs in subnets.
+    #[command(subcommand, hide = true)]
+    App(app::Command),
     /// Say what this machine has and lacks.
     ///
     /// Tries each thing: loads the rules in a scratch namespace, runs a test
@@ -140,6 +144,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Status => status::status(context).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vm(command) => vm::run(context, command).await,
+        Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context),
     }
 }

@@ -29,7 +29,7 @@ pub use guest::FakeGuest;
 pub use http::http_get;
 pub use links::{Links, Route};
 pub use matrix::{Expectation, ExpectedVerdict, Row, all_ok, render};
-pub use named::private_names;
+pub use named::NamedNamespaces;
 pub use netns::Netns;
 pub use probe::{DEFAULT_TIMEOUT, Probe, Verdict, probe, probe_all, probe_all_within, probe_from};
 pub use service::{Service, usual_services};

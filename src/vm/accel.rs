@@ -15,14 +15,14 @@ use command_fds::FdMapping;
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::{create, printable, read_bounded};
+use crate::process::Process;
 use crate::root_dir::RootDir;
 use crate::topology::{Accel, Arch, Vm};
 
-use super::error::{VmError, printable};
+use super::error::VmError;
 use super::launch::{User, find_program, spawn};
-use super::process::Process;
 use super::qemu::{Accelerator, QemuCommand};
-use super::runtime_dir::{create, read_bounded};
 
 const DEVICE: &str = "/dev/kvm";
 /// A processor needs a fifth of a second for the test guest, TCG one.

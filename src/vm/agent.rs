@@ -16,8 +16,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::error::{VmError, printable};
-use super::lines::Lines;
+use crate::bounded::{Lines, printable};
+
+use super::error::VmError;
 use super::runtime_dir::{AGENT, RuntimeDir};
 
 /// What a command in the guest may print, in bytes, on each of its outputs.

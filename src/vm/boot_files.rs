@@ -5,11 +5,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::bounded::read_bounded;
 use crate::root_dir::RootDir;
 use crate::topology::{Arch, Disk, DiskFormat, Image, Machine, Name, Vm};
 
 use super::error::VmError;
-use super::runtime_dir::read_bounded;
 
 /// The longest image description that is read, in bytes.
 const DESCRIPTION_MAX: u64 = 64 * 1024;
@@ -28,7 +28,7 @@ pub struct BootFiles {
     /// Whether the image runs the QEMU guest agent: such a VM is ready when
     /// its agent answers, another as soon as it runs.
     pub agent: bool,
-    /// Which hostctl the VM belongs to; see [`instance`].
+    /// Which hostctl the VM belongs to; see [`RootDir::instance`].
     pub instance: String,
 }
 
@@ -62,7 +62,7 @@ impl BootFiles {
     /// processor, leads outside the image's directory, or can't be booted on
     /// this machine type.
     pub fn resolve(root: &RootDir, vm: &Vm) -> Result<Self, VmError> {
-        let instance = instance(root);
+        let instance = root.instance();
         let files = match &vm.image {
             Image::Named(name) => Self::named(root, vm, name, instance)?,
             Image::Files(files) => Self {
@@ -129,17 +129,6 @@ fn inside(dir: &Path, file: &Path) -> Result<PathBuf, String> {
         return Ok(dir.join(file));
     }
     Err(format!("{:?} leads out of the image's directory: name a file in it", file.display().to_string()))
-}
-
-/// A short name for the root directory that a VM was started from: part of
-/// its QEMU's `-name`, by which a lost one is found again. 64-bit FNV-1a of
-/// the path.
-pub fn instance(root: &RootDir) -> String {
-    let path = root.path().canonicalize().unwrap_or_else(|_| root.path().into());
-    let hash = path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
 }
 
 #[cfg(test)]

@@ -1,26 +1,23 @@
 //! The other end of a supervisor's control socket. Blocks.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
+use crate::bounded::create;
+use crate::control::{Connection, REPLY_LIMIT, millis};
 use crate::root_dir::RootDir;
 use crate::topology::{Name, Vm};
 
 use super::agent::{Exec, ExecOutput};
 use super::control::{Request, Status};
 use super::error::VmError;
-use super::runtime_dir::{CONSOLE, CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG, create};
+use super::runtime_dir::{CONSOLE, CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG};
 use super::state::State;
 
-const PEER: &str = "supervisor";
-const REPLY_LIMIT: Duration = Duration::from_secs(10);
 /// Two outputs of a command, twice in base64, and the rest.
 const REPLY_MAX: u64 = 4 * super::agent::OUTPUT_MAX as u64;
 
@@ -28,13 +25,7 @@ const REPLY_MAX: u64 = 4 * super::agent::OUTPUT_MAX as u64;
 #[derive(Debug)]
 pub struct Client {
     name: Name,
-    stream: BufReader<UnixStream>,
-}
-
-#[derive(Deserialize)]
-struct Reply {
-    ok: Option<Value>,
-    error: Option<String>,
+    connection: Connection,
 }
 
 impl Client {
@@ -46,7 +37,7 @@ impl Client {
         let dir = RuntimeDir::open(root, name)?.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
         // Whatever is wrong with the socket, nobody answers on it.
         let stream = dir.connect(CONTROL).map_err(|_| VmError::NotSupervised(name.clone()))?;
-        Ok(Self { name: name.clone(), stream: BufReader::new(stream) })
+        Ok(Self { name: name.clone(), connection: Connection::new(stream, REPLY_MAX) })
     }
 
     /// What the supervisor says of its VM.
@@ -66,19 +57,8 @@ impl Client {
         let timeout_ms = millis(timeout);
         self.request::<Option<()>>(&Request::Stop { timeout_ms }, REPLY_LIMIT)?;
         // Quit and kill come after the guest's own time.
-        let limit = timeout + REPLY_LIMIT;
-        let deadline = Instant::now() + limit;
-        let mut rest = [0; 64];
-        loop {
-            self.deadline(deadline, self.name.as_str(), limit)?;
-            match self.stream.read(&mut rest) {
-                Ok(1..) => {}
-                Ok(0) => return Ok(()),
-                Err(error) if is_timeout(&error) => {}
-                // It left without a word.
-                Err(_) => return Ok(()),
-            }
-        }
+        let closed = self.connection.wait_closed(timeout + REPLY_LIMIT);
+        closed.map_err(|error| VmError::asked(error, self.name.as_str()))
     }
 
     /// Stops the guest as [`Client::stop`] does and starts it again. Returns
@@ -122,54 +102,9 @@ impl Client {
     }
 
     fn request<T: DeserializeOwned>(&mut self, request: &Request, limit: Duration) -> Result<T, VmError> {
-        let broken = |error: std::io::Error| VmError::protocol(PEER, error.to_string());
-        let mut line = serde_json::to_vec(request).map_err(|error| broken(error.into()))?;
-        line.push(b'\n');
-        self.stream.get_ref().set_write_timeout(Some(REPLY_LIMIT)).map_err(broken)?;
-        self.stream.get_mut().write_all(&line).map_err(broken)?;
-        let line = self.line(limit)?;
-        let reply: Reply = serde_json::from_slice(&line).map_err(|error| broken(error.into()))?;
-        match (reply.ok, reply.error) {
-            (_, Some(message)) => Err(VmError::Refused { peer: PEER, message }),
-            (value, None) => {
-                serde_json::from_value(value.unwrap_or_default()).map_err(|error| broken(error.into()))
-            }
-        }
+        let asked = self.connection.request(request, limit);
+        asked.map_err(|error| VmError::asked(error, "the supervisor's answer"))
     }
-
-    fn line(&mut self, limit: Duration) -> Result<Vec<u8>, VmError> {
-        let deadline = Instant::now() + limit;
-        let mut line = Vec::new();
-        loop {
-            self.deadline(deadline, "the supervisor's answer", limit)?;
-            let left = REPLY_MAX.saturating_sub(line.len() as u64);
-            match (&mut self.stream).take(left).read_until(b'\n', &mut line) {
-                Ok(_) if line.last() == Some(&b'\n') => return Ok(line),
-                Ok(_) => return Err(VmError::protocol(PEER, "the connection is closed")),
-                Err(error) if is_timeout(&error) => {}
-                Err(error) => return Err(VmError::protocol(PEER, error.to_string())),
-            }
-        }
-    }
-
-    /// Lets the next read wait until `deadline`.
-    fn deadline(&self, deadline: Instant, what: &str, limit: Duration) -> Result<(), VmError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(VmError::Timeout { what: what.into(), limit });
-        }
-        let set = self.stream.get_ref().set_read_timeout(Some(left));
-        set.map_err(|error| VmError::protocol(PEER, error.to_string()))
-    }
-}
-
-fn is_timeout(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Writes down the VM that `hostctl vm run NAME` is to run.
@@ -177,7 +112,7 @@ fn millis(duration: Duration) -> u64 {
 /// # Errors
 /// Where the file can't be written.
 pub fn write_desired(root: &RootDir, vm: &Vm) -> Result<(), VmError> {
-    RuntimeDir::create(root, &vm.name)?.write_json(DESIRED, vm)
+    Ok(RuntimeDir::create(root, &vm.name)?.write_json(DESIRED, vm)?)
 }
 
 /// The VM that [`write_desired`] wrote down.

@@ -2,14 +2,11 @@
 //! clients on the other. A client that doesn't read is dropped; the guest
 //! never waits for one, and no buffer grows.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::libc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -17,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// The log is put aside at this length, in bytes; one old log is kept.
-const LOG_MAX: u64 = 1024 * 1024;
+use crate::bounded::Log;
+
 const CHUNK: usize = 4096;
 /// Chunks that a client may be behind.
 const CLIENT_BACKLOG: usize = 64;
@@ -118,41 +115,12 @@ async fn client_task(
     }
 }
 
-/// A log of at most twice [`LOG_MAX`]. What can't be written is lost: a full
-/// disk stops no guest.
-struct Log {
-    path: PathBuf,
-    file: Option<File>,
-    length: u64,
-}
-
-impl Log {
-    fn open(path: PathBuf) -> Self {
-        let mut options = File::options();
-        options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).ok();
-        let length = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |file| file.len());
-        Self { path, file, length }
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if self.length + bytes.len() as u64 > LOG_MAX {
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            let _ = fs::rename(&self.path, old);
-            *self = Self::open(std::mem::take(&mut self.path));
-        }
-        if let Some(file) = &mut self.file
-            && file.write_all(bytes).is_ok()
-        {
-            self.length += bytes.len() as u64;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::bounded::LOG_MAX;
 
     struct Fixture {
         dir: tempfile::TempDir,

@@ -1,26 +1,22 @@
 //! The supervisor's control socket: JSON lines, a request and its answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::control;
 use crate::topology::Name;
 
 use super::agent::{Agent, Exec};
 use super::error::VmError;
-use super::lines::Lines;
 use super::qemu::Accelerator;
 use super::state::State;
 
 /// The longest request, in bytes; the input of `exec` is part of it.
 pub(super) const REQUEST_MAX: usize = 1024 * 1024;
-const CLIENTS_MAX: usize = 32;
 /// The longest time a stop or a command in the guest is given.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -98,45 +94,16 @@ pub(super) struct Office {
 
 /// Serves clients until it is dropped.
 pub(super) async fn serve(listener: UnixListener, office: Office) {
-    let permits = Arc::new(Semaphore::new(CLIENTS_MAX));
-    let mut tasks = JoinSet::new();
-    loop {
-        // Further clients wait in the socket's queue.
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors: some will be given back.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        while tasks.try_join_next().is_some() {}
+    let answer = move |line: Vec<u8>| {
         let office = office.clone();
-        tasks.spawn(async move {
-            let _permit = permit;
-            client(stream, office).await;
-        });
-    }
-}
-
-async fn client(stream: UnixStream, office: Office) {
-    let (reader, mut writer) = stream.into_split();
-    let mut lines = Lines::new(BufReader::new(reader), REQUEST_MAX);
-    // A silent client gives its place to another.
-    let patience = Duration::from_secs(60);
-    while let Ok(Ok(Some(line))) = tokio::time::timeout(patience, lines.next()).await {
-        let reply = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => answer(request, &office).await,
-            Err(error) => Err(format!("not a request: {error}")),
-        };
-        let reply = match reply {
-            Ok(value) => json!({ "ok": value }),
-            Err(message) => json!({ "error": message }),
-        };
-        let reply = format!("{reply}\n");
-        let sent = writer.write_all(reply.as_bytes());
-        if !matches!(tokio::time::timeout(patience, sent).await, Ok(Ok(()))) {
-            return;
+        async move {
+            match serde_json::from_slice::<Request>(&line) {
+                Ok(request) => answer(request, &office).await,
+                Err(error) => Err(format!("not a request: {error}")),
+            }
         }
-    }
+    };
+    control::serve(listener, REQUEST_MAX, answer).await;
 }
 
 async fn answer(request: Request, office: &Office) -> Result<Value, String> {
@@ -149,19 +116,15 @@ async fn answer(request: Request, office: &Office) -> Result<Value, String> {
         Ok(Value::Null)
     };
     match request {
-        Request::Status => to_value(&*office.status.borrow()),
+        Request::Status => control::to_value(&*office.status.borrow()),
         Request::Stop { timeout_ms } => order(timeout_ms, Order::Stop).await,
         Request::Restart { timeout_ms } => order(timeout_ms, Order::Restart).await,
         Request::Exec(mut exec) => {
             exec.timeout_ms = exec.timeout_ms.min(TIMEOUT_MAX.as_millis() as u64);
             let output = office.agent.exec(&exec).await.map_err(|error: VmError| error.to_string())?;
-            to_value(&output)
+            control::to_value(&output)
         }
     }
-}
-
-fn to_value<T: Serialize>(value: &T) -> Result<Value, String> {
-    serde_json::to_value(value).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -180,7 +143,12 @@ mod tests {
 
     #[tokio::test]
     async fn nonsense_is_answered_and_an_endless_request_is_cut_off() {
-        use tokio::io::AsyncReadExt;
+        use std::sync::Arc;
+
+        use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+        use tokio::net::UnixStream;
+
+        use crate::bounded::Lines;
 
         let dir = tempfile::tempdir().unwrap();
         let root = crate::root_dir::RootDir::new(dir.path());

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::control::AskError;
+use crate::runtime_dir::FileError;
 use crate::tap::TapError;
 use crate::topology::{Arch, Name};
 
@@ -126,25 +128,23 @@ impl VmError {
         move |source| Self::Kernel { action, source }
     }
 
+    /// A supervisor was asked for `what` in vain.
+    pub(super) fn asked(error: AskError, what: &str) -> Self {
+        const PEER: &str = "supervisor";
+        match error {
+            AskError::Protocol(reason) => Self::protocol(PEER, reason),
+            AskError::Refused(message) => Self::Refused { peer: PEER, message },
+            AskError::Timeout(limit) => Self::Timeout { what: what.into(), limit },
+        }
+    }
+
     pub(super) fn protocol(peer: &'static str, reason: impl Into<String>) -> Self {
         Self::Protocol { peer, reason: reason.into() }
     }
 }
 
-/// At most `max` characters of what somebody else said, without control
-/// characters: it ends up in logs and on terminals.
-pub(super) fn printable(text: &str, max: usize) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(max).map(clean).collect::<String>().trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_words_are_made_harmless() {
-        assert_eq!(printable("a\x1b[2Jb\r\n", 80), "a [2Jb");
-        assert_eq!(printable("ééé", 2), "éé");
+impl From<FileError> for VmError {
+    fn from(FileError { action, path, source }: FileError) -> Self {
+        Self::File { action, path, source }
     }
 }

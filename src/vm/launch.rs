@@ -17,13 +17,13 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::process::Process;
 use crate::tap;
 use crate::topology::{Disk, Vm};
 
 use super::accel;
 use super::boot_files::BootFiles;
 use super::error::VmError;
-use super::process::Process;
 use super::qemu::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
 use super::runtime_dir::{AGENT, LAUNCH, QMP, RuntimeDir, SERIAL};
 
@@ -121,7 +121,7 @@ pub(super) fn launch(
         // A QEMU that no later supervisor could find.
         let _ = child.kill();
         let _ = child.wait();
-        return Err(error);
+        return Err(error.into());
     }
     let stderr = child.stderr.take();
     Ok(Launched { record, process, child: Some(child), stderr })
@@ -134,7 +134,10 @@ fn last_words(child: &mut Child) -> String {
         let _ = io::Read::read_to_end(&mut io::Read::take(stderr, 4096), &mut text);
     }
     let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
-    format!("it ended at once ({status}): {}", super::error::printable(&String::from_utf8_lossy(&text), 500))
+    format!(
+        "it ended at once ({status}): {}",
+        crate::bounded::printable(&String::from_utf8_lossy(&text), 500)
+    )
 }
 
 /// Descriptors to be inherited, numbered from 3.

@@ -8,15 +8,14 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 
+use crate::process::{Process, of_users};
 use crate::root_dir::RootDir;
 use crate::topology::{Name, Vm};
 
-use super::boot_files::instance;
 use super::client::Client;
 use super::control::Status;
 use super::error::VmError;
 use super::launch::{Launched, UIDS, adopt};
-use super::process::{Process, of_users};
 use super::qemu::name_of;
 use super::qmp::Qmp;
 use super::runtime_dir::{FAILURE, LAUNCH, QMP, RuntimeDir};
@@ -106,7 +105,7 @@ pub fn kill_stray(root: &RootDir, pid: u32) -> Result<(), VmError> {
 }
 
 fn strays(root: &RootDir) -> Result<Vec<(Process, String)>, VmError> {
-    let instance = instance(root);
+    let instance = root.instance();
     let processes = of_users(UIDS).map_err(VmError::file("read", "/proc"))?;
     let ours = |(process, words): (Process, Vec<String>)| Some((process, name_of(&instance, &words)?));
     Ok(processes.into_iter().filter_map(ours).collect())
@@ -161,7 +160,7 @@ fn stop_orphan(root: &RootDir, name: &Name, timeout: Duration) -> Result<(), VmE
     }
     let failed = dir.read_json::<String>(FAILURE).ok().flatten().is_some();
     dir.remove(LAUNCH)?;
-    dir.clear(failed)
+    Ok(dir.clear(failed)?)
 }
 
 fn kill(process: &Process) -> Result<(), VmError> {

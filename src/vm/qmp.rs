@@ -13,8 +13,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
-use super::error::{VmError, printable};
-use super::lines::Lines;
+use crate::bounded::{Lines, printable};
+
+use super::error::VmError;
 
 const LINE_MAX: usize = 1024 * 1024;
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);

@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::process::Process;
+
 use super::agent::Agent;
 use super::error::VmError;
 use super::launch::{LaunchRecord, Launched};
-use super::process::Process;
 use super::qmp::Qmp;
 use super::runtime_dir::{QEMU_LOG, RuntimeDir};
 use super::watch::{self, Report};

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::backoff;
+
 /// Where a VM is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", content = "why", rename_all = "lowercase")]
@@ -41,10 +43,6 @@ impl std::fmt::Display for State {
     }
 }
 
-/// The shortest pause before a new start.
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// The longest.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// A VM that lived this long crashes as if for the first time.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
@@ -231,11 +229,6 @@ impl Lifecycle {
 }
 
 /// The pause before the start that follows the `failures`th crash in a row.
-fn backoff(failures: u32) -> Duration {
-    let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-    BACKOFF_FIRST.saturating_mul(factor).min(BACKOFF_MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,12 +276,6 @@ mod tests {
         launched(&mut life, now);
         let next = life.on(crash(), now + Duration::from_secs(60));
         assert_eq!(next, Next::LaunchIn(Duration::from_secs(1)));
-    }
-
-    #[test]
-    fn backoff_never_overflows() {
-        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
-        assert_eq!(backoff(0), BACKOFF_FIRST);
     }
 
     #[test]

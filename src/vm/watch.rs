@@ -11,10 +11,11 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::bounded::{create, printable, read_bounded};
+
 use super::agent::Agent;
-use super::error::printable;
 use super::qmp::{Qmp, QmpEvent};
-use super::runtime_dir::{QMP, RuntimeDir, create, read_bounded};
+use super::runtime_dir::{QMP, RuntimeDir};
 
 /// What is kept of QEMU's own messages, in bytes; a guest can make it talk.
 const LOG_MAX: usize = 256 * 1024;

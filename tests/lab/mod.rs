@@ -40,7 +40,7 @@ pub fn compile(text: &str) -> (HostSpec, Topology) {
 
 impl Lab {
     pub fn new(options: Options) -> Self {
-        hostctl::testbed::private_names().unwrap();
+        hostctl::testbed::NamedNamespaces::enter().unwrap();
         let directory = tempfile::tempdir().unwrap();
         let root = RootDir::new(directory.path());
         let program = PathBuf::from(env!("CARGO_BIN_EXE_hostctl"));

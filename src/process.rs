@@ -11,11 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use tokio::io::unix::AsyncFd;
 
-use super::runtime_dir::read_bounded;
+use crate::bounded::read_bounded;
 
 /// A process by its pid file descriptor (pidfd_open(2)).
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pub pid: u32,
     /// Clock ticks after boot (proc_pid_stat(5), field 22).
     pub start_time: u64,
@@ -28,7 +28,7 @@ impl Process {
         let fd = pidfd_open(i32::try_from(pid).ok().and_then(Pid::from_raw)?, PidfdFlags::empty()).ok()?;
         // Read after the descriptor is held: if it names another, the process
         // that had this start time is gone.
-        Some(Self { pid, start_time: start_time(pid)?, fd })
+        Some(Self { pid, start_time: Stat::read(pid)?.start_time, fd })
     }
 
     /// The process `pid` if it is still the one that started then.
@@ -74,31 +74,58 @@ impl AsFd for Process {
     }
 }
 
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), 4096).ok()?;
-    parse_stat(&String::from_utf8_lossy(&stat))
+/// What proc_pid_stat(5) says of a living process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub parent: u32,
+    /// Clock ticks after boot.
+    pub start_time: u64,
 }
 
-/// Field 22 of proc_pid_stat(5); `None` for a zombie. The second field is the
-/// program's name in parentheses, and may hold anything.
-fn parse_stat(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
+impl Stat {
+    /// `None` where there is no such process, or a zombie.
+    pub fn read(pid: u32) -> Option<Self> {
+        let stat = read_bounded(Path::new(&format!("/proc/{pid}/stat")), 4096).ok()?;
+        Self::parse(&String::from_utf8_lossy(&stat))
+    }
+
+    /// The second field is the program's name in parentheses, and may hold
+    /// anything.
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        // The state is field 3.
+        let field = |number: usize| fields.get(number - 3).copied();
+        let number = |text: Option<&str>| text?.parse::<u64>().ok();
+        let living = match field(3)? {
+            "X" => false,
+            // Threads can outlive the first one.
+            "Z" => number(field(20))? > 1,
+            _ => true,
+        };
+        let parent = u32::try_from(number(field(4))?).ok()?;
+        living.then_some(Self { parent, start_time: number(field(22))? })
     }
 }
 
-/// Processes whose real user id is in `uids`, with their arguments.
-pub(super) fn of_users(uids: std::ops::RangeInclusive<u32>) -> io::Result<Vec<(Process, Vec<String>)>> {
-    let mut found = Vec::new();
+/// The pids that there are, living or not.
+pub(crate) fn pids() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // Processes come and go: what can't be read is gone.
+        let pid: Option<u32> = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.extend(pid);
+    }
+    Ok(pids)
+}
+
+/// Processes whose real user id is in `uids`, with their arguments.
+pub(crate) fn of_users(uids: std::ops::RangeInclusive<u32>) -> io::Result<Vec<(Process, Vec<String>)>> {
+    let mut found = Vec::new();
+    for pid in pids()? {
         let Some(process) = Process::open(pid) else { continue };
         // Processes come and go: what can't be read is gone.
-        let dir = Path::new("/proc").join(&name);
+        let dir = Path::new("/proc").join(pid.to_string());
         let Ok(status) = read_bounded(&dir.join("status"), 64 * 1024) else { continue };
         if !real_uid(&String::from_utf8_lossy(&status)).is_some_and(|uid| uids.contains(&uid)) {
             continue;
@@ -124,11 +151,14 @@ mod tests {
     #[test]
     fn a_programs_name_cant_forge_the_start_time() {
         let rest = "1 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
-        assert_eq!(parse_stat(&format!("5 (qemu) S {rest}")), Some(777));
-        assert_eq!(parse_stat(&format!("5 (a) S 9 9 (x) R {rest}")), Some(777));
-        assert_eq!(parse_stat(&format!("5 (qemu) Z {rest}")), None);
-        assert_eq!(parse_stat("5 (qemu"), None);
-        assert_eq!(parse_stat(""), None);
+        let living = Some(Stat { parent: 1, start_time: 777 });
+        assert_eq!(Stat::parse(&format!("5 (qemu) S {rest}")), living);
+        assert_eq!(Stat::parse(&format!("5 (a) S 9 9 (x) R {rest}")), living);
+        assert_eq!(Stat::parse(&format!("5 (qemu) Z {rest}")), None);
+        let threads = rest.replace(" 20 0 1 ", " 20 0 2 ");
+        assert_eq!(Stat::parse(&format!("5 (qemu) Z {threads}")), living, "its other threads live");
+        assert_eq!(Stat::parse("5 (qemu"), None);
+        assert_eq!(Stat::parse(""), None);
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! The runtime files of one app: `<run>/apps/NAMESPACE/NAME/`, root's alone.
+
+use std::ops::Deref;
+
+use crate::root_dir::RootDir;
+use crate::runtime_dir::{FileError, LockError, SupervisorLock};
+use crate::topology::Name;
+
+use super::error::AppError;
+use super::model::Namespace;
+
+pub(super) const DESIRED: &str = "app.json";
+pub(super) const FAILURE: &str = "failure.json";
+pub(super) const CONTROL: &str = "control.sock";
+pub(super) const LOG: &str = "log";
+pub(super) const SUPERVISOR_LOG: &str = "supervisor.log";
+
+/// One app's directory, held open.
+#[derive(Debug)]
+pub(super) struct RuntimeDir {
+    dir: crate::runtime_dir::RuntimeDir,
+    label: String,
+}
+
+impl RuntimeDir {
+    /// Makes the directory where it isn't there; mode 0700.
+    pub fn create(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Self, AppError> {
+        let path = root.app(namespace.as_str(), name.as_str());
+        let dir = crate::runtime_dir::RuntimeDir::create(root, path)?;
+        Ok(Self { dir, label: label(namespace, name) })
+    }
+
+    /// The directory, where there is one.
+    pub fn open(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Option<Self>, AppError> {
+        let dir = crate::runtime_dir::RuntimeDir::open(root.app(namespace.as_str(), name.as_str()))?;
+        Ok(dir.map(|dir| Self { dir, label: label(namespace, name) }))
+    }
+
+    /// Takes the supervisor's lock.
+    pub fn lock(&self) -> Result<SupervisorLock, AppError> {
+        self.dir.lock().map_err(|error| match error {
+            LockError::Held(pid) => AppError::Supervised { app: self.label.clone(), pid },
+            LockError::File(error) => error.into(),
+        })
+    }
+
+    /// Removes what a stopped app leaves: all but its log and, after a
+    /// failure, the reason. The lock goes last, by whoever holds it.
+    pub fn clear(&self, failed: bool) -> Result<(), FileError> {
+        self.remove_all(&[DESIRED, CONTROL])?;
+        if !failed {
+            self.remove_all(&[FAILURE, SUPERVISOR_LOG])?;
+        }
+        self.remove_lock()
+    }
+}
+
+impl Deref for RuntimeDir {
+    type Target = crate::runtime_dir::RuntimeDir;
+
+    fn deref(&self) -> &Self::Target {
+        &self.dir
+    }
+}
+
+/// How messages name an app.
+pub(super) fn label(namespace: &Namespace, name: &Name) -> String {
+    format!("{namespace}/{name}")
+}

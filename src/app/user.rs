@@ -1,0 +1,17 @@
+//! Becoming somebody with fewer rights.
+
+use std::io;
+
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+use super::model::User;
+
+/// Gives up root for good, in the whole process; it makes system calls and
+/// nothing else, and may be called between fork and exec.
+pub(super) fn become_user(user: User) -> io::Result<()> {
+    setgroups(&[])?;
+    setgid(Gid::from_raw(user.gid))?;
+    setuid(Uid::from_raw(user.uid))?;
+    // No set-user-ID program gives it back.
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}

@@ -1,0 +1,54 @@
+//! Reading and writing with an end: whatever comes from a guest, an app or a
+//! socket could be endless.
+
+mod lines;
+mod log;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::libc;
+
+pub(crate) use lines::Lines;
+#[cfg(test)]
+pub(crate) use log::LOG_MAX;
+pub(crate) use log::Log;
+
+/// A new, empty file that only root may read.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.open(path)
+}
+
+/// Reads a regular file of at most `max` bytes.
+pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    // O_NONBLOCK: a FIFO in the file's place must not keep us waiting.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    file.take(max + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {max} bytes")));
+    }
+    Ok(text)
+}
+
+/// At most `max` characters of what somebody else said, without control
+/// characters: it ends up in logs and on terminals.
+pub(crate) fn printable(text: &str, max: usize) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(max).map(clean).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_words_are_made_harmless() {
+        assert_eq!(printable("a\x1b[2Jb\r\n", 80), "a [2Jb");
+        assert_eq!(printable("ééé", 2), "éé");
+    }
+}
