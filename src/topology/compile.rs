@@ -65,7 +65,10 @@ impl<'a> Compiler<'a> {
 
     fn topology(&mut self) -> Option<Topology> {
         let spec = self.spec;
-        if spec.networks.len().max(spec.vms.len()).max(spec.peerings.len()) > MOST_ENTRIES {
+        if [spec.networks.len(), spec.vms.len(), spec.peerings.len(), spec.policies.len()]
+            .iter()
+            .any(|count| *count > MOST_ENTRIES)
+        {
             self.issue(SpecPath::default(), format!("more than {MOST_ENTRIES} entries"), "split the host");
             return None;
         }
@@ -77,6 +80,7 @@ impl<'a> Compiler<'a> {
         let vms = self.vms(&networks, &dns);
         let peerings = self.peerings();
         self.interfaces(&networks, &vms);
+        let (policies, policed) = self.policies(&networks, &vms);
         Some(Topology {
             uplink,
             firewall: spec.host.firewall,
@@ -86,6 +90,8 @@ impl<'a> Compiler<'a> {
             networks,
             peerings,
             vms,
+            policies,
+            policed,
         })
     }
 

@@ -6,9 +6,11 @@ mod address;
 mod compile;
 mod guest;
 mod identity;
+mod policy;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -16,11 +18,12 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use crate::spec::{
-    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError,
-    SubnetKind, Transport,
+    Accel, Action, Arch, Direction, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name,
+    NameError, PolicyProtocol, PortRange, SubnetKind, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
+pub use policy::{Policy, Rule, RuleList};
 
 /// Everything that one host spec asks for, in the order of the names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,12 @@ pub struct Topology {
     pub peerings: Vec<(Name, Name)>,
     /// The virtual machines, by name.
     pub vms: Vec<Vm>,
+    /// What guests are attached to of the spec's policies, by id.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
+    /// The id of a port's policy, by the port's interface.
+    #[serde(default)]
+    pub policed: BTreeMap<IfName, String>,
 }
 
 /// Which interfaces lead to the internet.
@@ -208,6 +217,8 @@ impl Topology {
             networks: Vec::new(),
             peerings: Vec::new(),
             vms: Vec::new(),
+            policies: Vec::new(),
+            policed: BTreeMap::new(),
         }
     }
 
@@ -226,6 +237,13 @@ impl Topology {
     /// Every port of every guest.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.vms.iter().map(|vm| &vm.port)
+    }
+
+    /// The policy that a port is attached to.
+    pub fn policy(&self, port: &Port) -> Option<&Policy> {
+        let id = self.policed.get(&port.interface)?;
+        let index = self.policies.binary_search_by(|policy| policy.id.cmp(id)).ok()?;
+        self.policies.get(index)
     }
 
     /// Whether any network has IPv6.
