@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod lab;
+mod random_policies;
 
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use hostctl::testbed::{
 };
 use hostctl::topology::{Action, Direction, Topology};
 use lab::{Guest, Lab, compile};
-use proptest::prelude::*;
-use proptest::strategy::ValueTree;
+use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
+use random_policies::policies;
 
 const SPEC: &str = r#"
 [networks.a]
@@ -221,72 +221,6 @@ ingress = [{rules}]
     assert!(http.still_alive(second));
 }
 
-/// A guest's policies as TOML.
-fn random_policies() -> impl Strategy<Value = String> {
-    let peer = proptest::sample::select(vec![
-        "10.1.0.2",
-        "10.1.0.0/30",
-        "10.2.0.0/24",
-        "network:a",
-        "network:b",
-        "policy:p0",
-        "policy:p1",
-        "fd00:0:0:1::/64",
-        "fd00:0:0:2::2",
-        "0.0.0.0/0",
-        "::/0",
-        "203.0.113.0/24",
-        "10.0.0.0/8",
-    ]);
-    let service = proptest::sample::select(vec![
-        "",
-        "protocol = \"tcp\"",
-        "protocol = \"udp\"",
-        "protocol = \"icmp\"",
-        "protocol = \"icmpv6\"",
-        "protocol = \"tcp\", port = 80",
-        "protocol = \"tcp\", port = \"20-79\"",
-        "protocol = \"udp\", port = [7, \"100-200\"]",
-        "protocol = \"tcp\", port = [22, 80]",
-    ]);
-    let peers = proptest::collection::vec(peer, 0..3);
-    let rule = (peers, service, any::<bool>(), 98u16..102);
-    let rules = proptest::option::of(proptest::collection::vec(rule, 0..5));
-    let default = proptest::sample::select(vec!["", "default = \"allow\"\n", "default = \"deny\"\n"]);
-    let policy = (rules.clone(), rules, default);
-    proptest::collection::vec(policy, 3).prop_map(|policies| {
-        let mut text = String::new();
-        for (n, (ingress, egress, default)) in policies.into_iter().enumerate() {
-            write!(text, "[policies.p{n}]\n{default}").unwrap();
-            for (key, far, rules) in [("ingress", "source", ingress), ("egress", "destination", egress)] {
-                let Some(rules) = rules else { continue };
-                writeln!(text, "{key} = [").unwrap();
-                for (peers, service, deny, priority) in rules {
-                    let comma = if service.is_empty() { "" } else { ", " };
-                    let action = if deny { "deny" } else { "allow" };
-                    let v4 = |peer: &&str| peer.starts_with("10.") || peer.contains("0.");
-                    let v6 = |peer: &&str| peer.contains("::");
-                    let matches_none =
-                        (service.contains("icmpv6") && !peers.is_empty() && peers.iter().all(v4))
-                            || (service.contains("icmp\"") && !peers.is_empty() && peers.iter().all(v6));
-                    let far = if peers.is_empty() || matches_none {
-                        String::new()
-                    } else {
-                        format!(", {far} = {peers:?}")
-                    };
-                    writeln!(
-                        text,
-                        "  {{ {service}{comma}action = \"{action}\", priority = {priority}{far} }},"
-                    )
-                    .unwrap();
-                }
-                text.push_str("]\n");
-            }
-        }
-        text
-    })
-}
-
 /// What the model says about a flow from or to the guests with these
 /// addresses.
 fn model(
@@ -339,7 +273,7 @@ autostart = false
     let guests = ["a1", "a2", "b1"].map(|name| (name, lab.guest(&open, name)));
     let mut runner = TestRunner::default();
     for _ in 0..12 {
-        let spec = format!("{GUESTS}{}", random_policies().new_tree(&mut runner).unwrap().current());
+        let spec = format!("{GUESTS}{}", policies(5).new_tree(&mut runner).unwrap().current());
         let (_, topology) = compile(&spec);
         lab.apply(&spec);
         let mut table = Table { probes: Vec::new(), expectations: Vec::new() };

@@ -4,8 +4,8 @@
 //!
 //! Only what differs from the list's default is listed. The addresses are
 //! swept in order; between two borders of prefixes the same rules are in
-//! force, and what they say about ports is a short list of ranges. Neighbours
-//! that say the same become one.
+//! force, and what they say about ports is a short list of ranges. Boxes of
+//! the same ports whose addresses touch become one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -17,6 +17,9 @@ use crate::topology::{PolicyProtocol, RuleList};
 /// Most boxes of a rule list, in one family. Loading as many takes nft a
 /// second or so.
 pub const BOXES_MAX: usize = 16_384;
+
+/// Most of them before those that touch become one.
+const PARTS_MAX: usize = 64 * BOXES_MAX;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -149,7 +152,25 @@ impl Boxes {
         for (lane, (start, pieces)) in LANES.iter().zip(&open) {
             boxes.add(*lane, (*start, family.last()), pieces)?;
         }
-        Ok(boxes)
+        boxes.join();
+        if boxes.ports.len() + boxes.protocols.len() > BOXES_MAX { Err(TooMany) } else { Ok(boxes) }
+    }
+
+    /// Makes one of boxes that differ in their addresses alone, and touch.
+    fn join(&mut self) {
+        let touch = |a: &mut Range, b: &Range| {
+            let touches = a.1.checked_add(1) == Some(b.0);
+            if touches {
+                a.1 = b.1;
+            }
+            touches
+        };
+        self.ports.sort_unstable_by_key(|b| (b.protocol, b.ports, b.addresses));
+        self.ports.dedup_by(|b, a| {
+            (a.protocol, a.ports) == (b.protocol, b.ports) && touch(&mut a.addresses, &b.addresses)
+        });
+        self.protocols.sort_unstable_by_key(|b| (b.protocols, b.addresses));
+        self.protocols.dedup_by(|b, a| a.protocols == b.protocols && touch(&mut a.addresses, &b.addresses));
     }
 
     fn add(&mut self, lane: Lane, addresses: Range, pieces: &Pieces) -> Result<(), TooMany> {
@@ -166,7 +187,7 @@ impl Boxes {
             };
             self.ports.push(PortBox { addresses, protocol, ports: (first, last) });
         }
-        if self.ports.len() + self.protocols.len() > BOXES_MAX { Err(TooMany) } else { Ok(()) }
+        if self.ports.len() + self.protocols.len() > PARTS_MAX { Err(TooMany) } else { Ok(()) }
     }
 }
 
