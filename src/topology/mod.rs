@@ -8,6 +8,8 @@ mod guest;
 mod identity;
 mod policy;
 #[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! The spec's policies → rules without names, and who is subject to them.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,42 @@ pub struct Rule {
     pub description: Option<String>,
 }
 
+impl Rule {
+    /// The rule in words: `allow tcp 80-90 from 10.0.0.0/8`; `direction` is
+    /// its list's.
+    pub fn text(&self, direction: Direction) -> String {
+        let list = |words: Vec<String>| words.join(", ");
+        let mut text = match self.action {
+            Action::Allow => String::from("allow"),
+            Action::Deny => String::from("deny"),
+        };
+        if self.protocol != PolicyProtocol::Any || !self.ports.is_empty() {
+            text.push(' ');
+            text.push_str(self.protocol.as_str());
+        }
+        if !self.ports.is_empty() {
+            text.push(' ');
+            text.push_str(&list(self.ports.iter().map(ToString::to_string).collect()));
+        }
+        let peers = self.peers.as_ref().map(|peers| list(peers.iter().map(short).collect()));
+        let peers = match peers {
+            None => "anybody".into(),
+            Some(nobody) if nobody.is_empty() => "nobody".into(),
+            Some(peers) => peers,
+        };
+        let preposition = match direction {
+            Direction::Ingress => "from",
+            Direction::Egress => "to",
+        };
+        format!("{text} {preposition} {peers}")
+    }
+}
+
+/// An address without its prefix length, where it is one.
+fn short(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
 impl Policy {
     /// What decides about the flows of a direction.
     pub fn rules(&self, direction: Direction) -> Option<&RuleList> {
@@ -120,9 +157,8 @@ impl Compiler<'_> {
         for (interface, names) in attached {
             let Some(id) = id(&names) else { continue };
             policed.insert(interface.clone(), id.clone());
-            if !policies.contains_key(&id) {
-                let policy = self.resolve(id.clone(), &names, networks, &members);
-                policies.insert(id, policy);
+            if let Entry::Vacant(entry) = policies.entry(id.clone()) {
+                entry.insert(self.resolve(id, &names, networks, &members));
             }
         }
         (policies.into_values().collect(), policed)
