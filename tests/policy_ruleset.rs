@@ -77,7 +77,7 @@ default = { egress = "allow" }
 "#,
     );
     let from = text.find("    map ingress4").unwrap();
-    let to = text.find("    # Before connection tracking").unwrap();
+    let to = from + text[from..].find("    # Before").unwrap();
     let chains = text.find("    # The ingress of web").unwrap();
     let end = text.find("    chain drop_policy").unwrap();
     insta::assert_snapshot!(format!("{}{}", &text[from..to], &text[chains..end]));

@@ -143,7 +143,7 @@ fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
 
 /// Whether an address is in the ruleset's `metadata4` or `metadata6`.
 fn is_metadata(address: IpAddr) -> bool {
-    const METADATA: [&str; 8] = [
+    const METADATA: [&str; 13] = [
         "169.254.0.0/16",
         "100.100.100.200/32",
         "168.63.129.16/32",
@@ -152,6 +152,11 @@ fn is_metadata(address: IpAddr) -> bool {
         "fd00:ec2::/32",
         "fd20:ce::254/128",
         "fe80::/10",
+        "::/96",
+        "::ffff:0:0/96",
+        "64:ff9b::6464:64c8/128",
+        "64:ff9b::a83f:8110/128",
+        "64:ff9b::a9fe:0/112",
     ];
     METADATA.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|prefix| prefix.contains(&address))
 }

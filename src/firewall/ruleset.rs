@@ -30,6 +30,8 @@ pub struct Ruleset {
     imds_host: Elements,
     guest4: Elements,
     guest6: Elements,
+    own4: Elements,
+    own6: Elements,
     gateway4: Elements,
     gateway6: Elements,
     net4: Elements,
@@ -113,7 +115,10 @@ impl Ruleset {
             ruleset.port_mac.0.push(concat(&[&interface, &mac]));
             ruleset.port_mac_ip4.0.push(concat(&[&interface, &mac, &port.address]));
             ruleset.guest4.0.push(concat(&[&bridge, &port.address]));
-            for address in port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]) {
+            ruleset.own4.0.push(concat(&[&port.address, &port.address]));
+            let v6: Vec<_> = port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).collect();
+            ruleset.own6.0.extend(v6.iter().flat_map(|a| v6.iter().map(move |b| concat(&[a, b]))));
+            for address in v6 {
                 ruleset.port_mac_ip6.0.push(concat(&[&interface, &mac, &address]));
                 ruleset.port_target.0.push(concat(&[&interface, &hexadecimal(address)]));
                 ruleset.guest6.0.push(concat(&[&bridge, &address]));

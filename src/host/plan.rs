@@ -107,7 +107,10 @@ pub fn conflicts(topology: &Topology, current: &Current) -> Vec<Conflict> {
 /// nothing new exists; what is removed from it has no port any more.
 pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let topology = goal.topology;
-    let desired = link::Desired::new(topology, &uplinks(topology, &current.links));
+    let mut desired = link::Desired::new(topology, &uplinks(topology, &current.links));
+    if !surroundings(topology, current).closed6 {
+        desired.keep_accept_ra();
+    }
     let links = link::plan(&desired, &current.links);
     let mut steps = Vec::new();
     for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {

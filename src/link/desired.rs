@@ -11,6 +11,10 @@ use crate::topology::{IfName, MacAddr, Network, Port, Topology};
 /// without it.
 pub const GROUP: u32 = 0x686f;
 
+/// A bridge's `group_fwd_mask` that has it treat LLDP's group,
+/// 01:80:c2:00:00:0e, as any other.
+pub(super) const LLDP_MASK: u16 = 1 << 0x0e;
+
 /// What the kernel should have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -94,6 +98,14 @@ impl Desired {
     }
 }
 
+impl Desired {
+    /// Leaves the uplinks' `accept_ra` alone: on a host that forwarded IPv6
+    /// before, 1 means that its operator wants no router advertisements.
+    pub fn keep_accept_ra(&mut self) {
+        self.forwarding.retain(|sysctl| !sysctl.key.ends_with("/accept_ra"));
+    }
+}
+
 fn bridge(network: &Network) -> Bridge {
     let v4 = IpNet::new(IpAddr::V4(network.gateway), network.cidr.prefix_len()).ok();
     let v6 = network.gateway6.zip(network.cidr6);
@@ -143,9 +155,14 @@ impl Bridge {
 }
 
 impl Tap {
-    /// A port has no addresses; the kernel would give it a link-local one.
+    /// A port has no addresses; the kernel would give it a link-local one. By
+    /// ARP in LLDP's group, which no bridge takes, a guest would ask the port
+    /// for the host's addresses.
     pub(super) fn sysctls(&self) -> Vec<Sysctl> {
-        vec![Sysctl::new(ipv6_conf(&self.name, "disable_ipv6"), "1")]
+        vec![
+            Sysctl::new(ipv6_conf(&self.name, "disable_ipv6"), "1"),
+            Sysctl::new(ipv4_conf(&self.name, "arp_ignore"), "8"),
+        ]
     }
 }
 

@@ -16,7 +16,7 @@ use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, Neighb
 use netlink_packet_route::route::{RouteAttribute, RouteHeader};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
-use super::desired::GROUP;
+use super::desired::{GROUP, LLDP_MASK};
 use super::observed::{Link, Observed};
 use super::plan::UNMARKED_TAP;
 use super::step::{Setting, Step};
@@ -201,6 +201,7 @@ impl Netlink {
                     .link_group(GROUP)
                     .stp_state(BridgeStpState::Disabled)
                     .mcast_snooping(false)
+                    .group_fwd_mask(LLDP_MASK)
                     .build();
                 self.handle.link().add(message).execute().await.map_err(asked(step))
             }
@@ -276,6 +277,9 @@ impl Netlink {
             Setting::NoMulticastSnooping => {
                 return self.set_bridge(step, index, InfoBridge::MulticastSnooping(false)).await;
             }
+            Setting::FilterLldp => {
+                return self.set_bridge(step, index, InfoBridge::GroupFwdMask(LLDP_MASK)).await;
+            }
             Setting::Bridge(bridge) => link().controller(self.index(bridge).await?).build(),
             Setting::NoBridge => link().nocontroller().build(),
             Setting::QuietPort => {
@@ -334,6 +338,7 @@ fn read_info(info: &LinkInfo, link: &mut Link) {
                 match info {
                     InfoBridge::StpState(state) => link.stp = *state != BridgeStpState::Disabled,
                     InfoBridge::MulticastSnooping(on) => link.mcast_snooping = *on,
+                    InfoBridge::GroupFwdMask(mask) => link.lldp_unfiltered = mask & LLDP_MASK == 0,
                     _ => {}
                 }
             }

@@ -41,6 +41,9 @@ pub struct Link {
     pub stp: bool,
     /// Of a bridge: whether it filters multicast by what it overhears.
     pub mcast_snooping: bool,
+    /// Of a bridge: whether it hands frames for LLDP's group to the host past
+    /// its netfilter hooks (br_handle_frame in `net/bridge/br_input.c`).
+    pub lldp_unfiltered: bool,
     /// Of a port: whether the bridge learns addresses from it.
     pub learning: bool,
     /// Of a port: whether frames for unknown addresses are sent to it.

@@ -180,6 +180,7 @@ fn plan_bridge(bridge: &Bridge, link: Option<&Link>, observed: &Observed, steps:
     set(found.mac != Some(bridge.mac.octets()), Setting::Mac(bridge.mac));
     set(found.stp, Setting::NoStp);
     set(found.mcast_snooping, Setting::NoMulticastSnooping);
+    set(found.lldp_unfiltered, Setting::FilterLldp);
     set(found.alias.as_deref() != Some(bridge.alias.as_str()), Setting::Alias(bridge.alias.clone()));
     for altname in bridge.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
         set(true, Setting::Altname(altname.clone()));

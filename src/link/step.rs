@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::desired::{GROUP, Sysctl};
+use super::desired::{GROUP, LLDP_MASK, Sysctl};
 use crate::topology::MacAddr;
 
 /// A change that the kernel does whole or not at all.
@@ -81,6 +81,9 @@ pub enum Setting {
     NoStp,
     /// Multicast goes to every port.
     NoMulticastSnooping,
+    /// LLDP's group goes the way of all frames, by the bridge's rules, which
+    /// drop what guests send to it.
+    FilterLldp,
     /// The bridge that it becomes a port of.
     Bridge(String),
     /// No port of any bridge any more.
@@ -96,7 +99,7 @@ impl fmt::Display for Step {
         match self {
             Self::CreateBridge { name, mac } => write!(
                 f,
-                "ip link add {name} address {mac} group {GROUP} type bridge stp_state 0 mcast_snooping 0"
+                "ip link add {name} address {mac} group {GROUP} type bridge stp_state 0 mcast_snooping 0 group_fwd_mask {LLDP_MASK:#x}"
             ),
             Self::CreateTap { name } => {
                 write!(f, "ip tuntap add {name} mode tap user 0 && ip link set {name} group {GROUP}")
@@ -108,6 +111,9 @@ impl fmt::Display for Step {
                 Setting::Altname(altname) => write!(f, "ip link property add dev {name} altname {altname}"),
                 Setting::NoStp => write!(f, "ip link set {name} type bridge stp_state 0"),
                 Setting::NoMulticastSnooping => write!(f, "ip link set {name} type bridge mcast_snooping 0"),
+                Setting::FilterLldp => {
+                    write!(f, "ip link set {name} type bridge group_fwd_mask {LLDP_MASK:#x}")
+                }
                 Setting::Bridge(bridge) => write!(f, "ip link set {name} master {bridge}"),
                 Setting::NoBridge => write!(f, "ip link set {name} nomaster"),
                 Setting::QuietPort => write!(f, "bridge link set dev {name} learning off flood off"),
