@@ -143,14 +143,18 @@ impl Compiler<'_> {
         self.attachments(networks);
         let mut attached: BTreeMap<&IfName, BTreeSet<&Name>> = BTreeMap::new();
         let mut members = Members::new();
-        for vm in vms {
-            let Some(names) = names_of(spec, vm) else { continue };
+        let guests = vms.iter().map(|vm| {
+            let own = spec.vms.get(vm.name.as_str()).and_then(|vm| vm.policy.as_ref());
+            (&vm.port, own)
+        });
+        for (port, own) in guests {
+            let Some(names) = own.or_else(|| inherited(spec, port)) else { continue };
             let names: BTreeSet<&Name> =
                 names.as_slice().iter().filter(|name| spec.policies.contains_key(name.as_str())).collect();
             for name in &names {
-                members.entry(name).or_default().push(&vm.port);
+                members.entry(name).or_default().push(port);
             }
-            attached.insert(&vm.port.interface, names);
+            attached.insert(&port.interface, names);
         }
         let mut policies: BTreeMap<String, Policy> = BTreeMap::new();
         let mut policed = BTreeMap::new();
@@ -305,13 +309,12 @@ impl Compiler<'_> {
     }
 }
 
-/// What is attached to a VM: its own, or its subnet's, or its network's.
-fn names_of<'s>(spec: &'s HostSpec, vm: &Vm) -> Option<&'s OneOrMany<Name>> {
-    let own = spec.vms.get(vm.name.as_str())?;
-    let network = spec.networks.get(vm.port.network.as_str())?;
-    let subnet = network.subnets.get(vm.port.subnet.as_str());
-    let subnet = subnet.and_then(|subnet| subnet.policy.as_ref());
-    own.policy.as_ref().or(subnet).or(network.policy.as_ref())
+/// What is attached to a guest that names none: its subnet's, or else its
+/// network's.
+fn inherited<'s>(spec: &'s HostSpec, port: &Port) -> Option<&'s OneOrMany<Name>> {
+    let network = spec.networks.get(port.network.as_str())?;
+    let subnet = network.subnets.get(port.subnet.as_str());
+    subnet.and_then(|subnet| subnet.policy.as_ref()).or(network.policy.as_ref())
 }
 
 /// The prefixes that a far end stands for.
