@@ -259,25 +259,18 @@ fn exceptions(list: &RuleList, inforce: &BTreeSet<usize>, lane: Lane, family: Fa
     merge(differ)
 }
 
-/// Takes a range out of what is free, and returns what of it was free.
+/// Takes a range out of what is free (in order), and returns what of it was
+/// free.
 fn take(free: &mut Pieces, (first, last): (u16, u16)) -> Pieces {
-    let mut taken = Pieces::new();
-    let mut left = Pieces::new();
-    for &(from, to) in free.iter() {
-        let (start, end) = (from.max(first), to.min(last));
-        if start > end {
-            left.push((from, to));
-            continue;
-        }
-        taken.push((start, end));
-        if from < start {
-            left.push((from, start - 1));
-        }
-        if end < to {
-            left.push((end + 1, to));
-        }
+    let start = free.partition_point(|piece| piece.1 < first);
+    let end = free.partition_point(|piece| piece.0 <= last).max(start);
+    let mut taken: Pieces = free.get(start..end).unwrap_or_default().to_vec();
+    let before = taken.first().filter(|piece| piece.0 < first).map(|piece| (piece.0, first - 1));
+    let after = taken.last().filter(|piece| piece.1 > last).map(|piece| (last + 1, piece.1));
+    for piece in &mut taken {
+        *piece = (piece.0.max(first), piece.1.min(last));
     }
-    *free = left;
+    free.splice(start..end, before.into_iter().chain(after));
     taken
 }
 

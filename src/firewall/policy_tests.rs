@@ -150,6 +150,24 @@ fn a_policy_that_explodes_is_refused() {
     const { assert!(BOXES_MAX < 900 * 20) };
 }
 
+/// A thousand rules that are in force everywhere, and one that comes and goes
+/// at each of a thousand prefixes.
+#[test]
+fn much_work_is_done_in_no_time() {
+    let mut rules: Vec<Rule> = (0..999u16)
+        .map(|n| {
+            let ports = vec![PortRange::new(1 + n * 60, 20 + n * 60).unwrap()];
+            rule(n, Action::Allow, PolicyProtocol::Tcp, ports, None)
+        })
+        .collect();
+    let peers = (0..1000u32).map(|n| IpNet::new(std::net::Ipv4Addr::from(n * 4).into(), 32).unwrap());
+    rules.push(rule(2000, Action::Deny, PolicyProtocol::Any, vec![], Some(peers.collect())));
+    let started = std::time::Instant::now();
+    let boxes = Boxes::new(&list(Action::Deny, rules), Family::V4).unwrap();
+    assert_eq!(boxes.ports.len(), 999);
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
+}
+
 fn topology(text: &str) -> crate::topology::Topology {
     let spec: HostSpec = toml::from_str(text).unwrap();
     compile(&spec).unwrap()

@@ -27,9 +27,10 @@ pub struct Policy {
     pub id: String,
     /// The names in the spec, in order.
     pub names: Vec<Name>,
-    /// What may be opened to its guests; none: everything.
+    /// What may be opened to its guests; none: everything, since
+    /// nothing is denied.
     pub ingress: Option<RuleList>,
-    /// What its guests may open; none: everything.
+    /// What its guests may open; none: everything, likewise.
     pub egress: Option<RuleList>,
 }
 
@@ -305,7 +306,9 @@ impl Compiler<'_> {
             return None;
         }
         rules.sort_by_key(|rule| (rule.priority, Reverse(rule.action == Action::Deny)));
-        default.map(|default| RuleList { default, rules })
+        // What denies nothing is no policy at all.
+        let denies = default == Some(Action::Deny) || rules.iter().any(|rule| rule.action == Action::Deny);
+        default.filter(|_| denies).map(|default| RuleList { default, rules })
     }
 }
 
