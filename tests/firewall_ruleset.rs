@@ -38,7 +38,7 @@ fn text(topology: &Topology) -> String {
         opened: vec!["uplink0".to_string().try_into().unwrap()],
         closed6: true,
     };
-    render(&Ruleset::new(topology, &surroundings)).unwrap()
+    render(&Ruleset::new(topology, &surroundings).unwrap()).unwrap()
 }
 
 /// Runs `work` in a network namespace of its own.

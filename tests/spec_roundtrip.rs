@@ -9,9 +9,10 @@ use std::path::PathBuf;
 
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
-    Accel, Arch, Cidr4, Cidr6, Disk, DiskFormat, FirewallMode, Host, HostPort, HostSpec, IfName, Imds,
-    MacAddr, Machine, Memory, Name, Nat, Network, Peering, Subnet, SubnetKind, Tailscale, Transport, Uplink,
-    Vm, load, load_checked,
+    Accel, Action, Arch, Cidr4, Cidr6, Disk, DiskFormat, FirewallMode, Host, HostPort, HostSpec, IfName,
+    Imds, MacAddr, Machine, Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy,
+    PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion, PortRange, Ports, Subnet, SubnetKind,
+    Tailscale, Transport, Uplink, Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -151,27 +152,93 @@ fn host() -> impl Strategy<Value = Host> {
         })
 }
 
+fn attached() -> impl Strategy<Value = Option<OneOrMany<Name>>> {
+    vec(name(), 0..3).prop_map(OneOrMany::new)
+}
+
 fn subnet() -> impl Strategy<Value = Subnet> {
-    (cidr(), option::of(cidr6()), select(vec![SubnetKind::Public, SubnetKind::Private]), any::<bool>())
-        .prop_map(|(cidr, cidr6, kind, namespace)| Subnet { cidr, cidr6, kind, namespace })
+    let kind = select(vec![SubnetKind::Public, SubnetKind::Private]);
+    (cidr(), option::of(cidr6()), kind, any::<bool>(), attached())
+        .prop_map(|(cidr, cidr6, kind, namespace, policy)| Subnet { cidr, cidr6, kind, namespace, policy })
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    select(vec![Action::Allow, Action::Deny])
+}
+
+fn ports() -> impl Strategy<Value = Option<Ports>> {
+    let range = (1u16..=u16::MAX, 1u16..=u16::MAX);
+    let range = range.prop_map(|(a, b)| PortRange::new(a.min(b), a.max(b)).unwrap());
+    vec(range, 0..3).prop_map(OneOrMany::new)
+}
+
+fn peers() -> impl Strategy<Value = Option<Peers>> {
+    let peer = prop_oneof![
+        cidr().prop_map(|net| Peer::Net(net.net().into())),
+        any::<IpAddr>().prop_map(|address| Peer::Net(address.into())),
+        cidr6().prop_map(|net| Peer::Net(net.net().into())),
+        name().prop_map(Peer::Network),
+        name().prop_map(Peer::Policy),
+    ];
+    vec(peer, 0..3).prop_map(OneOrMany::new)
+}
+
+fn rule() -> impl Strategy<Value = PolicyRule> {
+    use PolicyProtocol::{Any, Icmp, Icmpv6, Tcp, Udp};
+    let protocol = select(vec![Any, Icmp, Icmpv6, Tcp, Udp]);
+    let words = (any::<u16>(), option::of(any::<String>()));
+    (ports(), protocol, peers(), peers(), action(), words).prop_map(
+        |(port, protocol, source, destination, action, (priority, description))| PolicyRule {
+            port,
+            protocol,
+            source,
+            destination,
+            action,
+            priority,
+            description,
+        },
+    )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let default = (option::of(action()), option::of(action()));
+    let default = default.prop_map(|(ingress, egress)| PolicyDefault { ingress, egress });
+    let rules = || option::of(vec(rule(), 0..3));
+    let text = || option::of(any::<String>());
+    let version = option::of(Just(PolicyVersion::V1));
+    (version, text(), option::of(cidr()), text(), option::of(default), rules(), rules()).prop_map(
+        |(version, description, subnet, namespace, default, ingress, egress)| Policy {
+            version,
+            description,
+            subnet,
+            namespace,
+            default,
+            ingress,
+            egress,
+        },
+    )
 }
 
 fn network() -> impl Strategy<Value = Network> {
     let imds = select(vec![Imds::Deny, Imds::Host]);
     let nat = prop_oneof![Just(Nat::Uplinks), Just(Nat::Off), vec(interface(), 1..4).prop_map(Nat::Named)];
-    (cidr(), option::of(cidr6()), imds, any::<bool>(), nat, btree_map(any::<String>(), subnet(), 0..3))
-        .prop_map(|(cidr, cidr6, imds, tailscale, nat, subnets)| Network {
+    let subnets = btree_map(any::<String>(), subnet(), 0..3);
+    (cidr(), option::of(cidr6()), imds, any::<bool>(), nat, subnets, attached()).prop_map(
+        |(cidr, cidr6, imds, tailscale, nat, subnets, policy)| Network {
             cidr,
             cidr6,
             imds,
             tailscale,
             nat,
             subnets,
-        })
+            policy,
+        },
+    )
 }
 
 fn vm() -> impl Strategy<Value = Vm> {
     let attached = (
+        attached(),
         name(),
         option::of(name()),
         option::of(any::<Ipv4Addr>()),
@@ -187,12 +254,13 @@ fn vm() -> impl Strategy<Value = Vm> {
     );
     (attached, any::<u16>(), memory, files, machine, any::<String>(), any::<bool>(), any::<bool>()).prop_map(
         |(attached, vcpus, memory, files, machine, cmdline, autostart, restart)| {
-            let (network, subnet, address, address6, mac) = attached;
+            let (policy, network, subnet, address, address6, mac) = attached;
             let (image, kernel, initrd, disk) = files;
             let (arch, machine, accel) = machine;
             Vm {
                 network,
                 subnet,
+                policy,
                 address,
                 address6,
                 mac,
@@ -217,12 +285,10 @@ fn spec() -> impl Strategy<Value = HostSpec> {
     let peering = [name(), name()].prop_map(|between| Peering { between });
     let networks = btree_map(any::<String>(), network(), 0..4);
     let vms = btree_map(any::<String>(), vm(), 0..4);
-    (host(), networks, vec(peering, 0..4), vms).prop_map(|(host, networks, peerings, vms)| HostSpec {
-        host,
-        networks,
-        peerings,
-        vms,
-    })
+    let policies = btree_map(any::<String>(), policy(), 0..3);
+    (host(), networks, vec(peering, 0..4), vms, policies).prop_map(
+        |(host, networks, peerings, vms, policies)| HostSpec { host, networks, peerings, vms, policies },
+    )
 }
 
 proptest! {
@@ -247,7 +313,7 @@ proptest! {
         let parts = [
             HostSpec { host: spec.host.clone(), ..HostSpec::default() },
             HostSpec { networks: spec.networks.clone(), ..HostSpec::default() },
-            HostSpec { vms: spec.vms.clone(), peerings: spec.peerings.clone(), ..HostSpec::default() },
+            HostSpec { vms: spec.vms.clone(), peerings: spec.peerings.clone(), policies: spec.policies.clone(), ..HostSpec::default() },
         ];
         case.host(&toml::to_string(&parts[0]).unwrap());
         case.drop_in("1.toml", &toml::to_string(&parts[1]).unwrap());

@@ -60,7 +60,8 @@ pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
 pub async fn render(context: &Context, arguments: &Render) -> Result<(), Failure> {
     let topology = load(context, &arguments.file)?.compiled;
     let surroundings = host::observe_surroundings(&context.root, &topology).await?;
-    let text = firewall::render(&Ruleset::new(&topology, &surroundings)).map_err(host::HostError::from)?;
+    let ruleset = Ruleset::new(&topology, &surroundings).map_err(host::HostError::from)?;
+    let text = firewall::render(&ruleset).map_err(host::HostError::from)?;
     match arguments.format {
         Format::Text => line(text.trim_end()),
         Format::Json => line(firewall::nft::rehearse_json(&text).map_err(host::HostError::from)?.trim_end()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nftables::batch::Batch;
-use nftables::expr::{Expression, NamedExpression};
+use nftables::expr::{Expression, NamedExpression, Verdict};
 use nftables::schema::{Element, NfCmd, NfListObject, Nftables};
 use nftables::types::NfFamily;
 use serde_json::Value;
@@ -125,6 +125,10 @@ fn element_text(element: &Expression<'_>) -> String {
         Expression::Named(NamedExpression::Prefix(prefix)) => {
             format!("{}/{}", element_text(&prefix.addr), prefix.len)
         }
+        Expression::Range(range) => range.range.each_ref().map(element_text).join("-"),
+        // An element of a map: its key and its value.
+        Expression::List(pair) => pair.iter().map(element_text).collect::<Vec<_>>().join(" : "),
+        Expression::Verdict(Verdict::Jump(chain)) => format!("jump {}", chain.target),
         other => format!("{other:?}"),
     }
 }
@@ -155,6 +159,19 @@ mod tests {
             [
                 "nft delete element inet hostctl net4 '{ 10.1.0.0/24 }'",
                 "nft add element inet hostctl net4 '{ br-a . 10.0.0.2 }'"
+            ]
+        );
+        let live = listing(
+            r#"{"concat": [{"range": ["10.0.0.1", "10.0.0.9"]}, "tcp", {"range": [80, 90]}]}"#,
+            "drop",
+        );
+        let desired = listing(r#"[{"concat": ["br-a", "10.0.0.2"]}, {"jump": {"target": "p_in"}}]"#, "drop");
+        let Difference::Elements(ranges) = Difference::between(&live, &desired) else { panic!() };
+        assert_eq!(
+            ranges.commands(),
+            [
+                "nft delete element inet hostctl net4 '{ 10.0.0.1-10.0.0.9 . tcp . 80-90 }'",
+                "nft add element inet hostctl net4 '{ br-a . 10.0.0.2 : jump p_in }'"
             ]
         );
         assert_eq!(

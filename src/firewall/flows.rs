@@ -1,13 +1,14 @@
 //! Which live flows the rules no longer allow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::topology::{Imds, Name, Nat, SubnetKind, Topology};
+use crate::topology::{Action, Direction, Imds, Name, Nat, Policy, SubnetKind, Topology};
 
 use super::listing::Listing;
+use super::policy_model::{FarEnd, decide};
 
 /// A tracked flow, as it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub struct FlowPolicy {
     former: Vec<IpNet>,
     /// The host's own addresses.
     host: BTreeSet<IpAddr>,
+    policies: Vec<Policy>,
+    /// Which of the policies an address is subject to.
+    policed: BTreeMap<IpAddr, usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +80,8 @@ impl FlowPolicy {
             changed,
             former,
             host,
+            policies: topology.policies.clone(),
+            policed: policed(topology),
         }
     }
 
@@ -91,12 +97,24 @@ impl FlowPolicy {
         }
         let (from, to) = (self.network(flow.source), self.network(flow.destination));
         let former = |end: &IpAddr| self.former.iter().any(|prefix| prefix.contains(end));
-        match (from, to) {
+        let beyond_reach = match (from, to) {
             (None, None) => ends.iter().any(former),
             (Some(a), Some(b)) => a.name != b.name && !self.peered(&a.name, &b.name),
             (Some(a), None) => former(&flow.destination) || !Self::goes_out(a, flow),
             (None, Some(b)) => former(&flow.source) || !(self.host.contains(&flow.source) || b.tailscale),
-        }
+        };
+        beyond_reach
+            || self.denies(Direction::Egress, flow.source, flow.destination, flow)
+            || self.denies(Direction::Ingress, flow.destination, flow.source, flow)
+    }
+
+    /// Whether the policy of the guest at `own` denies a flow.
+    fn denies(&self, direction: Direction, own: IpAddr, far: IpAddr, flow: &Flow) -> bool {
+        let policy = self.policed.get(&own).and_then(|index| self.policies.get(*index));
+        let far = FarEnd { address: far, protocol: flow.protocol, port: flow.port };
+        policy
+            .and_then(|policy| policy.rules(direction))
+            .is_some_and(|list| decide(list, &far).0 == Action::Deny)
     }
 
     fn peered(&self, a: &Name, b: &Name) -> bool {
@@ -110,6 +128,18 @@ impl FlowPolicy {
         }
         network.public.iter().any(|prefix| prefix.contains(&flow.source))
     }
+}
+
+/// The policy of each guest's addresses, by its place.
+fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
+    let place = |id: &str| topology.policies.iter().position(|policy| policy.id == id);
+    let ports = topology.ports().filter_map(|port| Some((port, place(&topology.policy(port)?.id)?)));
+    ports
+        .flat_map(|(port, place)| {
+            let v6 = port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).map(IpAddr::from);
+            std::iter::once(IpAddr::from(port.address)).chain(v6).map(move |address| (address, place))
+        })
+        .collect()
 }
 
 /// Whether an address is in the ruleset's `metadata4` or `metadata6`.
@@ -165,6 +195,38 @@ mod tests {
         [[peerings]]
         between = ["b", "c"]
     "#;
+
+    #[test]
+    fn a_policy_ends_what_it_denies() {
+        let policy = policy(&format!(
+            "{HOST}{}",
+            r#"
+            [policies.web]
+            ingress = [{ port = 80, protocol = "tcp" }]
+            egress = [{ destination = "203.0.113.0/24" }]
+            [vms.web]
+            network = "a"
+            image = "probe"
+            policy = "web"
+            "#
+        ));
+        let web = "10.1.0.2";
+        for (source, destination, port, ends) in [
+            ("10.1.0.3", web, 80, false),
+            ("10.1.0.3", web, 22, true),
+            ("10.1.0.1", web, 22, true),
+            (web, "203.0.113.9", 443, false),
+            (web, "198.51.100.9", 443, true),
+            (web, "10.1.0.3", 443, true),
+            ("10.1.0.4", "10.1.0.3", 443, false),
+        ] {
+            assert_eq!(
+                policy.forbids(&flow(source, destination, TCP, port)),
+                ends,
+                "{source} {destination} {port}"
+            );
+        }
+    }
 
     #[test]
     fn each_direction_is_judged_as_the_rules_do() {

@@ -1,10 +1,11 @@
 //! Who may open a flow to whom, computed from the topology alone.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::topology::{FirewallMode, Imds, Name, Nat, Network, SubnetKind, Topology};
+use crate::topology::{Direction, FirewallMode, Imds, Name, Nat, Network, SubnetKind, Topology};
 
 /// Somebody who sends or receives.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -128,7 +129,31 @@ fn cell(topology: &Topology, from: &Endpoint, to: &Endpoint) -> Cell {
         }
         _ => (Untouched, "not a guest's".into()),
     };
+    let narrowed = if matches!(reach, Allow | Part) { policies(topology, from, to) } else { BTreeSet::new() };
+    let (reach, why) = match narrowed.len() {
+        0 => (reach, why),
+        _ => {
+            let names: Vec<&str> = narrowed.into_iter().map(Name::as_str).collect();
+            (Part, format!("{why}; policy {}", names.join(", ")))
+        }
+    };
     Cell { from: from.clone(), to: to.clone(), reach, why }
+}
+
+/// The policies that judge flows between two endpoints.
+fn policies<'t>(topology: &'t Topology, from: &Endpoint, to: &Endpoint) -> BTreeSet<&'t Name> {
+    let of = |end: &Endpoint, direction: Direction| {
+        let name = match end {
+            Endpoint::Network(name) => Some(name.clone()),
+            _ => None,
+        };
+        let ports = topology.ports().filter(move |port| Some(&port.network) == name.as_ref());
+        ports
+            .filter_map(|port| topology.policy(port))
+            .filter(move |policy| policy.rules(direction).is_some())
+            .flat_map(|policy| &policy.names)
+    };
+    of(from, Direction::Egress).chain(of(to, Direction::Ingress)).collect()
 }
 
 fn internet(network: &Network) -> (Reach, String) {

@@ -5,7 +5,9 @@ use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::topology::{FirewallMode, IfName, Imds, Network, SubnetKind, Topology};
+use crate::topology::{Direction, FirewallMode, IfName, Imds, Network, Port, SubnetKind, Topology};
+
+use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
 
 /// The desired ruleset: one list of elements for each set, in nft's notation,
 /// and the one choice that changes the rules. Every text in it comes from a
@@ -37,11 +39,17 @@ pub struct Ruleset {
     public4: Elements,
     public6: Elements,
     open_ports: Elements,
+    ingress4: Elements,
+    ingress6: Elements,
+    egress4: Elements,
+    egress6: Elements,
+    receivers: Elements,
+    policies: Vec<PolicyChain>,
 }
 
 /// A set's elements. The template puts them behind the set's type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Elements(Vec<String>);
+pub(super) struct Elements(Vec<String>);
 
 impl Serialize for Elements {
     /// Nothing for an empty set, since nft takes no empty list.
@@ -75,7 +83,10 @@ pub struct Surroundings {
 
 impl Ruleset {
     /// The ruleset of a topology on a host with these surroundings.
-    pub fn new(topology: &Topology, surroundings: &Surroundings) -> Self {
+    ///
+    /// # Errors
+    /// Where a policy takes more elements than can be loaded.
+    pub fn new(topology: &Topology, surroundings: &Surroundings) -> Result<Self, PolicyTooLarge> {
         let mut ruleset = Self {
             full: topology.firewall == FirewallMode::Full,
             uplinks: topology.exits(&surroundings.uplinks).iter().map(quoted).collect(),
@@ -113,8 +124,39 @@ impl Ruleset {
                 ruleset.guest6.0.push(concat(&[&bridge, &address]));
             }
             ruleset.ports.0.push(interface);
+            ruleset.add_attachment(topology, port);
         }
-        ruleset
+        for policy in &topology.policies {
+            for direction in Direction::ALL {
+                if let Some(list) = policy.rules(direction) {
+                    ruleset.policies.push(PolicyChain::new(policy, direction, list)?);
+                }
+            }
+        }
+        Ok(ruleset)
+    }
+
+    /// Leads a guest's packets to the chains of its policy.
+    fn add_attachment(&mut self, topology: &Topology, port: &Port) {
+        let Some(policy) = topology.policy(port) else { return };
+        let bridge = quoted(&port.bridge);
+        for direction in Direction::ALL {
+            if policy.rules(direction).is_none() {
+                continue;
+            }
+            let (v4, v6) = match direction {
+                Direction::Ingress => (&mut self.ingress4, &mut self.ingress6),
+                Direction::Egress => (&mut self.egress4, &mut self.egress6),
+            };
+            let jump = |address: &dyn Display| {
+                format!("{bridge} . {address} : jump {}", chain_name(policy, direction))
+            };
+            v4.0.push(jump(&port.address));
+            v6.0.extend(port.v6.iter().flat_map(|v6| [jump(&v6.address), jump(&v6.link_local)]));
+            if direction == Direction::Ingress && !self.receivers.0.contains(&bridge) {
+                self.receivers.0.push(bridge.clone());
+            }
+        }
     }
 
     fn add_network(&mut self, network: &Network, uplinks: &[IfName]) {

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::firewall::{self, Ruleset, Surroundings, nft};
+use crate::firewall::{self, Ruleset, nft};
 use crate::link;
 use crate::root_dir::RootDir;
-use crate::topology::{Arch, Topology};
+use crate::topology::Arch;
 use crate::vm;
 
 /// How bad a finding is.
@@ -70,7 +70,7 @@ fn nft_findings() -> Vec<Finding> {
         }
     };
     let mut findings = vec![finding("nftables", Level::Ok, version, "")];
-    let ours = firewall::render(&Ruleset::new(&Topology::empty(), &Surroundings::default()));
+    let ours = firewall::render(&Ruleset::default());
     findings.push(match ours.map_err(|error| error.to_string()).map(|text| nft::probe(&text)) {
         Ok(Ok(())) => finding("firewall", Level::Ok, "this kernel takes hostctl's rules", ""),
         Ok(Err(error)) => finding(

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::firewall::{NftError, TemplateFault};
+use crate::firewall::{NftError, PolicyTooLarge, TemplateFault};
 use crate::link::{Conflict, LinkError};
 use crate::vm::VmError;
 
@@ -31,6 +31,9 @@ pub enum HostError {
     /// The firewall.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// A policy that can't be loaded.
+    #[error(transparent)]
+    Policy(#[from] PolicyTooLarge),
     /// The firewall's text.
     #[error(transparent)]
     Template(#[from] TemplateFault),

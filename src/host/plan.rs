@@ -226,9 +226,9 @@ fn same_machine(a: &Vm, b: &Vm) -> bool {
 /// The desired firewall of a topology, rehearsed away from the host.
 ///
 /// # Errors
-/// Where the template is broken, or nft or the kernel refuses the text.
+/// Where a policy is too large, the template is broken, or nft or the kernel refuses the text.
 pub fn goal<'a>(topology: &'a Topology, current: &Current) -> Result<Goal<'a>, super::HostError> {
-    let text = firewall::render(&firewall::Ruleset::new(topology, &surroundings(topology, current)))?;
+    let text = firewall::render(&firewall::Ruleset::new(topology, &surroundings(topology, current))?)?;
     let listing = firewall::nft::rehearse(&text)?;
     Ok(Goal { topology, text, listing })
 }

@@ -57,6 +57,12 @@ fn right_value(refused: &Refused, json: bool) -> String {
     if refused.path == SpecPath::keys(["host", "tailscale"]) {
         return format!("for example: {}", assignment("tailscale", "{ interface = \"tailscale0\" }", json));
     }
+    if refused.path.0.len() == 3
+        && refused.path.0.first() == Some(&Segment::Key("policies".into()))
+        && key == Some("subnet")
+    {
+        return format!("for example: {}", assignment("subnet", "\"10.0.1.0/24\"", json));
+    }
     match key.and_then(|key| Some((key, example(key)?))) {
         Some((key, example)) => format!("for example: {}", assignment(key, example, json)),
         None if json => format!("write \"{}\": {{ … }}", key.unwrap_or_default()),
@@ -145,6 +151,16 @@ fn example(key: &str) -> Option<&'static str> {
         "machine" => "\"q35\"",
         "accel" => "\"auto\"",
         "cmdline" => "\"quiet\"",
+        "policy" => "\"web\"",
+        "version" => "\"1.0\"",
+        "default" => "\"deny\"",
+        "ingress" => "[{ port = 443, protocol = \"tcp\", source = \"0.0.0.0/0\" }]",
+        "egress" => "[{ destination = \"0.0.0.0/0\" }]",
+        "source" | "destination" => "\"10.0.0.0/16\"",
+        "action" => "\"allow\"",
+        "priority" => "100",
+        "description" => "\"HTTP from anywhere\"",
+        "namespace" => "\"prod-web\"",
         _ => return None,
     })
 }

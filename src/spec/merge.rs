@@ -12,7 +12,7 @@ use super::problem::{MOST_PROBLEMS, Problem};
 use super::{HostSpec, Issue, Segment, SpecPath, explain};
 
 /// The keys of a host spec.
-const TOP: [&str; 4] = ["host", "networks", "peerings", "vms"];
+const TOP: [&str; 5] = ["host", "networks", "peerings", "policies", "vms"];
 
 /// Several files as one spec.
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ pub(super) struct Merged {
     host: Option<usize>,
     networks: BTreeMap<String, usize>,
     vms: BTreeMap<String, usize>,
+    policies: BTreeMap<String, usize>,
     /// With the index that the peering has there.
     peerings: Vec<(usize, usize)>,
 }
@@ -84,6 +85,15 @@ impl Merged {
                 let mut group = Group { what: "VM", path, spec: &mut self.spec.vms, origins: &mut self.vms };
                 group.add(entries, document, &self.documents, refused, &mut self.problems);
             }
+            ("policies", Value::Table(entries)) => {
+                let mut group = Group {
+                    what: "policy",
+                    path,
+                    spec: &mut self.spec.policies,
+                    origins: &mut self.policies,
+                };
+                group.add(entries, document, &self.documents, refused, &mut self.problems);
+            }
             ("peerings", Value::Array(nodes)) => {
                 for (local, node) in nodes.iter().enumerate() {
                     if let Some(peering) = decode(node, &path.clone().index(local), refused) {
@@ -92,13 +102,13 @@ impl Merged {
                     }
                 }
             }
-            ("networks" | "vms", _) if document.json => {
+            ("networks" | "vms" | "policies", _) if document.json => {
                 shape(
                     &format!("{key} is an object of objects"),
                     &format!("write \"{key}\": {{ \"NAME\": {{ … }} }}"),
                 );
             }
-            ("networks" | "vms", _) => {
+            ("networks" | "vms" | "policies", _) => {
                 let hint = format!("write [{key}.NAME], with a name of your own");
                 shape(&format!("{key} is a table of tables"), &hint);
             }
@@ -129,6 +139,7 @@ impl Merged {
             [Segment::Key(top), ..] if top == "host" => self.host?,
             [Segment::Key(top), Segment::Key(name), ..] if top == "networks" => *self.networks.get(name)?,
             [Segment::Key(top), Segment::Key(name), ..] if top == "vms" => *self.vms.get(name)?,
+            [Segment::Key(top), Segment::Key(name), ..] if top == "policies" => *self.policies.get(name)?,
             _ => 0,
         };
         Some((self.documents.get(index)?, path.clone()))
@@ -196,7 +207,7 @@ fn twice(document: &Document, first: &Document, path: &SpecPath, what: &str) -> 
     document.source.problem(document.root.locate_key(&path.0), &message, Some(&hint))
 }
 
-fn explained(document: &Document, refused: &Refused) -> Problem {
+pub(super) fn explained(document: &Document, refused: &Refused) -> Problem {
     let path = &refused.path.0;
     let span = match refused.refusal {
         Refusal::UnknownKey { .. } => document.root.locate_key(path),

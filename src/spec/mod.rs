@@ -17,6 +17,9 @@ mod memory;
 mod merge;
 mod model;
 mod name;
+mod policy;
+mod policy_file;
+mod policy_words;
 mod problem;
 mod read;
 mod schema;
@@ -32,5 +35,11 @@ pub use mac::{MacAddr, MacError};
 pub use memory::{Memory, MemoryError};
 pub use model::{Disk, Host, HostSpec, Nat, Network, Peering, Subnet, Tailscale, Uplink, Vm};
 pub use name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};
+pub use policy::{
+    Action, DEFAULT_PRIORITY, Direction, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
+    RULES_MAX,
+};
+pub use policy_file::load_policy;
+pub use policy_words::{OneOrMany, Peer, Peers, PortRange, Ports};
 pub use problem::{Place, Problem, SpecError};
 pub use schema::json_schema;

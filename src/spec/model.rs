@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Accel, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Memory,
-    Name, SubnetKind,
+    Name, OneOrMany, Policy, SubnetKind,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -30,6 +30,9 @@ pub struct HostSpec {
     /// Virtual machines by name.
     #[serde(skip_serializing_if = "is_default")]
     pub vms: BTreeMap<String, Vm>,
+    /// Policies (security groups) by name; they act where they are attached.
+    #[serde(skip_serializing_if = "is_default")]
+    pub policies: BTreeMap<String, Policy>,
 }
 
 /// The machine itself.
@@ -117,6 +120,11 @@ pub struct Network {
     /// Slices of it by name; without any, one public subnet covers it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub subnets: BTreeMap<String, Subnet>,
+    /// The policy of its guests, or several that act as one; a subnet's or a
+    /// guest's own takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OneOrMany<String>>")]
+    pub policy: Option<OneOrMany<Name>>,
 }
 
 /// A slice of a network.
@@ -133,6 +141,11 @@ pub struct Subnet {
     /// Whether its guests may open flows to the internet.
     #[serde(rename = "type")]
     pub kind: SubnetKind,
+    /// The policy of its guests, or several that act as one, in the place of
+    /// its network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OneOrMany<String>>")]
+    pub policy: Option<OneOrMany<Name>>,
     /// Whether it is a network namespace `<network>-<subnet>` of the host's,
     /// with the subnet's second host address, for apps to run in.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -185,6 +198,11 @@ pub struct Vm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub subnet: Option<Name>,
+    /// Its own policy, or several that act as one, in the place of its
+    /// subnet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OneOrMany<String>>")]
+    pub policy: Option<OneOrMany<Name>>,
     /// Its IPv4 address; default: the subnet's first free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,

@@ -81,7 +81,7 @@ fn explain(error: &Unreadable) -> (String, &'static str) {
     match error {
         Unreadable::Io(error) => {
             let hint = match error.kind() {
-                io::ErrorKind::NotFound => "name a host spec that exists",
+                io::ErrorKind::NotFound => "name a file that exists",
                 io::ErrorKind::PermissionDenied => "run as root, or make the file readable",
                 _ => "name a regular file",
             };

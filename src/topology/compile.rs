@@ -66,7 +66,10 @@ impl<'a> Compiler<'a> {
 
     fn topology(&mut self) -> Option<Topology> {
         let spec = self.spec;
-        if spec.networks.len().max(spec.vms.len()).max(spec.peerings.len()) > MOST_ENTRIES {
+        if [spec.networks.len(), spec.vms.len(), spec.peerings.len(), spec.policies.len()]
+            .iter()
+            .any(|count| *count > MOST_ENTRIES)
+        {
             self.issue(SpecPath::default(), format!("more than {MOST_ENTRIES} entries"), "split the host");
             return None;
         }
@@ -80,6 +83,7 @@ impl<'a> Compiler<'a> {
         let vms = self.vms(&networks, &dns, &mut taken);
         let peerings = self.peerings();
         self.interfaces(&networks, &vms, &namespaces);
+        let (policies, policed) = self.policies(&networks, &vms, &namespaces);
         Some(Topology {
             uplink,
             firewall: spec.host.firewall,
@@ -90,6 +94,8 @@ impl<'a> Compiler<'a> {
             peerings,
             vms,
             namespaces,
+            policies,
+            policed,
         })
     }
 

@@ -7,10 +7,13 @@ mod compile;
 mod guest;
 mod identity;
 mod namespace;
+mod policy;
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -18,11 +21,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use crate::spec::{
-    Accel, Arch, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError, Nat,
-    SubnetKind, Transport,
+    Accel, Action, Arch, Direction, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name,
+    NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
+pub use policy::{Policy, Rule, RuleList};
 
 /// Everything that one host spec asks for, in the order of the names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +49,12 @@ pub struct Topology {
     pub vms: Vec<Vm>,
     /// The subnets' network namespaces, by name.
     pub namespaces: Vec<Namespace>,
+    /// What guests are attached to of the spec's policies, by id.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
+    /// The id of a port's policy, by the port's interface.
+    #[serde(default)]
+    pub policed: BTreeMap<IfName, String>,
 }
 
 /// Which interfaces lead to the internet.
@@ -242,6 +252,8 @@ impl Topology {
             peerings: Vec::new(),
             vms: Vec::new(),
             namespaces: Vec::new(),
+            policies: Vec::new(),
+            policed: BTreeMap::new(),
         }
     }
 
@@ -268,6 +280,13 @@ impl Topology {
     /// Every port of every guest.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.vms.iter().map(|vm| &vm.port).chain(self.namespaces.iter().map(|namespace| &namespace.port))
+    }
+
+    /// The policy that a port is attached to.
+    pub fn policy(&self, port: &Port) -> Option<&Policy> {
+        let id = self.policed.get(&port.interface)?;
+        let index = self.policies.binary_search_by(|policy| policy.id.cmp(id)).ok()?;
+        self.policies.get(index)
     }
 
     /// Whether any network has IPv6.
