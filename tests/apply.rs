@@ -365,3 +365,30 @@ fn without_root_nothing_is_tried() {
     });
     assert!(matches!(error, HostError::NotRoot), "{error}");
 }
+
+#[test]
+fn a_flushed_firewall_is_repaired_and_forwarding_still_taken_back() {
+    let lab = Lab::new(Options::default());
+    lab.apply(TWO);
+    let before = lab.output("nft", &["list", "set", "inet", "hostctl", "opened"]);
+    assert!(before.contains("uplink0"), "{before}");
+    lab.output("nft", &["flush", "ruleset"]);
+    assert!(!lab.status().drift.is_empty());
+    lab.apply(TWO);
+    assert_eq!(lab.output("nft", &["list", "set", "inet", "hostctl", "opened"]), before);
+    lab.output("nft", &["flush", "ruleset"]);
+    lab.down();
+    for key in ["net/ipv4/conf/uplink0/forwarding", "net/ipv6/conf/all/forwarding"] {
+        assert_eq!(lab.world.hypervisor.sysctl_get(key).unwrap(), "0", "{key}");
+    }
+    assert_eq!(lab.status().drift, Vec::<String>::new());
+}
+
+#[test]
+fn a_host_without_an_uplink_is_told_so() {
+    let lab = Lab::new(Options::default());
+    lab.output("ip", &["route", "del", "default"]);
+    lab.output("ip", &["-6", "route", "del", "default"]);
+    let outcome = lab.apply(TWO);
+    assert!(outcome.notes[0].contains("no interface holds a default route"), "{:?}", outcome.notes);
+}

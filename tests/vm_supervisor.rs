@@ -354,3 +354,26 @@ fn read_until(console: &mut UnixStream, wanted: &str) {
         text.drain(..text.len().saturating_sub(8192));
     }
 }
+
+#[test]
+fn one_that_only_waits_to_start_again_is_stopped() {
+    let host = Host::new(|vm| {
+        let disk = std::env::temp_dir().join(format!("hostctl-not-a-qcow2-{}", std::process::id()));
+        std::fs::write(&disk, b"no such format").unwrap();
+        vm["image"] = serde_json::json!({ "files": {
+            "kernel": null, "initrd": null,
+            "disk": { "path": disk, "format": "qcow2", "read_only": false }
+        }});
+    });
+    for _ in 0..5 {
+        host.start();
+        until("it crashed", || {
+            let status = Client::connect(&host.root, &host.vm.name).and_then(|mut client| client.status());
+            status.is_ok_and(|status| status.failures > 0)
+        });
+        vm::stop(&host.root, &host.vm.name, STOP).unwrap();
+        assert!(Client::connect(&host.root, &host.vm.name).is_err());
+    }
+    let disk = std::env::temp_dir().join(format!("hostctl-not-a-qcow2-{}", std::process::id()));
+    std::fs::remove_file(disk).unwrap();
+}

@@ -92,13 +92,17 @@ pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
 }
 
 fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
+    for note in &outcome.notes {
+        eprintln!("note: {note}");
+    }
     if context.json {
         let commands: Vec<_> = outcome.steps.iter().flat_map(Step::commands).collect();
         return output::json(&json!({ "steps": commands, "generation": outcome.generation }));
     }
-    match (outcome.steps.len(), outcome.generation) {
-        (0, _) => line("nothing to do"),
-        (steps, Some(generation)) => line(format!("done: {steps} steps, generation {generation}")),
-        (steps, None) => line(format!("done: {steps} steps")),
+    let steps = output::count(outcome.steps.len(), "step");
+    match (outcome.steps.is_empty(), outcome.generation) {
+        (true, _) => line("nothing to do"),
+        (false, Some(generation)) => line(format!("done: {steps}, generation {generation}")),
+        (false, None) => line(format!("done: {steps}")),
     }
 }

@@ -23,6 +23,6 @@ pub fn doctor(context: &Context) -> Result<(), Failure> {
     }
     match findings.iter().filter(|finding| finding.level == Level::Problem).count() {
         0 => Ok(()),
-        count => Err(Failure::other(format!("{count} problems"))),
+        count => Err(Failure::other(format!("{} in the way of hostctl", output::count(count, "problem")))),
     }
 }

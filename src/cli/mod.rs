@@ -22,14 +22,24 @@ pub use failure::Failure;
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec is refused; 4
 /// another hostctl is changing the host.
+///
+/// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
+/// colours off.
 #[derive(Debug, Parser)]
 #[command(name = "hostctl", version, max_term_width = 100)]
 struct Arguments {
     /// Put every file of hostctl's under DIR: DIR/etc/hostctl, DIR/run/hostctl, DIR/var/lib/hostctl.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true,
+        display_order = 900
+    )]
     root_dir: PathBuf,
     /// Print JSON instead of tables and text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 901)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -38,25 +48,53 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check a host spec; report everything that is wrong with it.
+    ///
+    /// Reads files only: needs neither root nor a network. Mistakes within a
+    /// key are reported first, all of them; what is wrong between keys
+    /// (overlaps, references) once those are gone.
     Check(spec::SpecFile),
     /// Print the nftables text that apply would load.
+    ///
+    /// The text is commented for a reader and complete: `nft -f` takes it. The
+    /// uplink and what the host forwarded before are read from this machine;
+    /// without root, what only root may read is left out.
     Render(spec::Render),
     /// Print who may reach whom.
+    ///
+    /// Computed from the spec alone: one row for each source of flows, one
+    /// column for each destination. Replies aren't shown; they follow the flow.
     Matrix(spec::SpecFile),
     /// Print the JSON Schema of host specs.
     Schema,
     /// Print the steps that apply would do, as commands.
+    ///
+    /// Reads the kernel and changes nothing. Needs root.
     Plan(spec::SpecFile),
     /// Make the host what the spec says.
+    ///
+    /// Nothing is touched unless the whole spec is valid, the kernel takes the
+    /// firewall in a scratch namespace and nothing foreign is in the way. A
+    /// failed step is rolled back to the last generation. VMs with autostart
+    /// are started and not waited for. Needs root.
     Apply(spec::SpecFile),
     /// Show networks, guests, firewall and drift.
+    ///
+    /// Drift is what differs from the generation that was applied last, not
+    /// from the spec's file: `hostctl plan` compares with that. Needs root.
     Status,
     /// Remove everything that hostctl made, and nothing else.
+    ///
+    /// Guests are shut down, links and tables removed, forwarding turned off
+    /// again. Specs, images and disks stay. Needs root.
     Down(apply::Down),
     /// Start, stop and look at VMs.
     #[command(subcommand)]
     Vm(vm::Command),
     /// Say what this machine has and lacks.
+    ///
+    /// Tries each thing: loads the rules in a scratch namespace, runs a test
+    /// guest on KVM (up to 3 s, once a boot), reads other programs' firewalls.
+    /// Fails where something is missing that hostctl can't do without.
     Doctor,
 }
 
@@ -76,7 +114,8 @@ impl Context {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log();
+    // A supervisor's log is all that tells of a guest's life.
+    start_log(if matches!(arguments.command, Command::Vm(vm::Command::Run(_))) { "info" } else { "warn" });
     let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json };
     // Everything in one thread: what is done to the network is done to the
     // namespace that this thread is in.
@@ -105,11 +144,17 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     }
 }
 
-/// `HOSTCTL_LOG=debug` shows what happens inside.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOSTCTL_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+/// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep
+/// quiet, unless they are named as tracing-subscriber's directives do it.
+fn start_log(default: &str) {
+    let wanted = std::env::var("HOSTCTL_LOG").unwrap_or_else(|_| default.into());
+    let plain = wanted.chars().all(char::is_alphanumeric);
+    let directives = if plain { format!("warn,hostctl={wanted}") } else { wanted };
+    let filter = tracing_subscriber::EnvFilter::try_new(directives);
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let colors = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colors);
+    log.with_writer(std::io::stderr).init();
 }
 
 /// Prints a line, unless nobody reads any more.

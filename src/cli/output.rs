@@ -31,6 +31,11 @@ pub fn table<R: IntoIterator<Item = String>>(
     Ok(())
 }
 
+/// `1 step`, `2 steps`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// What a guest wrote, without what could steer the reader's terminal.
 pub fn printable(bytes: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(bytes);
@@ -43,6 +48,11 @@ pub fn printable(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "step")), ["0 steps", "1 step", "2 steps"]);
+    }
 
     #[test]
     fn nothing_that_steers_a_terminal_is_printed() {

@@ -53,7 +53,8 @@ pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     }
     let files: Vec<_> = checked.sources.files().iter().map(|file| file.display().to_string()).collect();
     let files = if files.is_empty() { "nothing written yet".into() } else { files.join(", ") };
-    line(format!("ok: {} networks, {} VMs ({files})", topology.networks.len(), topology.vms.len()))
+    let networks = output::count(topology.networks.len(), "network");
+    line(format!("ok: {networks}, {} ({files})", output::count(topology.vms.len(), "VM")))
 }
 
 pub async fn render(context: &Context, arguments: &Render) -> Result<(), Failure> {

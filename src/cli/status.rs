@@ -5,6 +5,9 @@ use hostctl::host::{self, Status};
 use super::{Context, Failure, line, output};
 
 pub async fn status(context: &Context) -> Result<(), Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::other("only root may read the firewall: run it as root"));
+    }
     let status = host::status(&context.root).await?;
     if context.json { output::json(&status) } else { print(&status) }
 }
@@ -22,7 +25,10 @@ fn print(status: &Status) -> Result<(), Failure> {
         line("")?;
         let rows = status.networks.iter().map(|network| {
             let up = if network.up { "up" } else { "missing" };
-            let addresses = network.addresses.join(" ");
+            let addresses = match network.addresses.as_slice() {
+                [] => "missing".into(),
+                addresses => addresses.join(" "),
+            };
             [network.name.clone(), network.bridge.clone(), up.into(), addresses, network.guests.to_string()]
         });
         output::table(&["NETWORK", "BRIDGE", "STATE", "GATEWAY", "GUESTS"], rows)?;
@@ -40,8 +46,13 @@ fn print(status: &Status) -> Result<(), Failure> {
     match status.drift.len() {
         0 => line("\nno drift"),
         count => {
-            line(format!("\ndrift: {count} steps bring the host back (hostctl apply):"))?;
-            status.drift.iter().try_for_each(|step| line(format!("  {step}")))
+            let steps = output::count(count, "step");
+            line(format!("\ndrift: {steps} away from what was applied (hostctl apply repairs it):"))?;
+            status
+                .drift
+                .iter()
+                .flat_map(|step| step.lines())
+                .try_for_each(|command| line(format!("  {command}")))
         }
     }
 }

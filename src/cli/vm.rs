@@ -14,8 +14,13 @@ use super::{Context, Failure, apply, console, line, output};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot a VM and wait until its guest is ready.
+    ///
+    /// Ready is a guest whose agent answered; one whose image has no agent is
+    /// ready as soon as it executes. The VM has to be in what was applied.
     Up(Up),
     /// Shut a VM down: gracefully, then with force.
+    ///
+    /// It stays down until `vm up`, or the next apply where it has autostart.
     Down(Down),
     /// Shut a VM down and boot it again.
     Restart(Down),
@@ -24,12 +29,22 @@ pub enum Command {
     /// Show one VM.
     Show(Named),
     /// Attach to a VM's serial console; Ctrl-] detaches.
+    ///
+    /// Shows what is printed from now on; `vm logs` has what came before. What
+    /// the guest prints reaches the terminal as it is.
     Console(Named),
-    /// Print what a VM wrote to its console.
+    /// Print a VM's console log, its supervisor's or QEMU's.
     Logs(Logs),
     /// Run a program in a guest through its agent.
+    ///
+    /// The program is started without a shell and without input. Fails where
+    /// it ends with another code than 0.
     Exec(Exec),
     /// Supervise a VM in the foreground, as a service manager does.
+    ///
+    /// Takes over a guest that an earlier supervisor left. SIGTERM shuts the
+    /// guest down; a supervisor that is killed leaves it running. Tells systemd
+    /// how things are (Type=notify); its unit needs KillMode=process.
     Run(Named),
 }
 
@@ -67,8 +82,9 @@ pub struct Logs {
     /// Go on printing what comes.
     #[arg(long, short)]
     follow: bool,
-    /// The supervisor's own log, or QEMU's.
-    #[arg(long, value_enum, default_value = "console")]
+    /// Which log: what the guest printed, what its supervisor did, or what
+    /// QEMU complained of.
+    #[arg(long, value_enum, default_value = "console", value_name = "LOG")]
     of: Log,
 }
 
@@ -213,13 +229,16 @@ fn list(context: &Context) -> Result<(), Failure> {
 fn show(context: &Context, named: &Named) -> Result<(), Failure> {
     let name = name(&named.name)?;
     let vm = find(context, &named.name)?;
-    let status = Client::connect(&context.root, &name).and_then(|mut client| client.status()).ok();
+    let seen = vm::observe(&context.root)?.into_iter().find(|seen| seen.name == name);
+    let state = seen.as_ref().map_or_else(|| "stopped".into(), vm::Observed::state);
+    let pid = seen.as_ref().and_then(|seen| seen.pid);
+    let status = seen.and_then(|seen| seen.status);
     if context.json {
-        return output::json(&serde_json::json!({ "vm": vm, "status": status }));
+        return output::json(&serde_json::json!({ "vm": vm, "state": state, "status": status }));
     }
     let port = &vm.port;
     let mut rows = vec![
-        ("state", status.as_ref().map_or("stopped".into(), |status| status.state.to_string())),
+        ("state", state),
         ("network", format!("{} (subnet {}, bridge {})", port.network, port.subnet, port.bridge)),
         ("interface", port.interface.to_string()),
         ("mac", port.mac.to_string()),
@@ -228,15 +247,14 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
     if let Some(v6) = &port.v6 {
         rows.push(("address6", format!("{}/{} via {}", v6.address, v6.prefix, v6.gateway)));
     }
-    rows.push((
-        "machine",
-        format!("{} {:?}, {} vcpus, {} MiB", vm.arch, vm.machine, vm.vcpus, vm.memory).to_lowercase(),
-    ));
+    let machine = format!("{:?}", vm.machine).to_lowercase();
+    let vcpus = output::count(vm.vcpus.into(), "vcpu");
+    rows.push(("machine", format!("{} {machine}, {vcpus}, {} MiB", vm.arch, vm.memory)));
     rows.push(("uid", vm.uid.to_string()));
+    rows.extend(pid.map(|pid| ("pid", pid.to_string())));
     if let Some(status) = status {
         let reason = status.accel_reason.unwrap_or_default();
         rows.push(("accel", status.accel.map_or_else(String::new, |accel| format!("{accel} ({reason})"))));
-        rows.push(("pid", status.pid.map_or_else(String::new, |pid| pid.to_string())));
         rows.push(("restarts", status.restarts.to_string()));
     }
     rows.iter().try_for_each(|(key, value)| line(format!("{key:10} {value}")))

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::Ipv6Addr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::topology::{Direction, FirewallMode, IfName, Imds, Network, Port, SubnetKind, Topology};
 
@@ -69,7 +69,7 @@ impl FromIterator<String> for Elements {
 }
 
 /// What the firewall has to know of the host besides the topology.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Surroundings {
     /// The interfaces that lead to the internet.
     pub uplinks: Vec<IfName>,

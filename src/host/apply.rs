@@ -10,8 +10,8 @@ use crate::spec::HostSpec;
 use crate::topology::{self, Name, Topology};
 use crate::vm;
 
-use super::plan::{Current, conflicts, goal, plan, removal};
-use super::{HostError, Lock, Step, generation, observe};
+use super::plan::{Current, conflicts, goal, plan, removal, surroundings, uplinks};
+use super::{HostError, Lock, Step, generation, observe, record};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -30,6 +30,8 @@ pub struct Host {
 pub struct Outcome {
     /// The steps, all of which were done.
     pub steps: Vec<Step>,
+    /// What an operator should know besides.
+    pub notes: Vec<String>,
     /// The number of the generation that the host is now.
     pub generation: Option<u64>,
 }
@@ -102,6 +104,9 @@ impl Host {
         let _lock = Lock::take(&self.root, "apply")?;
         let current = observe(&self.root, topology).await?;
         let steps = self.plan_from(topology, &current)?;
+        if !steps.is_empty() {
+            record::write(&self.root, &surroundings(topology, &current))?;
+        }
         let result = match self.execute(&steps, watch).await {
             Ok(()) => self.verify(topology).await,
             Err(error) => Err(error),
@@ -109,7 +114,8 @@ impl Host {
         match result {
             Ok(()) => {
                 let generation = generation::commit(&self.root, spec)?;
-                Ok(Outcome { steps, generation: Some(generation.number) })
+                self.forget_guests(topology, &current)?;
+                Ok(Outcome { notes: notes(topology, &current), steps, generation: Some(generation.number) })
             }
             Err(error) => {
                 let consequence = self.roll_back(watch).await;
@@ -139,7 +145,8 @@ impl Host {
         if generation::last(&self.root).is_ok_and(|last| last.is_some()) {
             generation::commit(&self.root, &HostSpec::default())?;
         }
-        Ok(Outcome { steps, generation: None })
+        record::remove(&self.root)?;
+        Ok(Outcome { steps, notes: Vec::new(), generation: None })
     }
 
     /// The steps that [`Host::down`] would do.
@@ -149,6 +156,20 @@ impl Host {
     pub async fn removal(&self) -> Result<Vec<Step>, HostError> {
         Self::check_root()?;
         Ok(removal(&observe(&self.root, &Topology::empty()).await?))
+    }
+
+    /// Removes the files of guests that aren't in the spec any more.
+    fn forget_guests(&self, topology: &Topology, current: &Current) -> Result<(), HostError> {
+        for guest in current.guests.iter().filter(|guest| topology.vm(guest.name.as_str()).is_none()) {
+            let path = self.root.vm(guest.name.as_str());
+            match std::fs::remove_dir_all(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(HostError::File { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
@@ -247,6 +268,13 @@ impl Host {
         self.execute(&steps, &mut Silent).await?;
         self.verify(&topology).await
     }
+}
+
+fn notes(topology: &Topology, current: &Current) -> Vec<String> {
+    let offline = !topology.networks.is_empty() && uplinks(topology, &current.links).is_empty();
+    let note = "no interface holds a default route, so guests don't reach the internet; \
+                apply again once one does, or name it: [host] uplink = \"…\"";
+    offline.then(|| note.to_string()).into_iter().collect()
 }
 
 /// A kernel that can't list its flows goes on judging each packet that a

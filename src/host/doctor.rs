@@ -49,6 +49,7 @@ pub fn doctor(root: &RootDir) -> Vec<Finding> {
     findings.extend([Arch::X86_64, Arch::Aarch64].map(qemu));
     findings.push(kvm(root));
     findings.extend([forwarding(), br_netfilter()]);
+    findings.extend(flush());
     findings.extend(other_firewalls());
     findings
 }
@@ -129,7 +130,7 @@ fn kvm(root: &RootDir) -> Finding {
             "KVM",
             Level::Warning,
             reason,
-            "guests run on TCG, slowly; where this is a virtual machine, turn nested virtualisation on",
+            "until that is so guests run on TCG, slowly (in a virtual machine: turn nested virtualisation on)",
         ),
     }
 }
@@ -139,8 +140,28 @@ fn forwarding() -> Finding {
     let v4 = key("net/ipv4/ip_forward");
     let v6 = key(link::FORWARDING6_KEY);
     let word = |value: &str| if value.trim() == "1" { "on" } else { "off" };
-    let found = format!("IPv4 {}, IPv6 {}", word(&v4), word(&v6));
-    finding("forwarding", Level::Ok, found, "apply turns on what it needs, and down turns it off again")
+    let found = format!("of the whole host: IPv4 {}, IPv6 {}", word(&v4), word(&v6));
+    finding(
+        "forwarding",
+        Level::Ok,
+        found,
+        "apply turns on what it needs where it needs it, and down turns it off again",
+    )
+}
+
+/// Debian's nftables.service loads this file at each start, stop and reload.
+fn flush() -> Option<Finding> {
+    const FILE: &str = "/etc/nftables.conf";
+    let text = fs::read_to_string(FILE).ok()?;
+    let flushes = text.lines().any(|line| line.trim_start().starts_with("flush ruleset"));
+    flushes.then(|| {
+        finding(
+            "nftables.service",
+            Level::Warning,
+            format!("{FILE} flushes every table, hostctl's too"),
+            "where that service is used: replace `flush ruleset` by deleting the tables that the file defines",
+        )
+    })
 }
 
 fn br_netfilter() -> Finding {

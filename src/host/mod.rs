@@ -8,6 +8,7 @@ mod generation;
 mod lock;
 mod observe;
 mod plan;
+mod record;
 mod status;
 mod step;
 #[cfg(test)]

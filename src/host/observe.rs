@@ -7,7 +7,7 @@ use crate::topology::Topology;
 use crate::vm;
 
 use super::plan::{Current, recorded_forwarding, surroundings, uplinks};
-use super::{Guest, HostError};
+use super::{Guest, HostError, record};
 
 /// What the host is, as far as `topology` asks.
 ///
@@ -19,14 +19,16 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
     // Which settings matter depends on which links lead to the internet.
     let first = netlink.observe().await?;
     let desired = Desired::new(topology, &uplinks(topology, &first));
-    let recorded = recorded_forwarding(&firewall);
+    let mut current = Current { firewall, recorded: record::read(root), ..Current::default() };
     let mut keys = link::sysctl_keys(&desired, &first.links);
-    keys.extend(recorded.into_iter().map(|sysctl| sysctl.key));
+    keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.push(link::FORWARDING6_KEY.into());
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
-    let links = link::Observed { sysctls, ..first };
-    Ok(Current { links, firewall, guests: guests(root)?, strays: vm::find_strays(root)? })
+    current.links = link::Observed { sysctls, ..first };
+    current.guests = guests(root)?;
+    current.strays = vm::find_strays(root)?;
+    Ok(current)
 }
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {

@@ -16,6 +16,9 @@ pub struct Current {
     pub firewall: Listing,
     /// Its guests.
     pub guests: Vec<Guest>,
+    /// What hostctl turned on, as it was written down for the case that the
+    /// firewall, which records it, is lost.
+    pub recorded: Surroundings,
     /// QEMUs of hostctl's that no runtime file accounts for: process and name.
     pub strays: Vec<(u32, String)>,
 }
@@ -64,28 +67,35 @@ pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
     if topology.networks.is_empty() {
         return Surroundings { uplinks, ..Surroundings::default() };
     }
-    let recorded = current.firewall.texts("inet", "opened");
+    let recorded = recorded(current);
     let off = |key: &str| current.links.sysctls.get(key).is_some_and(|value| value == "0");
     let opened = uplinks
         .iter()
         .chain(&topology.tailscale)
-        .filter(|name| {
-            recorded.iter().any(|opened| opened == name.as_str()) || off(&link::forwarding4_key(name))
-        })
+        .filter(|name| recorded.opened.contains(name) || off(&link::forwarding4_key(name)))
         .cloned()
         .collect();
-    let closed = current.firewall.texts("inet", "closed").iter().any(|family| family == "ipv6");
-    let closed6 = topology.has_ipv6() && (closed || off(link::FORWARDING6_KEY));
+    let closed6 = topology.has_ipv6() && (recorded.closed6 || off(link::FORWARDING6_KEY));
     Surroundings { uplinks, opened, closed6 }
 }
 
-/// The settings that the next plan depends on besides those of its links.
-pub fn recorded_forwarding(firewall: &Listing) -> Vec<link::Sysctl> {
+/// What hostctl turned on before: the loaded firewall says so; where somebody
+/// flushed it, the file.
+fn recorded(current: &Current) -> Surroundings {
+    if current.firewall.is_empty() {
+        return current.recorded.clone();
+    }
     let names = |set: &str| -> Vec<IfName> {
-        firewall.texts("inet", set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
+        current.firewall.texts("inet", set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
     };
-    let ipv6 = firewall.texts("inet", "closed").iter().any(|family| family == "ipv6");
-    link::unforwarding(&names("opened"), ipv6, &names("uplinks"))
+    let closed6 = current.firewall.texts("inet", "closed").iter().any(|family| family == "ipv6");
+    Surroundings { uplinks: names("uplinks"), opened: names("opened"), closed6 }
+}
+
+/// The settings that take back what hostctl turned on.
+pub fn recorded_forwarding(current: &Current) -> Vec<link::Sysctl> {
+    let Surroundings { uplinks, opened, closed6 } = recorded(current);
+    link::unforwarding(&opened, closed6, &uplinks)
 }
 
 /// What on the host is in the way of `topology`.
@@ -121,7 +131,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     steps.extend(end_strays(current));
     steps.extend(links.remove.into_iter().map(Step::Link));
     let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
-    let back = recorded_forwarding(&current.firewall).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
+    let back = recorded_forwarding(current).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
     let mut undone = Vec::new();
     link::set_sysctls(back, true, &current.links, &mut undone);
     steps.extend(undone.into_iter().map(Step::Link));
@@ -160,7 +170,7 @@ pub fn removal(current: &Current) -> Vec<Step> {
     let links = link::plan(&link::Desired::default(), &current.links);
     steps.extend(links.remove.into_iter().map(Step::Link));
     let mut undone = Vec::new();
-    link::set_sysctls(recorded_forwarding(&current.firewall), true, &current.links, &mut undone);
+    link::set_sysctls(recorded_forwarding(current), true, &current.links, &mut undone);
     steps.extend(undone.into_iter().map(Step::Link));
     if !current.firewall.is_empty() {
         steps.push(Step::RemoveFirewall);

@@ -87,7 +87,9 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
     let applied = topology.is_some();
     let topology = topology.unwrap_or_else(Topology::empty);
     let current = observe(root, &topology).await?;
-    let drift = if applied { drift(&topology, &current)? } else { Vec::new() };
+    // What was taken down is down.
+    let down = topology.networks.is_empty() && current.firewall.is_empty();
+    let drift = if applied && !down { drift(&topology, &current)? } else { Vec::new() };
     let known = |name: &str| {
         topology.networks.iter().any(|network| network.bridge.as_str() == name)
             || topology.ports().any(|port| port.interface.as_str() == name)

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FirewallMode {
-    /// Only packets to, from or through a guest are judged.
+    /// Only packets to and from guests are judged; the rest of the host's traffic
+    /// is none of hostctl's business.
     #[default]
     Guests,
-    /// Input and forward drop what isn't allowed, as in seed 003.
+    /// What comes to the host or is forwarded by it is dropped unless it is
+    /// allowed: hostctl is the machine's firewall.
     Full,
 }
 
@@ -30,9 +32,9 @@ pub struct HostPort {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// RFC 9293.
+    /// TCP, RFC 9293.
     Tcp,
-    /// RFC 768.
+    /// UDP, RFC 768.
     Udp,
 }
 
@@ -43,7 +45,8 @@ pub enum Imds {
     /// Nothing.
     #[default]
     Deny,
-    /// The cloud's own service, masqueraded as the host.
+    /// The cloud's own service on TCP port 80, masqueraded as the host: a guest
+    /// gets the host's credentials from it.
     Host,
 }
 
@@ -82,11 +85,11 @@ pub enum Arch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Machine {
-    /// x86: virtio-mmio only, no PCI, no firmware to speak of.
+    /// x86_64: virtio-mmio only, no PCI, no firmware to speak of.
     Microvm,
-    /// x86: PCIe and ACPI as on a real machine.
+    /// x86_64: PCIe and ACPI as on a real machine.
     Q35,
-    /// Arm's generic machine.
+    /// aarch64: QEMU's generic machine.
     Virt,
 }
 
@@ -97,7 +100,7 @@ pub enum Accel {
     /// KVM where a guest really runs on it, else TCG.
     #[default]
     Auto,
-    /// KVM, or a failed start.
+    /// KVM; without it the VM fails to start.
     Kvm,
     /// QEMU's own translator.
     Tcg,

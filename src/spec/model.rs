@@ -39,20 +39,25 @@ pub struct HostSpec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Host {
-    /// Interfaces that lead to the internet.
+    /// Interfaces that lead to the internet: `"auto"` (those that hold a default
+    /// route when the spec is applied), a name, or a list of names.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "auto"))]
     pub uplink: Uplink,
     /// How far the firewall reaches.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "guests"))]
     pub firewall: FirewallMode,
-    /// Host services that anybody may reach with `firewall = "full"`;
-    /// default: SSH.
+    /// Ports of the host that anybody but a guest may reach with
+    /// `firewall = "full"`; refused without that.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = [{ "protocol": "tcp", "port": 22 }]))]
     pub allow_input: Option<Vec<HostPort>>,
-    /// Resolvers that are handed to guests; default: 1.1.1.1 and 8.8.8.8.
+    /// Resolvers that are handed to guests, on their kernels' command lines.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = ["1.1.1.1", "8.8.8.8"]))]
     pub dns: Option<Vec<IpAddr>>,
-    /// The tailnet that this host is part of.
+    /// The tailnet that this host is part of; hostctl doesn't run Tailscale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tailscale: Option<Tailscale>,
 }
@@ -82,7 +87,7 @@ enum UplinkText {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tailscale {
-    /// Tailscale's interface, usually `tailscale0`.
+    /// Tailscale's interface, usually `tailscale0`. It may come and go.
     #[schemars(with = "String")]
     pub interface: IfName,
 }
@@ -91,18 +96,22 @@ pub struct Tailscale {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// Its IPv4 prefix; the first host address is the gateway's.
+    /// Its IPv4 prefix; the first host address is the gateway's, on the bridge.
     #[schemars(with = "String")]
     pub cidr: Cidr4,
     /// Its IPv6 prefix; without one its guests have no IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub cidr6: Option<Cidr6>,
-    /// What guests see at the clouds' metadata addresses.
+    /// What guests see at the clouds' metadata addresses (169.254.169.254 and
+    /// its twins).
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "deny"))]
     pub imds: Imds,
-    /// Whether the tailnet may open flows to its guests.
+    /// Whether the tailnet may open flows to its guests; needs
+    /// `[host.tailscale]`.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
     pub tailscale: bool,
     /// Slices of it by name; without any, one public subnet covers it.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -160,10 +169,10 @@ pub struct Vm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<OneOrMany<String>>")]
     pub policy: Option<OneOrMany<Name>>,
-    /// Its IPv4 address; default: the first free one.
+    /// Its IPv4 address; default: the subnet's first free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
-    /// Its IPv6 address; default: the first free one.
+    /// Its IPv6 address; default: the subnet's first free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address6: Option<Ipv6Addr>,
     /// Its MAC; default: one that follows from its name.
@@ -177,11 +186,13 @@ pub struct Vm {
     #[serde(default = "default_memory")]
     #[schemars(with = "String")]
     pub memory: Memory,
-    /// The image that it boots, by name; or `kernel` and `disk`.
+    /// The image that it boots, by name: a directory of
+    /// `/var/lib/hostctl/images`. In its place: `kernel`, `disk`, or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub image: Option<Name>,
-    /// A kernel that is loaded directly.
+    /// A kernel that QEMU loads directly; without one, firmware boots the disk
+    /// (`q35` only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<PathBuf>,
     /// The kernel's initial RAM disk.
@@ -198,14 +209,17 @@ pub struct Vm {
     pub machine: Option<Machine>,
     /// What executes the guest's instructions.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "auto"))]
     pub accel: Accel,
     /// Words added to the guest kernel's command line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(extend("default" = ""))]
     pub cmdline: String,
-    /// Whether `apply` starts it.
+    /// Whether `apply` starts it where it doesn't run.
     #[serde(default = "yes")]
     pub autostart: bool,
-    /// Whether a crash is followed by a new start.
+    /// Whether a crash is followed by a new start, after a pause that grows from
+    /// 1 s to 60 s.
     #[serde(default = "yes")]
     pub restart: bool,
 }
@@ -221,6 +235,7 @@ pub struct Disk {
     pub format: DiskFormat,
     /// Whether the guest may only read it.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false))]
     pub read_only: bool,
 }
 

@@ -44,6 +44,7 @@ impl Observed {
     pub fn state(&self) -> String {
         match (&self.status, self.pid, &self.failure) {
             (Some(status), _, _) => status.state.to_string(),
+            (None, Some(_), _) if self.supervised => "running; its supervisor doesn't answer".into(),
             (None, Some(_), _) => "running without a supervisor".into(),
             (None, None, Some(failure)) => format!("failed: {failure}"),
             (None, None, None) => "stopped".into(),
@@ -119,10 +120,29 @@ fn strays(root: &RootDir) -> Result<Vec<(Process, String)>, VmError> {
 /// Where it lives on.
 pub fn stop(root: &RootDir, name: &Name, timeout: Duration) -> Result<(), VmError> {
     match Client::connect(root, name) {
-        Ok(client) => client.stop(timeout),
+        Ok(client) => match client.stop(timeout) {
+            // One that only waited to start the guest again leaves at once,
+            // at times before it has answered.
+            Err(VmError::Protocol { .. }) => {
+                wait_unsupervised(root, name)?;
+                stop_orphan(root, name, timeout)
+            }
+            result => result,
+        },
         Err(VmError::NotSupervised(_)) => stop_orphan(root, name, timeout),
         Err(error) => Err(error),
     }
+}
+
+fn wait_unsupervised(root: &RootDir, name: &Name) -> Result<(), VmError> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(2);
+    while RuntimeDir::open(root, name)?.is_some_and(|dir| dir.lock_holder().is_some()) {
+        if std::time::Instant::now() > deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn stop_orphan(root: &RootDir, name: &Name, timeout: Duration) -> Result<(), VmError> {

@@ -55,7 +55,7 @@ pub fn announce(stage: &Stage) -> Result<(), Failure> {
         "\nThe demo is still up. To look around:\n\
          \x20 {hostctl} status\n\
          \x20 {hostctl} vm console vm1        # Ctrl-] leaves\n\
-         \x20 {hostctl} vm exec vm1 -- /bin/probe icmp/10.2.0.2 http/203.0.113.1/80/\n\
+         \x20 {hostctl} vm exec vm1 -- /bin/probe icmp/10.2.0.2 tcp/203.0.113.1/80\n\
          \x20 nsenter --net=/proc/{pid}/ns/net nft list ruleset\n\
          To take it down:\n\
          \x20 make demo-down\n{KEPT}"
@@ -70,7 +70,11 @@ pub fn take_down() -> Result<ExitCode, Failure> {
     let number: i32 = text.trim().parse()?;
     let pid = Pid::from_raw(number).ok_or("no demo is up")?;
     let program = fs::read_link(format!("/proc/{number}/exe")).unwrap_or_default();
-    if program.file_name() != std::env::current_exe()?.file_name() {
+    // A demo that was built anew meanwhile is "… (deleted)".
+    let name = |path: &Path| {
+        path.to_string_lossy().trim_end_matches(" (deleted)").rsplit('/').next().map(String::from)
+    };
+    if name(&program) != name(&std::env::current_exe()?) {
         fs::remove_file(&file)?;
         return Err("no demo is up".into());
     }

@@ -1,0 +1,46 @@
+//! What hostctl turned on, written down: the firewall's sets say so too, but
+//! anybody's `nft flush ruleset` empties those.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::firewall::Surroundings;
+use crate::root_dir::RootDir;
+
+use super::HostError;
+
+fn path(root: &RootDir) -> PathBuf {
+    root.run().join("forwarding.json")
+}
+
+/// What was written down; nothing where nothing can be read.
+pub fn read(root: &RootDir) -> Surroundings {
+    let text = fs::read(path(root)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Writes it down, before it is done.
+///
+/// # Errors
+/// Where the file can't be written.
+pub fn write(root: &RootDir, surroundings: &Surroundings) -> Result<(), HostError> {
+    let path = path(root);
+    let write = || {
+        let draft = path.with_extension("new");
+        fs::write(&draft, serde_json::to_vec(surroundings)?)?;
+        fs::rename(&draft, &path)
+    };
+    write().map_err(|source| HostError::File { path: path.clone(), source })
+}
+
+/// Forgets it.
+///
+/// # Errors
+/// Where the file can't be removed.
+pub fn remove(root: &RootDir) -> Result<(), HostError> {
+    let path = path(root);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(HostError::File { path, source }),
+        _ => Ok(()),
+    }
+}
