@@ -101,7 +101,7 @@ pub struct PolicyRule {
     /// these; default: all. Only with `protocol` tcp or udp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<Ports>,
-    /// The protocol.
+    /// The protocol; default: any.
     #[serde(skip_serializing_if = "is_default")]
     pub protocol: PolicyProtocol,
     /// Who opens the flow (ingress only): a prefix, an address,
@@ -111,11 +111,11 @@ pub struct PolicyRule {
     /// To whom (egress only), written as `source` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Peers>,
-    /// What becomes of the flow.
+    /// What becomes of the flow; default: allow.
     #[serde(skip_serializing_if = "is_default")]
     pub action: Action,
-    /// Rules of a lower number are asked first; of those with the same one,
-    /// deny wins.
+    /// Rules of a lower number are asked first (default: 100); of those with
+    /// the same one, deny wins.
     #[serde(skip_serializing_if = "is_usual")]
     pub priority: u16,
     /// What it is for.

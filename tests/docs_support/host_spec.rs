@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The sections: how the table is written in TOML, and its type in the schema.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("[host]", "Host"),
     ("[[host.allow_input]]", "HostPort"),
     ("[host.tailscale]", "Tailscale"),
@@ -14,6 +14,9 @@ const SECTIONS: [(&str, &str); 8] = [
     ("[[peerings]]", "Peering"),
     ("[vms.NAME]", "Vm"),
     ("[vms.NAME.disk]", "Disk"),
+    ("[policies.NAME]", "Policy"),
+    ("[[policies.NAME.ingress]]", "PolicyRule"),
+    ("[policies.NAME.default]", "DefaultEach"),
 ];
 
 const INTRODUCTION: &str = "\
@@ -26,10 +29,10 @@ gives completion in editors.
 - A spec is TOML or JSON with the same keys; the file's ending says which. Without a
   file's name on the command line it is `/etc/hostctl/host.toml`.
 - Every `*.toml` and `*.json` in `/var/lib/hostctl/host.d` is merged into it. No two
-  files may say the same thing: each network and VM is in one of them, and so is `[host]`.
+  files may say the same thing: each network, VM and policy is in one of them, and so is `[host]`.
   No file has to exist.
 - An unknown key is an error, and so is a key that is there twice.
-- Names of networks, subnets and VMs have up to 63 lower-case letters, digits and
+- Names of networks, subnets, VMs and policies have up to 63 lower-case letters, digits and
   inner hyphens. A name that is too long for an interface (`br-…`, `vm-…`: 15 bytes) is
   shortened there with a hash; the interface has the full one as its altname.
 - `hostctl check` says what is wrong with a spec, where, and what would be right.
@@ -93,8 +96,13 @@ fn inline(value: &Value) -> String {
 /// A type's name, and what its words mean where it has a fixed choice.
 fn type_of(property: &Value, types: &serde_json::Map<String, Value>) -> (String, String) {
     if let Some(inner) = property["anyOf"].as_array() {
-        let named = inner.iter().find(|kind| kind["type"] != "null").unwrap();
-        return type_of(named, types);
+        let named: Vec<&Value> = inner.iter().filter(|kind| kind["type"] != "null").collect();
+        return match named.as_slice() {
+            [one, list] if list["type"] == "array" => {
+                (format!("{} or list of them", type_of(one, types).0), String::new())
+            }
+            named => type_of(named[0], types),
+        };
     }
     if let Some(name) = property["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
         return reference_to(name, &types[name]);
@@ -125,6 +133,9 @@ fn reference_to(name: &str, kind: &Value) -> (String, String) {
     }
     match name {
         "Uplink" => ("string or list of strings".into(), String::new()),
+        "PolicyDefault" => ("`\"allow\"`, `\"deny\"` or table".into(), String::new()),
+        "PortRange" => ("number, `\"FIRST-LAST\"`".into(), String::new()),
+        "Peer" => ("string".into(), String::new()),
         _ => ("table".into(), String::new()),
     }
 }
