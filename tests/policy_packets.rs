@@ -91,11 +91,13 @@ fn a_closed_guest_is_reached_neither_by_link_local_addresses_nor_through_groups(
         let wait = Duration::from_millis(500);
         a1.guest.received().wait_for(|frame| frames::contains(frame, marker), wait).is_some()
     };
+    lab.meet_on_the_bridge(&["a1", "a2"], &["br-a"]);
     let before = groups.map(send);
     assert!(before.iter().any(|arrived| *arrived), "nothing arrives even without policies: {before:?}");
     assert!(verdicts(&[(a2.netns(), Probe::IcmpScoped(local1, scope))])[0].is_allowed());
 
     lab.apply(&spec("policy = \"closed\"", "", "[policies.closed]\ningress = []\n"));
+    lab.meet_on_the_bridge(&["a1", "a2"], &["br-a"]);
     for (group, arrived) in groups.iter().zip(groups.map(send)) {
         assert!(!arrived, "{group:?}");
     }

@@ -132,6 +132,7 @@ fn reference_to(name: &str, kind: &Value) -> (String, String) {
         return (names.join(", "), words.collect());
     }
     match name {
+        "Nat" => ("boolean, string or list of strings".into(), String::new()),
         "Uplink" => ("string or list of strings".into(), String::new()),
         "PolicyDefault" => ("`\"allow\"`, `\"deny\"` or table".into(), String::new()),
         "PortRange" => ("number, `\"FIRST-LAST\"`".into(), String::new()),

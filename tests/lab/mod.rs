@@ -106,6 +106,21 @@ impl Lab {
         Guest { guest, v4: port.address.into(), v6, _services: services }
     }
 
+    /// Lets guests meet on their bridge, past the host, until the next apply:
+    /// ports that are kept from each other anyway would hide a hole in the
+    /// rules.
+    pub fn meet_on_the_bridge(&self, vms: &[&str], bridges: &[&str]) {
+        for name in vms {
+            self.output("bridge", &["link", "set", "dev", &format!("vm-{name}"), "isolated", "off"]);
+        }
+        for bridge in bridges {
+            for key in ["ipv4/conf/BR/proxy_arp_pvlan", "ipv6/conf/BR/proxy_ndp"] {
+                let key = format!("net/{}", key.replace("BR", bridge));
+                self.world.hypervisor.sysctl_set(&key, "0").unwrap();
+            }
+        }
+    }
+
     /// What a program prints in the hypervisor's namespace.
     pub fn output(&self, program: &str, arguments: &[&str]) -> String {
         let output =

@@ -134,16 +134,8 @@ impl Scene {
             .collect();
         let spec = format!("[host]\nfirewall = \"{firewall}\"\n{SPEC}{vms}");
         lab.apply(&spec);
-        // The chains alone shall stop everything: ports that are kept from
-        // each other anyway would hide a hole.
-        for name in GUESTS {
-            lab.output("bridge", &["link", "set", "dev", &format!("vm-{name}"), "isolated", "off"]);
-        }
-        for bridge in ["br-a", "br-b", "br-c", "br-n"] {
-            for key in ["ipv4/conf/BR/proxy_arp_pvlan", "ipv6/conf/BR/proxy_ndp"] {
-                lab.world.hypervisor.sysctl_set(&format!("net/{}", key.replace("BR", bridge)), "0").unwrap();
-            }
-        }
+        // The chains alone shall stop everything.
+        lab.meet_on_the_bridge(&GUESTS, &["br-a", "br-b", "br-c", "br-n"]);
         let host = usual_services(&lab.world.hypervisor, "host").unwrap();
         let (_, topology) = compile(&spec);
         let guests = GUESTS.iter().map(|&name| {
