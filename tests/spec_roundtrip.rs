@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
-    Accel, Action, Arch, Cidr4, Cidr6, Disk, DiskFormat, FirewallMode, Host, HostPort, HostSpec, IfName,
-    Imds, MacAddr, Machine, Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy,
-    PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion, PortRange, Ports, Subnet, SubnetKind,
-    Tailscale, Transport, Uplink, Vm, load, load_checked,
+    Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
+    FirewallMode, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat, Network,
+    OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
+    PortRange, Ports, Subnet, SubnetKind, Tailscale, Transport, Uplink, Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -281,13 +281,45 @@ fn vm() -> impl Strategy<Value = Vm> {
     )
 }
 
+fn app() -> impl Strategy<Value = App> {
+    let text = any::<String>;
+    let server = (any::<u16>(), option::of(path()), option::of(text()))
+        .prop_map(|(port, directory, greeting)| AppWebserver { port, directory, greeting });
+    let limits = (option::of(any::<u32>()), option::of(any::<u32>()))
+        .prop_map(|(millicpus, pids)| AppLimits { memory: None, millicpus, pids });
+    let restart = select(vec![AppRestart::Always, AppRestart::OnFailure, AppRestart::Never]);
+    let command = option::of(vec(text(), 0..3));
+    let environment = btree_map(text(), text(), 0..3);
+    let how = (restart, any::<bool>(), limits, environment);
+    (name(), name(), command, option::of(server), how).prop_map(
+        |(network, subnet, command, webserver, (restart, isolate, limits, environment))| App {
+            network,
+            subnet,
+            command,
+            webserver,
+            restart,
+            isolate,
+            limits,
+            environment,
+        },
+    )
+}
+
 fn spec() -> impl Strategy<Value = HostSpec> {
     let peering = [name(), name()].prop_map(|between| Peering { between });
     let networks = btree_map(any::<String>(), network(), 0..4);
     let vms = btree_map(any::<String>(), vm(), 0..4);
     let policies = btree_map(any::<String>(), policy(), 0..3);
-    (host(), networks, vec(peering, 0..4), vms, policies).prop_map(
-        |(host, networks, peerings, vms, policies)| HostSpec { host, networks, peerings, vms, policies },
+    let apps = btree_map(any::<String>(), app(), 0..3);
+    (host(), networks, vec(peering, 0..4), vms, policies, apps).prop_map(
+        |(host, networks, peerings, vms, policies, apps)| HostSpec {
+            host,
+            networks,
+            peerings,
+            vms,
+            policies,
+            apps,
+        },
     )
 }
 
@@ -312,7 +344,7 @@ proptest! {
         let case = Case::new();
         let parts = [
             HostSpec { host: spec.host.clone(), ..HostSpec::default() },
-            HostSpec { networks: spec.networks.clone(), ..HostSpec::default() },
+            HostSpec { networks: spec.networks.clone(), apps: spec.apps.clone(), ..HostSpec::default() },
             HostSpec { vms: spec.vms.clone(), peerings: spec.peerings.clone(), policies: spec.policies.clone(), ..HostSpec::default() },
         ];
         case.host(&toml::to_string(&parts[0]).unwrap());

@@ -13,7 +13,7 @@ use crate::topology::Name;
 use super::control::{Request, Status};
 use super::error::AppError;
 use super::model::{App, Namespace};
-use super::runtime_dir::{CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG, label};
+use super::runtime_dir::{CONTROL, DESIRED, ENDED, FAILURE, RuntimeDir, SUPERVISOR_LOG, label};
 use super::state::State;
 use super::strays::MARKER;
 
@@ -78,6 +78,17 @@ impl Client {
 pub fn write_desired(root: &RootDir, app: &App) -> Result<(), AppError> {
     app.check()?;
     Ok(RuntimeDir::create(root, &app.namespace, &app.name)?.write_json(DESIRED, app)?)
+}
+
+/// The app that ran last and ended as it should, where one did.
+///
+/// # Errors
+/// Where its file can't be read.
+pub fn read_ended(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Option<App>, AppError> {
+    match RuntimeDir::open(root, namespace, name)? {
+        Some(dir) => Ok(dir.read_json::<App>(ENDED)?),
+        None => Ok(None),
+    }
 }
 
 /// The app that [`write_desired`] wrote down.

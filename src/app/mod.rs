@@ -24,7 +24,7 @@ mod supervisor;
 mod user;
 pub mod webserver;
 
-pub use client::{Client, read_desired, spawn_supervisor, wait_until, write_desired};
+pub use client::{Client, read_desired, read_ended, spawn_supervisor, wait_until, write_desired};
 pub use control::Status;
 pub use error::AppError;
 pub use init::init;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::Name;
+use crate::spec::{AppRestart, Memory};
+use crate::topology::{self, Name};
 
 use super::error::AppError;
 use super::strays::MARKER;
@@ -154,6 +155,41 @@ impl From<Namespace> for String {
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<&topology::App> for App {
+    type Error = NamespaceError;
+
+    /// The app that the topology asks for.
+    fn try_from(app: &topology::App) -> Result<Self, NamespaceError> {
+        let spec = &app.spec;
+        let workload = match (&spec.webserver, &spec.command) {
+            (Some(server), _) => Workload::Webserver(Webserver {
+                port: server.port,
+                directory: server.directory.clone(),
+                greeting: server.greeting.clone(),
+            }),
+            (None, command) => Workload::Command(command.clone().unwrap_or_default()),
+        };
+        Ok(Self {
+            name: app.name.clone(),
+            namespace: Namespace::new(app.namespace.as_str())?,
+            workload,
+            restart: match spec.restart {
+                AppRestart::Always => Restart::Always,
+                AppRestart::OnFailure => Restart::OnFailure,
+                AppRestart::Never => Restart::Never,
+            },
+            isolate: spec.isolate,
+            limits: Limits {
+                memory: spec.limits.memory.map(Memory::mebibytes),
+                millicpus: spec.limits.millicpus,
+                pids: spec.limits.pids,
+            },
+            user: None,
+            environment: spec.environment.clone(),
+        })
     }
 }
 

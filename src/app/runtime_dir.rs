@@ -10,6 +10,7 @@ use super::error::AppError;
 use super::model::Namespace;
 
 pub(super) const DESIRED: &str = "app.json";
+pub(super) const ENDED: &str = "ended.json";
 pub(super) const FAILURE: &str = "failure.json";
 pub(super) const CONTROL: &str = "control.sock";
 pub(super) const LOG: &str = "log";

@@ -21,7 +21,7 @@ use super::error::AppError;
 use super::launch::{Launched, launch};
 use super::model::App;
 use super::output::Output;
-use super::runtime_dir::{CONTROL, FAILURE, LOG, RuntimeDir};
+use super::runtime_dir::{CONTROL, ENDED, FAILURE, LOG, RuntimeDir};
 use super::state::{Event, Lifecycle, Next, State};
 use super::strays::reap_app;
 
@@ -56,12 +56,16 @@ pub async fn supervise(root: &RootDir, app: App) -> Result<(), AppError> {
     set_child_subreaper(Some(getpid())).map_err(|error| AppError::kernel("adopt orphans")(error.into()))?;
     reap_app(root, &app.namespace, &app.name)?;
     let label = app.label();
+    let ended = app.clone();
     let mut supervisor = Supervisor::new(root.clone(), &dir, app)?;
     let failure = supervisor.run(&dir).await?;
     if let Some(why) = &failure {
         dir.write_json(FAILURE, why)?;
     }
     supervisor.publish();
+    if failure.is_none() {
+        dir.write_json(ENDED, &ended)?;
+    }
     dir.clear(failure.is_some())?;
     match failure {
         Some(why) => Err(AppError::Failed { app: label, why }),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::app;
 use crate::firewall::{FlowPolicy, conntrack, nft};
 use crate::link::Netlink;
 use crate::root_dir::RootDir;
@@ -133,13 +134,16 @@ impl Host {
         let _lock = Lock::take(&self.root, "down")?;
         let steps = self.removal().await?;
         self.execute(&steps, watch).await?;
+        // What apps left that lost their supervisors.
+        app::reap_strays(&self.root)?;
         // Nothing runs any more that these files are about.
-        let vms = self.root.vms();
-        match std::fs::remove_dir_all(&vms) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(HostError::File { path: vms, source });
+        for path in [self.root.vms(), self.root.apps()] {
+            match std::fs::remove_dir_all(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(HostError::File { path, source });
+                }
+                _ => {}
             }
-            _ => {}
         }
         // A later apply that fails shall not bring back what was taken down.
         if generation::last(&self.root).is_ok_and(|last| last.is_some()) {
@@ -219,6 +223,17 @@ impl Host {
             Step::ChangeFirewall(delta) => nft::change(delta)?,
             Step::RemoveFirewall => nft::load(&nft::removal())?,
             Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP)?,
+            Step::StopApp { namespace, name, gone: false, .. } => {
+                app::stop(&self.root, namespace, name, STOP)?
+            }
+            Step::StopApp { namespace, name, .. } => app::remove(&self.root, namespace, name, STOP)?,
+            Step::Evict { namespace } => {
+                app::evict(&app::Namespace::new(namespace.as_str())?)?;
+            }
+            Step::StartApp { app } => {
+                app::write_desired(&self.root, app)?;
+                app::spawn_supervisor(&self.root, app, &self.program)?;
+            }
             Step::CutFlows(policy) => cut_flows(policy)?,
             Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
             Step::StartVm { vm, .. } => {
@@ -236,7 +251,7 @@ impl Host {
         let steps = plan(&goal(topology, &current)?, &current);
         let steps: Vec<String> = steps
             .iter()
-            .filter(|step| !matches!(step, Step::StartVm { .. }))
+            .filter(|step| !matches!(step, Step::StartVm { .. } | Step::StartApp { .. }))
             .flat_map(Step::commands)
             .collect();
         if steps.is_empty() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::app::{AppError, NamespaceError};
 use crate::firewall::{NftError, PolicyTooLarge, TemplateFault};
 use crate::link::{Conflict, LinkError};
 use crate::vm::VmError;
@@ -43,6 +44,12 @@ pub enum HostError {
     /// Links.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Apps.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// A namespace's name.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     /// Guests.
     #[error(transparent)]
     Vm(#[from] VmError),

@@ -1,12 +1,13 @@
 //! Reads the host: links, firewall, guests.
 
+use crate::app;
 use crate::firewall::{Surroundings, nft};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
 use crate::vm;
 
-use super::plan::{Current, recorded_forwarding, surroundings, uplinks};
+use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
 use super::{Guest, HostError, record};
 
 /// What the host is, as far as `topology` asks.
@@ -28,6 +29,11 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
     current.links = link::Observed { sysctls, ..first };
     current.guests = guests(root)?;
     current.strays = vm::find_strays(root)?;
+    let apps = app::observe(root)?.into_iter().map(|seen| {
+        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
+        SeenApp { seen, ended }
+    });
+    current.apps = apps.collect();
     Ok(current)
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::app;
 use crate::firewall::{self, Difference, FlowPolicy, Listing, Surroundings};
 use crate::link::{self, Conflict};
 use crate::topology::{IfName, Name, Nat, Topology, Uplink, Vm};
@@ -18,6 +19,8 @@ pub struct Current {
     pub firewall: Listing,
     /// Its guests.
     pub guests: Vec<Guest>,
+    /// Its apps.
+    pub apps: Vec<SeenApp>,
     /// What hostctl turned on, as it was written down for the case that the
     /// firewall, which records it, is lost.
     pub recorded: Surroundings,
@@ -36,6 +39,15 @@ pub struct Guest {
     pub running: bool,
     /// Whether its supervisor runs.
     pub supervised: bool,
+}
+
+/// An app that the host has, running or not.
+#[derive(Debug, Clone)]
+pub struct SeenApp {
+    /// What there is of it.
+    pub seen: app::Observed,
+    /// What ran last and ended as it should.
+    pub ended: Option<app::App>,
 }
 
 /// What the host should be.
@@ -139,7 +151,9 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
         }
     }
     steps.extend(end_strays(current));
-    steps.extend(links.remove.into_iter().map(Step::Link));
+    let wanted: Vec<app::App> = topology.apps.iter().filter_map(|app| app::App::try_from(app).ok()).collect();
+    steps.extend(leaving_apps(current, &wanted));
+    steps.extend(links.remove.into_iter().flat_map(leave));
     let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
     let back = recorded_forwarding(current).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
     let mut undone = Vec::new();
@@ -165,6 +179,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
             steps.push(Step::StartVm { vm: Box::new(vm.clone()), reason });
         }
     }
+    steps.extend(coming_apps(current, wanted));
     steps
 }
 
@@ -177,8 +192,9 @@ pub fn removal(current: &Current) -> Vec<Step> {
         .map(|guest| Step::StopVm { name: guest.name.clone(), reason: "hostctl down".into() })
         .collect();
     steps.extend(end_strays(current));
+    steps.extend(leaving_apps(current, &[]));
     let links = link::plan(&link::Desired::default(), &current.links);
-    steps.extend(links.remove.into_iter().map(Step::Link));
+    steps.extend(links.remove.into_iter().flat_map(leave));
     let mut undone = Vec::new();
     link::set_sysctls(recorded_forwarding(current), true, &current.links, &mut undone);
     steps.extend(undone.into_iter().map(Step::Link));
@@ -190,6 +206,47 @@ pub fn removal(current: &Current) -> Vec<Step> {
 
 fn end_strays(current: &Current) -> impl Iterator<Item = Step> {
     current.strays.iter().map(|(pid, name)| Step::EndStray { pid: *pid, name: name.clone() })
+}
+
+/// A namespace lives as long as somebody is in it: they go before its name.
+fn leave(step: link::Step) -> Vec<Step> {
+    match &step {
+        link::Step::DeleteNamespace { name } => {
+            vec![Step::Evict { namespace: name.clone() }, Step::Link(step)]
+        }
+        _ => vec![Step::Link(step)],
+    }
+}
+
+/// Apps that aren't wanted any more, or wanted otherwise.
+fn leaving_apps(current: &Current, wanted: &[app::App]) -> Vec<Step> {
+    let alive = current.apps.iter().map(|app| &app.seen);
+    let step = |seen: &app::Observed| {
+        let same_name = wanted.iter().find(|app| app.namespace == seen.namespace && app.name == seen.name);
+        let reason = match same_name {
+            None => "not in the spec",
+            Some(wanted) if seen.app.as_ref().is_some_and(|app| app != wanted) => "its spec changed",
+            Some(_) => return None,
+        };
+        let (namespace, name) = (seen.namespace.clone(), seen.name.clone());
+        Some(Step::StopApp { namespace, name, gone: same_name.is_none(), reason: reason.into() })
+    };
+    alive.filter_map(step).collect()
+}
+
+/// Apps that don't run yet, or not as they are wanted.
+fn coming_apps(current: &Current, wanted: Vec<app::App>) -> Vec<Step> {
+    let runs = |app: &app::App| {
+        let same = |other: &&SeenApp| other.seen.namespace == app.namespace && other.seen.name == app.name;
+        current.apps.iter().find(same).is_some_and(|SeenApp { seen, ended }| {
+            let runs = seen.supervised && seen.app.as_ref() == Some(app);
+            // One that ended as it should isn't run again by every apply.
+            let once = app.restart != app::Restart::Always && seen.failure.is_none();
+            runs || (once && !seen.supervised && ended.as_ref() == Some(app))
+        })
+    };
+    let missing = wanted.into_iter().filter(|app| !runs(app));
+    missing.map(|app| Step::StartApp { app: Box::new(app) }).collect()
 }
 
 fn stop_reason(guest: &Guest, wanted: Option<&Vm>) -> Option<String> {

@@ -117,7 +117,8 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
 fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostError> {
     let steps = plan(&goal(topology, current)?, current);
     // A guest that isn't running is a state of its own, shown as such.
-    let drifted = steps.iter().filter(|step| !matches!(step, Step::StartVm { .. }));
+    let started = |step: &&Step| matches!(step, Step::StartVm { .. } | Step::StartApp { .. });
+    let drifted = steps.iter().filter(|step| !started(step));
     Ok(drifted.map(ToString::to_string).collect())
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::app;
 use crate::firewall::{Delta, FlowPolicy};
 use crate::link;
 use crate::topology::{Name, Vm};
@@ -22,6 +23,27 @@ pub enum Step {
         pid: u32,
         /// The VM that it was.
         name: String,
+    },
+    /// An app is stopped.
+    StopApp {
+        /// Its namespace.
+        namespace: app::Namespace,
+        /// Its name.
+        name: Name,
+        /// Whether its files go too.
+        gone: bool,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Whoever is in a namespace that goes is ended.
+    Evict {
+        /// The namespace.
+        namespace: String,
+    },
+    /// An app is started, with a supervisor.
+    StartApp {
+        /// The app.
+        app: Box<app::App>,
     },
     /// A link, an address or a kernel setting.
     Link(link::Step),
@@ -55,6 +77,9 @@ impl Step {
             Self::EndStray { pid, name } => {
                 vec![format!("kill -9 {pid}    # VM {name}, its runtime files are lost")]
             }
+            Self::StopApp { name, .. } => vec![format!("hostctl app stop {name}")],
+            Self::Evict { namespace } => vec![format!("ip netns pids {namespace} | xargs -r kill -9")],
+            Self::StartApp { app } => vec![format!("hostctl app start {}", app.name)],
             Self::Link(step) => vec![step.to_string()],
             Self::LoadFirewall { .. } => vec!["hostctl render | nft -f -".into()],
             Self::ChangeFirewall(delta) => delta.commands(),
@@ -70,6 +95,7 @@ impl Step {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::StopVm { reason, .. }
+            | Self::StopApp { reason, .. }
             | Self::LoadFirewall { reason, .. }
             | Self::StartVm { reason, .. } => Some(reason),
             _ => None,

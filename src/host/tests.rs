@@ -53,6 +53,9 @@ fn kinds(steps: &[Step]) -> Vec<String> {
         Step::LoadFirewall { .. } | Step::ChangeFirewall(_) => "firewall".into(),
         Step::CutFlows(_) => "cut".into(),
         Step::RemoveFirewall => "no firewall".into(),
+        Step::StopApp { name, .. } => format!("stop app {name}"),
+        Step::Evict { namespace } => format!("empty {namespace}"),
+        Step::StartApp { app } => format!("start app {}", app.name),
         Step::StartVm { vm, .. } => format!("start {}", vm.name),
     };
     let mut kinds: Vec<String> = steps.iter().map(kind).collect();

@@ -12,7 +12,7 @@ use super::problem::{MOST_PROBLEMS, Problem};
 use super::{HostSpec, Issue, Segment, SpecPath, explain};
 
 /// The keys of a host spec.
-const TOP: [&str; 5] = ["host", "networks", "peerings", "policies", "vms"];
+const TOP: [&str; 6] = ["apps", "host", "networks", "peerings", "policies", "vms"];
 
 /// Several files as one spec.
 #[derive(Debug, Default)]
@@ -25,6 +25,7 @@ pub(super) struct Merged {
     networks: BTreeMap<String, usize>,
     vms: BTreeMap<String, usize>,
     policies: BTreeMap<String, usize>,
+    apps: BTreeMap<String, usize>,
     /// With the index that the peering has there.
     peerings: Vec<(usize, usize)>,
 }
@@ -85,6 +86,11 @@ impl Merged {
                 let mut group = Group { what: "VM", path, spec: &mut self.spec.vms, origins: &mut self.vms };
                 group.add(entries, document, &self.documents, refused, &mut self.problems);
             }
+            ("apps", Value::Table(entries)) => {
+                let mut group =
+                    Group { what: "app", path, spec: &mut self.spec.apps, origins: &mut self.apps };
+                group.add(entries, document, &self.documents, refused, &mut self.problems);
+            }
             ("policies", Value::Table(entries)) => {
                 let mut group = Group {
                     what: "policy",
@@ -102,13 +108,13 @@ impl Merged {
                     }
                 }
             }
-            ("networks" | "vms" | "policies", _) if document.json => {
+            ("networks" | "vms" | "policies" | "apps", _) if document.json => {
                 shape(
                     &format!("{key} is an object of objects"),
                     &format!("write \"{key}\": {{ \"NAME\": {{ … }} }}"),
                 );
             }
-            ("networks" | "vms" | "policies", _) => {
+            ("networks" | "vms" | "policies" | "apps", _) => {
                 let hint = format!("write [{key}.NAME], with a name of your own");
                 shape(&format!("{key} is a table of tables"), &hint);
             }
@@ -139,6 +145,7 @@ impl Merged {
             [Segment::Key(top), ..] if top == "host" => self.host?,
             [Segment::Key(top), Segment::Key(name), ..] if top == "networks" => *self.networks.get(name)?,
             [Segment::Key(top), Segment::Key(name), ..] if top == "vms" => *self.vms.get(name)?,
+            [Segment::Key(top), Segment::Key(name), ..] if top == "apps" => *self.apps.get(name)?,
             [Segment::Key(top), Segment::Key(name), ..] if top == "policies" => *self.policies.get(name)?,
             _ => 0,
         };

@@ -1,5 +1,6 @@
 //! What the operator wrote: parsed, merged and checked.
 
+mod app;
 mod cidr;
 mod closest;
 mod decode;
@@ -26,6 +27,7 @@ mod schema;
 mod snippet;
 mod toml_document;
 
+pub use app::{App, AppLimits, AppRestart, AppWebserver};
 pub use cidr::{Cidr4, Cidr6, CidrError, IPV4_PREFIX_MAX, IPV6_PREFIX_MAX};
 pub use closest::closest;
 pub use issue::{Issue, Segment, SpecPath};

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accel, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Memory,
-    Name, OneOrMany, Policy, SubnetKind,
+    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine,
+    Memory, Name, OneOrMany, Policy, SubnetKind,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -33,6 +33,9 @@ pub struct HostSpec {
     /// Policies (security groups) by name; they act where they are attached.
     #[serde(skip_serializing_if = "is_default")]
     pub policies: BTreeMap<String, Policy>,
+    /// Programs in subnets' namespaces by name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub apps: BTreeMap<String, App>,
 }
 
 /// The machine itself.

@@ -66,7 +66,7 @@ impl<'a> Compiler<'a> {
 
     fn topology(&mut self) -> Option<Topology> {
         let spec = self.spec;
-        if [spec.networks.len(), spec.vms.len(), spec.peerings.len(), spec.policies.len()]
+        if [spec.networks.len(), spec.vms.len(), spec.peerings.len(), spec.policies.len(), spec.apps.len()]
             .iter()
             .any(|count| *count > MOST_ENTRIES)
         {
@@ -93,6 +93,7 @@ impl<'a> Compiler<'a> {
             networks,
             peerings,
             vms,
+            apps: self.apps(&namespaces),
             namespaces,
             policies,
             policed,

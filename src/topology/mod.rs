@@ -3,6 +3,7 @@
 //! every machine and at every apply.
 
 mod address;
+mod app;
 mod compile;
 mod guest;
 mod identity;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use crate::spec;
 pub use crate::spec::{
     Accel, Action, Arch, Direction, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name,
     NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Transport,
@@ -49,6 +51,9 @@ pub struct Topology {
     pub vms: Vec<Vm>,
     /// The subnets' network namespaces, by name.
     pub namespaces: Vec<Namespace>,
+    /// The programs in them, by name.
+    #[serde(default)]
+    pub apps: Vec<App>,
     /// What guests are attached to of the spec's policies, by id.
     #[serde(default)]
     pub policies: Vec<Policy>,
@@ -159,6 +164,17 @@ pub struct Namespace {
     pub routes: Vec<NamespaceRoute>,
 }
 
+/// A program in a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its name in the spec.
+    pub name: Name,
+    /// The namespace that it runs in.
+    pub namespace: String,
+    /// What it is.
+    pub spec: spec::App,
+}
+
 /// A route within a namespace, by its gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceRoute {
@@ -252,6 +268,7 @@ impl Topology {
             peerings: Vec::new(),
             vms: Vec::new(),
             namespaces: Vec::new(),
+            apps: Vec::new(),
             policies: Vec::new(),
             policed: BTreeMap::new(),
         }

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The sections: how the table is written in TOML, and its type in the schema.
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("[host]", "Host"),
     ("[[host.allow_input]]", "HostPort"),
     ("[host.tailscale]", "Tailscale"),
@@ -17,6 +17,9 @@ const SECTIONS: [(&str, &str); 11] = [
     ("[policies.NAME]", "Policy"),
     ("[[policies.NAME.ingress]]", "PolicyRule"),
     ("[policies.NAME.default]", "DefaultEach"),
+    ("[apps.NAME]", "App"),
+    ("[apps.NAME.webserver]", "AppWebserver"),
+    ("[apps.NAME.limits]", "AppLimits"),
 ];
 
 const INTRODUCTION: &str = "\
@@ -29,10 +32,10 @@ gives completion in editors.
 - A spec is TOML or JSON with the same keys; the file's ending says which. Without a
   file's name on the command line it is `/etc/hostctl/host.toml`.
 - Every `*.toml` and `*.json` in `/var/lib/hostctl/host.d` is merged into it. No two
-  files may say the same thing: each network, VM and policy is in one of them, and so is `[host]`.
+  files may say the same thing: each network, VM, policy and app is in one of them, and so is `[host]`.
   No file has to exist.
 - An unknown key is an error, and so is a key that is there twice.
-- Names of networks, subnets, VMs and policies have up to 63 lower-case letters, digits and
+- Names of networks, subnets, VMs, policies and apps have up to 63 lower-case letters, digits and
   inner hyphens. A name that is too long for an interface (`br-…`, `vm-…`: 15 bytes) is
   shortened there with a hash; the interface has the full one as its altname.
 - `hostctl check` says what is wrong with a spec, where, and what would be right.

@@ -18,6 +18,17 @@ pub struct Lab {
     directory: tempfile::TempDir,
 }
 
+impl Drop for Lab {
+    /// A test that failed leaves no guest and no app behind either.
+    fn drop(&mut self) {
+        let host = &self.host;
+        let down = self.world.hypervisor.block_on(|| async move { host.down(&mut Silent).await });
+        if !std::thread::panicking() {
+            down.unwrap().unwrap();
+        }
+    }
+}
+
 /// A guest on its port, with the usual services.
 pub struct Guest {
     pub guest: FakeGuest,
