@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use spec_support::{Case, example};
 
-const EXAMPLES: [&str; 4] = ["five-networks.toml", "minimal.toml", "peered.toml", "peered.json"];
+const EXAMPLES: [&str; 5] = ["five-networks.toml", "minimal.toml", "peered.toml", "peered.json", "vpc.toml"];
 
 #[test]
 fn the_examples_compile() {
