@@ -23,8 +23,9 @@ pub fn host(context: &Context) -> Result<Host, Failure> {
 }
 
 /// Prints each step as it is done.
-struct Progress {
-    quiet: bool,
+pub struct Progress {
+    /// Prints nothing.
+    pub quiet: bool,
 }
 
 impl Watch for Progress {
@@ -58,7 +59,8 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     print_steps(context, &host(context)?.plan(&topology).await?)
 }
 
-fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
+/// Prints steps that would be done.
+pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     if context.json {
         let steps: Vec<_> = steps
             .iter()

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use hostctl::app::AppError;
 use hostctl::host::HostError;
-use hostctl::spec::SpecError;
+use hostctl::spec::{EditError, SpecError};
 use hostctl::vm::VmError;
 
 /// Why a command failed.
@@ -13,6 +13,8 @@ use hostctl::vm::VmError;
 pub enum Failure {
     /// The spec is refused: exit code 3.
     Spec(SpecError),
+    /// A change of the spec is refused: exit code 3.
+    Edit(EditError),
     /// Another hostctl holds the lock: exit code 4.
     Locked(String),
     /// Anything else: exit code 1.
@@ -34,6 +36,10 @@ impl Failure {
             }
             Self::Spec(error) => {
                 eprintln!("{error}");
+                ExitCode::from(3)
+            }
+            Self::Edit(error) => {
+                eprintln!("error: {error}");
                 ExitCode::from(3)
             }
             Self::Locked(message) => {
@@ -65,9 +71,17 @@ impl From<SpecError> for Failure {
     }
 }
 
+impl From<EditError> for Failure {
+    fn from(error: EditError) -> Self {
+        Self::Edit(error)
+    }
+}
+
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         match error {
+            HostError::Spec(error) => Self::Spec(error),
+            HostError::Edit(error) => Self::Edit(error),
             HostError::Locked(_) => Self::Locked(error.to_string()),
             error => Self::Other(error.to_string()),
         }

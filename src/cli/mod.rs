@@ -2,13 +2,20 @@
 
 mod app;
 mod apply;
+mod change;
 mod console;
 mod doctor;
 mod failure;
+mod firewall;
+mod nat;
 mod output;
+mod peer;
 mod spec;
+mod spec_show;
 mod status;
+mod subnet;
 mod vm;
+mod vpc;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -21,8 +28,8 @@ pub use failure::Failure;
 
 /// Isolated networks, QEMU guests and one firewall from one host spec.
 ///
-/// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec is refused; 4
-/// another hostctl is changing the host.
+/// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec, or a change of it, is
+/// refused; 4 another hostctl is changing the host.
 ///
 /// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
@@ -88,6 +95,28 @@ enum Command {
     /// Guests are shut down, links and tables removed, forwarding turned off
     /// again. Specs, images and disks stay. Needs root.
     Down(apply::Down),
+    /// Create, list and delete networks; run programs in them.
+    ///
+    /// This and the nouns subnet, nat, peer and firewall edit the spec: they
+    /// write /var/lib/hostctl/host.d/commands.json and apply. What another file
+    /// defines is edited there.
+    #[command(subcommand)]
+    Vpc(vpc::Command),
+    /// Add, list and delete subnets.
+    #[command(subcommand)]
+    Subnet(subnet::Command),
+    /// Let public subnets go out, or not.
+    #[command(subcommand)]
+    Nat(nat::Command),
+    /// Let networks talk to each other, or not.
+    #[command(subcommand)]
+    Peer(peer::Command),
+    /// Apply, show and remove the policies of subnets.
+    #[command(subcommand)]
+    Firewall(firewall::Command),
+    /// Look at the spec.
+    #[command(subcommand)]
+    Spec(spec_show::Command),
     /// Start, stop and look at VMs.
     #[command(subcommand)]
     Vm(vm::Command),
@@ -143,6 +172,12 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Apply(file) => apply::apply(context, &file).await,
         Command::Status => status::status(context).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
+        Command::Vpc(command) => vpc::run(context, command).await,
+        Command::Subnet(command) => subnet::run(context, command).await,
+        Command::Nat(command) => nat::run(context, command).await,
+        Command::Peer(command) => peer::run(context, command).await,
+        Command::Firewall(command) => firewall::run(context, command).await,
+        Command::Spec(command) => spec_show::run(context, &command),
         Command::Vm(command) => vm::run(context, command).await,
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context),

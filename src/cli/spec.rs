@@ -43,6 +43,11 @@ pub fn load(context: &Context, file: &SpecFile) -> Result<Checked<Topology>, Fai
     Ok(checked)
 }
 
+/// The host's own spec, for commands that name no file.
+pub fn load_default(context: &Context) -> Result<Checked<Topology>, Failure> {
+    load(context, &SpecFile { spec: None })
+}
+
 pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let checked = load(context, file)?;
     let topology = &checked.compiled;

@@ -60,7 +60,7 @@ impl Watch for Silent {
 }
 
 impl Host {
-    fn check_root() -> Result<(), HostError> {
+    pub(super) fn check_root() -> Result<(), HostError> {
         if rustix::process::geteuid().is_root() { Ok(()) } else { Err(HostError::NotRoot) }
     }
 
@@ -102,7 +102,18 @@ impl Host {
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
         Self::check_root()?;
-        let _lock = Lock::take(&self.root, "apply")?;
+        let lock = Lock::take(&self.root, "apply")?;
+        self.apply_locked(&lock, spec, topology, watch).await
+    }
+
+    /// [`Host::apply`] by whoever holds the lock.
+    pub(super) async fn apply_locked(
+        &self,
+        _lock: &Lock,
+        spec: &HostSpec,
+        topology: &Topology,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
         let current = observe(&self.root, topology).await?;
         let steps = self.plan_from(topology, &current)?;
         if !steps.is_empty() {

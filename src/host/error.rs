@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::app::{AppError, NamespaceError};
 use crate::firewall::{NftError, PolicyTooLarge, TemplateFault};
 use crate::link::{Conflict, LinkError};
+use crate::spec::{EditError, SpecError};
 use crate::vm::VmError;
 
 /// Why a host couldn't be read or changed.
@@ -27,6 +28,22 @@ pub enum HostError {
         /// The file.
         path: PathBuf,
         /// What the kernel, or the parser, said.
+        source: io::Error,
+    },
+    /// The spec, as it is or as a command would leave it.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A change of the spec.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// A change failed, and its drop-in can't be taken back.
+    #[error("{cause}\n  {} still says the change, and can't be restored ({source}): edit or remove it", path.display())]
+    Unrestored {
+        /// Why the change failed.
+        cause: Box<HostError>,
+        /// The drop-in.
+        path: PathBuf,
+        /// What the kernel said.
         source: io::Error,
     },
     /// The firewall.

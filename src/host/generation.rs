@@ -1,7 +1,7 @@
 //! Applied host specs, kept so that they can be compared with and returned to.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
 
-use super::HostError;
+use super::{HostError, file};
 
 /// How many generations are kept.
 const KEPT: usize = 50;
@@ -75,21 +75,13 @@ pub fn commit(root: &RootDir, spec: &HostSpec) -> Result<Generation, HostError> 
         return Ok(last);
     }
     let directory = directory(root);
-    fs::create_dir_all(&directory).map_err(failed(&directory))?;
     let numbers = numbers(root)?;
     let applied_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let number = numbers.last().map_or(1, |last| last + 1);
     let generation = Generation { number, applied_at, spec: spec.clone() };
     let text = serde_json::to_string_pretty(&generation).map_err(|error| failed(&directory)(error.into()))?;
-    let (draft, path) = (directory.join("draft"), directory.join(format!("{number}.json")));
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(&directory)?.sync_all()
-    };
-    write().map_err(failed(&path))?;
+    let path = directory.join(format!("{number}.json"));
+    file::replace(&path, &text).map_err(failed(&path))?;
     for old in numbers.iter().take((numbers.len() + 1).saturating_sub(KEPT)) {
         // One that stays does no harm.
         _ = fs::remove_file(directory.join(format!("{old}.json")));

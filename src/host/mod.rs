@@ -3,7 +3,9 @@
 
 mod apply;
 mod doctor;
+mod edit;
 mod error;
+mod file;
 mod generation;
 mod lock;
 mod observe;
@@ -16,6 +18,7 @@ mod tests;
 
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use doctor::{Finding, Level, doctor};
+pub use edit::{Edited, drop_in};
 pub use error::HostError;
 pub use generation::{Generation, last as last_generation};
 pub use lock::Lock;

@@ -115,3 +115,26 @@ pub fn delete(name: &str) -> io::Result<()> {
     }
     fs::remove_file(&path)
 }
+
+/// Replaces this process by `command`, in the namespace; `/sys` is that of
+/// the namespace too, as `ip netns exec` has it. Comes back only where that
+/// fails.
+pub fn exec(name: &str, command: &mut std::process::Command) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    match enter(name) {
+        Ok(()) => command.exec(),
+        Err(error) => error,
+    }
+}
+
+fn enter(name: &str) -> io::Result<()> {
+    setns(open(name)?, CloneFlags::CLONE_NEWNET)?;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&OsStr>;
+    // What is mounted from now on stays in this process.
+    mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
+    // One that isn't mounted needn't go.
+    _ = umount2("/sys", MntFlags::MNT_DETACH);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    Ok(mount(Some("sysfs"), "/sys", Some("sysfs"), flags, none)?)
+}

@@ -15,7 +15,7 @@ use netlink_packet_route::link::{
     LinkMessage, Prop,
 };
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::desired::{INSIDE, LLDP_MASK};
@@ -275,7 +275,10 @@ impl Netlink {
         ] {
             let mut dump = self.handle.route().get(message).execute();
             while let Some(route) = dump.try_next().await.map_err(asked("listing routes"))? {
-                if route.header.table == RouteHeader::RT_TABLE_MAIN {
+                // What the kernel learned from redirects and path MTUs is listed
+                // too, and nobody's to remove.
+                let learned = route.header.flags.contains(RouteFlags::Cloned);
+                if route.header.table == RouteHeader::RT_TABLE_MAIN && !learned {
                     found.push(route);
                 }
             }

@@ -35,6 +35,16 @@ pub struct Checked<T> {
     pub sources: Sources,
 }
 
+/// A drop-in as it may become: it is read in the place of what the file says,
+/// also where there is no such file yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Replaced<'a> {
+    /// The drop-in.
+    pub path: &'a Path,
+    /// Its text.
+    pub text: &'a str,
+}
+
 /// The files of a host spec.
 #[derive(Debug)]
 pub struct Sources {
@@ -55,6 +65,11 @@ impl Sources {
     /// for the tables that several files may add to.
     pub fn origin(&self, path: &SpecPath) -> Option<&Path> {
         self.merged.origin(path)
+    }
+
+    /// As [`Sources::origin`], with the line in that file, from 1.
+    pub fn line(&self, path: &SpecPath) -> Option<(&Path, usize)> {
+        self.merged.line(path)
     }
 
     /// The files that were read, in the order they were merged.
@@ -90,7 +105,21 @@ pub fn load_checked<T>(
     root: &RootDir,
     compile: impl Fn(&HostSpec) -> Result<T, Vec<Issue>>,
 ) -> Result<Checked<T>, SpecError> {
-    let (mut sources, mut problems) = gather(file, root);
+    load_checked_with(file, root, None, compile)
+}
+
+/// As [`load_checked`], with one drop-in as it may become.
+///
+/// # Errors
+/// Those of [`load_checked`]; what is wrong with the drop-in is said to be in
+/// `PATH (not written)`.
+pub fn load_checked_with<T>(
+    file: Option<&Path>,
+    root: &RootDir,
+    replaced: Option<Replaced<'_>>,
+    compile: impl Fn(&HostSpec) -> Result<T, Vec<Issue>>,
+) -> Result<Checked<T>, SpecError> {
+    let (mut sources, mut problems) = gather(file, root, replaced);
     // What is wrong with a value whose line couldn't be read says nothing.
     let unread: BTreeSet<_> = problems.iter().filter_map(line_of).collect();
     let readable = |problem: &Problem| line_of(problem).is_none_or(|line| !unread.contains(&line));
@@ -110,12 +139,30 @@ pub fn load_checked<T>(
     }
 }
 
+/// Reads one drop-in by itself; one that doesn't exist says nothing.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_drop_in(path: &Path) -> Result<HostSpec, SpecError> {
+    if !path.try_exists().unwrap_or(true) {
+        return Ok(HostSpec::default());
+    }
+    let text = read(path).map_err(|problem| SpecError::new(vec![problem]))?;
+    let (document, mut problems) = Document::parse(path, text);
+    let mut merged = Merged::default();
+    if let Some(document) = document {
+        merged.add(document);
+    }
+    problems.extend(merged.problems);
+    if problems.is_empty() { Ok(merged.spec) } else { Err(SpecError::new(problems)) }
+}
+
 fn line_of(problem: &Problem) -> Option<(PathBuf, usize)> {
     problem.place.as_ref().map(|place| (problem.file.clone(), place.line))
 }
 
 /// Reads and merges every file.
-fn gather(file: Option<&Path>, root: &RootDir) -> (Sources, Vec<Problem>) {
+fn gather(file: Option<&Path>, root: &RootDir, replaced: Option<Replaced<'_>>) -> (Sources, Vec<Problem>) {
     let mut problems = Vec::new();
     let main = main_file(file, root, &mut problems);
     let named = main.clone().unwrap_or_else(|| root.host_spec());
@@ -125,11 +172,18 @@ fn gather(file: Option<&Path>, root: &RootDir) -> (Sources, Vec<Problem>) {
         files: Vec::new(),
         ignored: Vec::new(),
     };
-    let drop_ins = drop_ins(&root.drop_ins(), &mut sources.ignored, &mut problems);
+    let mut drop_ins = drop_ins(&root.drop_ins(), &mut sources.ignored, &mut problems);
+    if let Some(Err(place)) =
+        replaced.map(|file| drop_ins.binary_search_by(|path| path.as_path().cmp(file.path)))
+        && let Some(file) = replaced
+    {
+        drop_ins.insert(place, file.path.into());
+    }
     let mut bytes = 0;
     for path in main.into_iter().chain(drop_ins) {
         let name = read::name(&path).to_path_buf();
-        let text = match read(&path) {
+        let draft = replaced.filter(|file| file.path == path);
+        let text = match draft.map_or_else(|| read(&path), |file| Ok(file.text.to_owned())) {
             Ok(text) => text,
             Err(problem) => {
                 problems.push(problem);
@@ -142,8 +196,12 @@ fn gather(file: Option<&Path>, root: &RootDir) -> (Sources, Vec<Problem>) {
             problems.push(Problem::new(&name, None, &message, Some("remove drop-ins")));
             break;
         }
-        let (document, faults) = Document::parse(&name, text);
+        let (mut document, faults) = Document::parse(&name, text);
         problems.extend(faults);
+        // Its lines aren't those of the file that lies there.
+        if let Some(document) = document.as_mut().filter(|_| draft.is_some()) {
+            document.source.file = format!("{} (not written)", path.display()).into();
+        }
         if let Some(document) = document {
             sources.merged.add(document);
         }

@@ -160,6 +160,15 @@ impl Merged {
         self.resolve(path).map(|(document, _)| document.source.file.as_path())
     }
 
+    /// The file, and the line in it from 1, at which a key of the merged spec
+    /// is written, or the nearest key around it.
+    pub fn line(&self, path: &SpecPath) -> Option<(&Path, usize)> {
+        self.origin(path)?;
+        let (document, path) = self.resolve(path)?;
+        let (line, _) = document.source.position(&document.root.locate_key(&path.0));
+        Some((document.source.file.as_path(), line))
+    }
+
     /// The issue at the place of its key, or of the nearest key around it
     /// that exists; `fallback` is the file where there is none.
     pub fn locate(&self, issue: &Issue, fallback: &Path) -> Problem {

@@ -1,0 +1,48 @@
+//! `hostctl nat …`.
+
+use clap::{Args, Subcommand};
+use hostctl::spec::{Change, IfName};
+
+use super::change::{How, change, interface};
+use super::{Context, Failure};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Let a network's public subnets go out, masqueraded.
+    ///
+    /// Private subnets never do. Needs root.
+    Enable(Enable),
+    /// Let a network's public subnets not go out any more.
+    ///
+    /// Flows that are open are cut. Needs root.
+    Disable(Disable),
+}
+
+#[derive(Debug, Args)]
+pub struct Enable {
+    /// The network's name.
+    #[arg(long)]
+    vpc: String,
+    /// The interface that they go out by.
+    #[arg(long, value_parser = interface)]
+    interface: IfName,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+pub struct Disable {
+    /// The network's name.
+    #[arg(long)]
+    vpc: String,
+    #[command(flatten)]
+    how: How,
+}
+
+pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    let (how, network, interface) = match command {
+        Command::Enable(Enable { vpc, interface, how }) => (how, vpc, Some(interface)),
+        Command::Disable(Disable { vpc, how }) => (how, vpc, None),
+    };
+    change(context, &how, &Change::SetNat { network, interface }).await
+}

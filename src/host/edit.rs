@@ -1,0 +1,110 @@
+//! Commands that change the spec: they write a drop-in and apply it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::root_dir::RootDir;
+use crate::spec::{
+    Before, Change, Checked, EditError, HostSpec, Loaded, Replaced, SpecPath, load, load_checked_with,
+    load_drop_in,
+};
+use crate::topology::{self, Topology};
+
+use super::{Host, HostError, Lock, Outcome, Step, Watch, file, generation};
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// What the apply did.
+    pub outcome: Outcome,
+    /// What went besides what the change names.
+    pub also: Vec<String>,
+}
+
+/// The drop-in that commands write.
+pub fn drop_in(root: &RootDir) -> PathBuf {
+    root.drop_ins().join("commands.json")
+}
+
+/// The drop-in as it shall be, and the host that follows from it.
+struct Draft {
+    checked: Checked<Topology>,
+    /// None where nothing is left to say.
+    text: Option<String>,
+    also: Vec<String>,
+}
+
+impl Host {
+    /// Changes the spec and makes the host what it says then. Where that
+    /// fails the drop-in is as it was, and the host as after a failed
+    /// [`Host::apply`].
+    ///
+    /// # Errors
+    /// Where the change is refused, nothing was touched; else those of
+    /// [`Host::apply`].
+    pub async fn edit(&self, change: &Change, watch: &mut dyn Watch) -> Result<Edited, HostError> {
+        Self::check_root()?;
+        let lock = Lock::take(&self.root, "apply")?;
+        let Draft { checked, text, also } = self.draft(change)?;
+        let path = drop_in(&self.root);
+        let failed = |source| HostError::File { path: path.clone(), source };
+        let old = match std::fs::read_to_string(&path) {
+            Ok(old) => Some(old),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        let write = |text: Option<&str>| match text {
+            Some(text) => file::replace(&path, text),
+            None => file::remove(&path),
+        };
+        write(text.as_deref()).map_err(failed)?;
+        match self.apply_locked(&lock, &checked.spec, &checked.compiled, watch).await {
+            Ok(outcome) => Ok(Edited { outcome, also }),
+            Err(cause) => match write(old.as_deref()) {
+                Ok(()) => Err(cause),
+                Err(source) => Err(HostError::Unrestored { cause: Box::new(cause), path, source }),
+            },
+        }
+    }
+
+    /// The steps that [`Host::edit`] would do.
+    ///
+    /// # Errors
+    /// Where the change is refused, or the host can't be read.
+    pub async fn plan_edit(&self, change: &Change) -> Result<Vec<Step>, HostError> {
+        Self::check_root()?;
+        self.plan(&self.draft(change)?.checked.compiled).await
+    }
+
+    fn draft(&self, change: &Change) -> Result<Draft, HostError> {
+        let path = drop_in(&self.root);
+        let Loaded { spec: whole, sources } = load(None, &self.root)?;
+        let last = generation::last(&self.root)?;
+        let unsaid = last.map(|last| unsaid(&last.spec, &whole)).unwrap_or_default();
+        if !unsaid.is_empty() {
+            let file = self.root.host_spec().display().to_string();
+            return Err(EditError::Unsaid { what: unsaid, file }.into());
+        }
+        let place =
+            |path: &SpecPath| sources.line(path).map(|(file, line)| format!("{}:{line}", file.display()));
+        let written = load_drop_in(&path)?;
+        let after = change.apply(Before { drop_in: &written, whole: &whole, place: &place })?;
+        let text = serde_json::to_string_pretty(&after.drop_in)
+            .map_err(|error| HostError::File { path: path.clone(), source: error.into() })?;
+        let replaced = Replaced { path: &path, text: &text };
+        let checked = load_checked_with(None, &self.root, Some(replaced), topology::compile)?;
+        let text = (after.drop_in != HostSpec::default()).then_some(text);
+        Ok(Draft { checked, text, also: after.also })
+    }
+}
+
+/// What was applied and isn't said any more: a change of something else
+/// shouldn't be what removes it.
+fn unsaid(applied: &HostSpec, whole: &HostSpec) -> Vec<String> {
+    let networks = applied.networks.keys().filter(|name| !whole.networks.contains_key(*name));
+    let vms = applied.vms.keys().filter(|name| !whole.vms.contains_key(*name));
+    networks
+        .map(|name| format!("the network {name}"))
+        .chain(vms.map(|name| format!("the VM {name}")))
+        .collect()
+}

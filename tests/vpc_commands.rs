@@ -1,0 +1,400 @@
+//! The commands that edit the spec: seed 004's demo, refusals, many networks.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod lab;
+
+use std::fmt::Write;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use hostctl::host::{HostError, Step, Watch};
+use hostctl::spec::{Change, Name, SubnetKind};
+use hostctl::testbed::{Netns, Options, Probe, probe, usual_services};
+use lab::Lab;
+use serde_json::Value;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs the program, which has to succeed; what it printed.
+fn ok(lab: &Lab, line: &str) -> String {
+    let output = lab.hostctl(&line.split_whitespace().collect::<Vec<_>>());
+    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs the program, which has to fail and to leave everything as it is.
+fn refused(lab: &Lab, line: &str, code: i32) -> String {
+    let before = state(lab);
+    let output: Output = lab.hostctl(&line.split_whitespace().collect::<Vec<_>>());
+    let problem = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{line}: {problem}");
+    assert_eq!(state(lab), before, "{line}");
+    problem
+}
+
+fn drop_in(lab: &Lab) -> Option<String> {
+    fs::read_to_string(lab.root_dir().join("var/lib/hostctl/host.d/commands.json")).ok()
+}
+
+/// All that a command could change.
+fn state(lab: &Lab) -> [String; 5] {
+    [
+        drop_in(lab).unwrap_or_default(),
+        lab.output("ip", &["-br", "address"]),
+        lab.output("ip", &["netns", "list"]),
+        lab.output("nft", &["-s", "list", "ruleset"]),
+        lab.output("ip", &["route"]),
+    ]
+}
+
+fn named(name: &str) -> Netns {
+    let netns = Netns::named(name).unwrap();
+    netns.sysctl_set("net/ipv4/ping_group_range", "0 2147483647").unwrap();
+    netns
+}
+
+fn reaches(from: &str, to: &str) -> bool {
+    let to: IpAddr = to.parse().unwrap();
+    probe(&named(from), Probe::Icmp(to), SECOND).is_allowed()
+}
+
+fn program(path: &Path, script: &str) {
+    fs::write(path, format!("#!/bin/bash\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Nothing of hostctl's is left.
+fn assert_clean(lab: &Lab) {
+    assert_eq!(lab.output("ip", &["netns", "list"]), "");
+    let links = lab.output("ip", &["-br", "link"]);
+    assert!(!links.contains("br-") && !links.contains("ns-"), "{links}");
+    let rules = lab.output("nft", &["list", "ruleset"]);
+    assert!(!rules.contains("br-") && !rules.contains("10.0.") && !rules.contains("172.16."), "{rules}");
+    assert_eq!(drop_in(lab), None);
+}
+
+/// Runs a script in the hypervisor's namespace. `sudo`, which isn't
+/// everywhere, is a program that keeps what ran and how it ended; `ping` is
+/// busybox's where there is no other.
+fn demo(lab: &Lab) -> Vec<(i32, String)> {
+    let (bin, log) = (lab.root_dir().join("bin"), lab.root_dir().join("log"));
+    fs::create_dir(&bin).unwrap();
+    let hostctl = env!("CARGO_BIN_EXE_hostctl");
+    program(&bin.join("hostctl"), &format!("exec {hostctl} --root-dir {} \"$@\"", lab.root_dir().display()));
+    let keep =
+        format!("out=$(\"$@\" 2>&1); code=$?; echo \"== $code $*\n$out\" >>{}; exit $code", log.display());
+    program(&bin.join("sudo"), &keep);
+    if Command::new("ping").arg("-V").output().is_err() {
+        program(&bin.join("ping"), "exec busybox ping \"$@\"");
+    }
+    fs::copy(data("test-policy.json"), lab.root_dir().join("test-policy.json")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    lab.world.hypervisor.run(|| {
+        let mut bash = Command::new("bash");
+        bash.arg(data("vpc-demo.sh")).env("PATH", path).current_dir(lab.root_dir());
+        bash.output().unwrap()
+    });
+    let log = fs::read_to_string(log).unwrap();
+    let entries = log.split("== ").skip(1).map(|entry| {
+        let (code, rest) = entry.split_once(' ').unwrap();
+        (code.parse().unwrap(), rest.to_string())
+    });
+    entries.collect()
+}
+
+#[test]
+fn the_demo_of_seed_004_runs_as_it_says() {
+    let lab = Lab::new(Options::default());
+    let ran = demo(&lab);
+    let one = |start: &str| {
+        let found: Vec<_> = ran.iter().filter(|(_, text)| text.starts_with(start)).collect();
+        assert!(!found.is_empty(), "{start}: {ran:#?}");
+        found
+    };
+    for (code, text) in one("hostctl") {
+        assert_eq!(*code, 0, "{text}");
+    }
+    assert_eq!(one("hostctl").len(), 12);
+    let ping = |from: &str, to: &str| one(&format!("{from} ping -c {to}"))[0];
+    let (public, private) = ("ip netns exec vpc1-public", "timeout 3 ip netns exec vpc1-private");
+    // Test 1: the same VPC.
+    assert_eq!(ping(public, "3 10.0.2.2").0, 0, "{ran:#?}");
+    // Test 2: NAT for the public subnet only.
+    assert_eq!(ping(public, "3 203.0.113.1").0, 0, "{ran:#?}");
+    assert_ne!(ping(private, "2 203.0.113.1").0, 0, "{ran:#?}");
+    // Test 3: isolation.
+    assert_ne!(ping(&format!("timeout 3 {public}"), "2 172.16.1.2").0, 0, "{ran:#?}");
+    // Test 4: peering.
+    assert_eq!(ping(public, "3 172.16.1.2").0, 0, "{ran:#?}");
+    let routes = &one(&format!("{public} ip route"))[0].1;
+    assert!(routes.contains("172.16.0.0/16 via 10.0.0.1 "), "{routes}");
+    let list = &one("hostctl vpc list")[0].1;
+    assert!(list.contains("vpc1") && list.contains("vpc2"), "{list}");
+    assert_clean(&lab);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_nothing_changes() {
+    let lab = Lab::new(Options::default());
+    let etc = lab.root_dir().join("etc/hostctl");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join("host.toml"), "# mine\n[networks.mine]\ncidr = \"10.9.0.0/16\"\n").unwrap();
+    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
+    ok(&lab, "subnet add --vpc vpc1 --name web --cidr 10.0.1.0/24 --type public");
+    ok(&lab, "vpc create --name vpc2 --cidr 10.1.0.0/16");
+    ok(&lab, "peer create --vpc1 vpc1 --vpc2 vpc2");
+    ok(&lab, "peer create --vpc1 mine --vpc2 vpc2");
+    fs::copy(data("test-policy.json"), lab.root_dir().join("other.json")).unwrap();
+    let policy = lab.root_dir().join("other.json");
+    let policy = policy.display();
+    for (line, code, wanted) in [
+        ("vpc create --name vpc1 --cidr 10.3.0.0/16", 3, "there is already a network vpc1, at "),
+        ("vpc create --name mine --cidr 10.3.0.0/16", 3, "etc/hostctl/host.toml:2"),
+        ("vpc create --name vpc3 --cidr 10.0.128.0/17", 3, "commands.json (not written):"),
+        ("vpc create --name v/3 --cidr 10.3.0.0/16", 2, "v/3"),
+        ("vpc create --name vpc3 --cidr 10.3.0.1/16", 2, "10.3.0.0/16"),
+        ("subnet add --vpc vpc1 --name web --cidr 10.0.2.0/24 --type public", 3, "already a subnet web"),
+        ("subnet add --vpc vpc1 --name db --cidr 10.0.1.128/25 --type public", 3, "overlap"),
+        ("subnet add --vpc vpc1 --name db --cidr 10.2.1.0/24 --type public", 3, "10.0.0.0/16"),
+        ("subnet add --vpc vpc11 --name db --cidr 10.0.2.0/24 --type public", 3, "did you mean vpc1?"),
+        (
+            "subnet add --vpc mine --name db --cidr 10.9.2.0/24 --type public",
+            3,
+            "the network mine is defined in",
+        ),
+        (
+            "subnet add --vpc vpc1 --name db --cidr 10.0.2.0/24 --type secret",
+            2,
+            "[possible values: public, private]",
+        ),
+        ("subnet delete --vpc vpc1 --name weeb", 3, "did you mean web?"),
+        ("nat enable --vpc mine --interface uplink0", 3, "edit it there"),
+        ("nat enable --vpc zzz --interface uplink0", 3, "there is mine, vpc1, vpc2"),
+        ("peer create --vpc1 vpc2 --vpc2 vpc1", 3, "already a peering of vpc2 and vpc1"),
+        ("peer create --vpc1 vpc2 --vpc2 vpc2", 3, "with itself"),
+        ("peer delete --vpc1 vpc1 --vpc2 mine", 3, "aren't peered"),
+        ("vpc delete --name mine", 3, "host.toml:2"),
+        ("vpc delete --name vpc2", 3, "--force deletes the peering too"),
+        ("firewall remove --vpc vpc1 --subnet web", 3, "no policy of its own"),
+        ("firewall apply --vpc vpc1 --subnet web --policy nowhere.json", 3, "nowhere.json"),
+        ("vpc exec --vpc vpc1 --subnet db -- true", 3, "there is no subnet db"),
+        ("vpc show --name vcp2", 3, "did you mean vpc2?"),
+    ] {
+        let problem = refused(&lab, line, code);
+        assert!(problem.contains(wanted), "{line}: {problem}");
+    }
+    // A policy says which subnet it is for.
+    let wrong = lab.root_dir().join("wrong.json");
+    fs::write(&wrong, "{\"subnet\": \"10.0.9.0/24\", \"ingress\": []}").unwrap();
+    let line = format!("firewall apply --vpc vpc1 --subnet web --policy {}", wrong.display());
+    assert!(refused(&lab, &line, 3).contains("10.0.9.0/24"));
+    ok(&lab, &format!("firewall apply --vpc vpc1 --subnet web --policy {policy}"));
+    let deleted = ok(&lab, "vpc delete --name vpc2 --force");
+    assert!(deleted.contains("the peering of vpc1 and vpc2, the peering of mine and vpc2"), "{deleted}");
+    ok(&lab, "vpc delete --name vpc1");
+    assert_eq!(drop_in(&lab), None);
+    assert!(ok(&lab, "spec show").contains("host.toml:2\n[networks.mine]"));
+}
+
+#[test]
+fn peers_of_peers_are_strangers_and_flows_end_with_their_peering() {
+    let lab = Lab::new(Options::default());
+    for number in 1..=3 {
+        ok(&lab, &format!("vpc create --name v{number} --cidr 10.{number}.0.0/16"));
+        ok(&lab, &format!("subnet add --vpc v{number} --name app --cidr 10.{number}.1.0/24 --type public"));
+    }
+    let reached = |from: usize, to: usize| reaches(&format!("v{from}-app"), &format!("10.{to}.1.2"));
+    assert!(!reached(1, 2) && !reached(2, 3));
+    ok(&lab, "peer create --vpc1 v1 --vpc2 v2");
+    ok(&lab, "peer create --vpc1 v3 --vpc2 v2");
+    assert!(reached(1, 2) && reached(2, 1) && reached(2, 3) && reached(3, 2));
+    assert!(!reached(1, 3) && !reached(3, 1));
+    let list = ok(&lab, "peer list");
+    assert_eq!(list.lines().count(), 3, "{list}");
+    // Named the other way round.
+    ok(&lab, "peer delete --vpc1 v2 --vpc2 v1");
+    assert!(!reached(1, 2) && reached(2, 3));
+    let routes = ok(&lab, "vpc exec --vpc v1 --subnet app -- ip route");
+    assert!(routes.contains("default via 10.1.0.1") && !routes.contains("10.2.0.0/16"), "{routes}");
+    let code = lab.hostctl(&["vpc", "exec", "--vpc", "v1", "--subnet", "app", "--", "sh", "-c", "exit 7"]);
+    assert_eq!(code.status.code(), Some(7));
+    ok(&lab, "subnet delete --vpc v1 --name app");
+    assert!(!lab.output("ip", &["netns", "list"]).contains("v1-app"));
+    for number in 1..=3 {
+        ok(&lab, &format!("vpc delete --name v{number}"));
+    }
+    assert_clean(&lab);
+}
+
+#[test]
+fn nat_and_policies_come_and_go() {
+    let lab = Lab::new(Options::default());
+    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16 --cidr6 fd00:0:0:100::/56");
+    ok(
+        &lab,
+        "subnet add --vpc vpc1 --name public --cidr 10.0.1.0/24 --cidr6 fd00:0:0:100::/64 --type public",
+    );
+    assert!(!reaches("vpc1-public", "203.0.113.1"));
+    ok(&lab, "nat enable --vpc vpc1 --interface uplink0");
+    assert!(reaches("vpc1-public", "203.0.113.1"));
+    let listed: Value = serde_json::from_str(&ok(&lab, "--json vpc list")).unwrap();
+    assert_eq!((&listed[0]["nat"], &listed[0]["subnets"]), (&"uplink0".into(), &1.into()));
+    ok(&lab, "nat disable --vpc vpc1");
+    assert!(!reaches("vpc1-public", "203.0.113.1"));
+
+    let _services = usual_services(&named("vpc1-public"), "web").unwrap();
+    let open =
+        || probe(&lab.world.hypervisor, Probe::Tcp("10.0.1.2:80".parse().unwrap()), SECOND).is_allowed();
+    assert!(open());
+    let policy = data("test-policy.json");
+    let line = format!("firewall apply --vpc vpc1 --subnet public --policy {}", policy.display());
+    let before = state(&lab);
+    let planned = ok(&lab, &format!("{line} --dry-run"));
+    assert!(planned.contains("nft"), "{planned}");
+    assert_eq!(state(&lab), before);
+    ok(&lab, &line);
+    let shown = ok(&lab, "firewall show --vpc vpc1 --subnet public");
+    assert_eq!(
+        shown,
+        "vpc1-public: vpc1-public\ningress:\n    100 deny tcp 22\n    100 allow tcp 8080\n          \
+         deny everything else\negress: open\n"
+    );
+    let subnets: Value = serde_json::from_str(&ok(&lab, "--json subnet list --vpc vpc1")).unwrap();
+    assert_eq!(subnets[0]["policy"][0], "vpc1-public");
+    ok(&lab, "firewall remove --vpc vpc1 --subnet public");
+    assert!(ok(&lab, "firewall show --vpc vpc1 --subnet public").starts_with("no policy acts"));
+    assert!(open());
+    for line in [
+        "vpc create --name vpc2 --cidr 10.1.0.0/16 --dry-run",
+        "subnet delete --vpc vpc1 --name public --dry-run",
+        "nat enable --vpc vpc1 --interface uplink0 --dry-run",
+        "vpc delete --name vpc1 --dry-run",
+    ] {
+        let before = state(&lab);
+        assert_ne!(ok(&lab, line), "nothing to do\n", "{line}");
+        assert_eq!(state(&lab), before, "{line}");
+    }
+    ok(&lab, "vpc delete --name vpc1");
+    assert_clean(&lab);
+}
+
+#[test]
+fn a_failed_apply_takes_the_drop_in_back() {
+    let lab = Lab::new(Options::default());
+    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
+    ok(&lab, "subnet add --vpc vpc1 --name a --cidr 10.0.1.0/24 --type public");
+    // A foreign namespace and a foreign bridge are in the way.
+    lab.output("ip", &["netns", "add", "vpc1-b"]);
+    lab.output("ip", &["link", "add", "br-vpc2", "type", "bridge"]);
+    let problem = refused(&lab, "subnet add --vpc vpc1 --name b --cidr 10.0.2.0/24 --type public", 1);
+    assert!(problem.contains("vpc1-b"), "{problem}");
+    let problem = refused(&lab, "vpc create --name vpc2 --cidr 10.1.0.0/16", 1);
+    assert!(problem.contains("br-vpc2"), "{problem}");
+    // Somebody else is at it.
+    fs::create_dir_all(lab.root_dir().join("run/hostctl")).unwrap();
+    let lock = hostctl::host::Lock::take(&lab.host.root, "apply").unwrap();
+    let problem = refused(&lab, "vpc create --name vpc3 --cidr 10.1.0.0/16", 4);
+    assert!(problem.contains("being changed by hostctl apply"), "{problem}");
+    drop(lock);
+    // What was applied from a file that isn't the host's own would go.
+    let file = lab.root_dir().join("other.toml");
+    fs::write(&file, "[networks.other]\ncidr = \"10.7.0.0/16\"\n").unwrap();
+    ok(&lab, &format!("apply {}", file.display()));
+    let problem = refused(&lab, "vpc create --name vpc3 --cidr 10.1.0.0/16", 3);
+    assert!(problem.contains("the host has the network other, which no file"), "{problem}");
+    ok(&lab, "apply");
+    ok(&lab, "vpc create --name vpc3 --cidr 10.1.0.0/16");
+}
+
+/// Ends an apply before a step.
+struct Before(usize);
+
+impl Watch for Before {
+    fn before(&mut self, number: usize, _: usize, _: &Step) -> Result<(), HostError> {
+        if number < self.0 { Ok(()) } else { Err(HostError::Interrupted) }
+    }
+}
+
+#[test]
+fn a_failed_step_takes_host_and_drop_in_back() {
+    let lab = Lab::new(Options::default());
+    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
+    ok(&lab, "subnet add --vpc vpc1 --name a --cidr 10.0.1.0/24 --type public");
+    let before = state(&lab);
+    let change = Change::AddSubnet {
+        network: "vpc1".into(),
+        name: Name::new("b").unwrap(),
+        cidr: "10.0.2.0/24".parse().unwrap(),
+        cidr6: None,
+        kind: SubnetKind::Private,
+    };
+    let total = ok(&lab, "subnet add --vpc vpc1 --name b --cidr 10.0.2.0/24 --type private --dry-run")
+        .lines()
+        .count();
+    assert!(total > 5);
+    for step in 1..=5 {
+        let (host, change) = (&lab.host, &change);
+        let failed =
+            lab.world.hypervisor.block_on(|| async move { host.edit(change, &mut Before(step)).await });
+        let error = failed.unwrap().unwrap_err().to_string();
+        assert!(error.contains("The host is back at generation 2."), "{error}");
+        assert_eq!(state(&lab), before, "before step {step}");
+    }
+    assert_eq!(ok(&lab, "apply"), "nothing to do\n");
+}
+
+#[test]
+fn forty_networks_with_five_subnets_each() {
+    let lab = Lab::new(Options::default());
+    let mut spec = String::new();
+    for number in 0..40 {
+        writeln!(spec, "[networks.n{number}]\ncidr = \"10.{number}.0.0/16\"").unwrap();
+        for subnet in 0..5 {
+            let kind = if subnet < 3 { "public" } else { "private" };
+            writeln!(
+                spec,
+                "[networks.n{number}.subnets.s{subnet}]\ncidr = \"10.{number}.{subnet}.0/24\"\n\
+                 type = \"{kind}\"\nnamespace = true"
+            )
+            .unwrap();
+        }
+    }
+    spec.push_str("[[peerings]]\nbetween = [\"n3\", \"n4\"]\n");
+    let begun = Instant::now();
+    let steps = lab.apply(&spec).steps.len();
+    eprintln!("40 networks, 200 namespaces: {steps} steps in {:?}", begun.elapsed());
+    let begun = Instant::now();
+    assert_eq!(lab.apply(&spec).steps, []);
+    eprintln!("again: {:?}", begun.elapsed());
+    for (from, to, allowed) in [
+        ("n0-s0", "10.0.4.2", true),
+        ("n39-s4", "10.39.0.2", true),
+        ("n0-s0", "203.0.113.1", true),
+        ("n39-s2", "203.0.113.1", true),
+        ("n39-s3", "203.0.113.1", false),
+        ("n0-s0", "10.1.0.2", false),
+        ("n39-s0", "10.0.0.2", false),
+        ("n3-s4", "10.4.4.2", true),
+        ("n4-s0", "10.5.0.2", false),
+    ] {
+        assert_eq!(reaches(from, to), allowed, "{from} {to}");
+    }
+    let begun = Instant::now();
+    lab.apply("");
+    eprintln!("removed: {:?}", begun.elapsed());
+    lab.down();
+    assert_clean(&lab);
+}
