@@ -1,13 +1,31 @@
 //! `hostctl app …`.
 
+use std::io::{IsTerminal, Write};
+
 use clap::{Args, Subcommand};
 use hostctl::app::{self, Namespace, User, webserver};
+use hostctl::spec::{App, AppLimits, AppRestart, Change, Memory};
 use hostctl::topology::Name;
 
-use super::{Context, Failure};
+use super::change::{How, change};
+use super::{Context, Failure, output};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a program in a subnet's namespace, under a supervisor.
+    ///
+    /// It is added to the spec: it comes back with the host, and goes with its
+    /// subnet. Needs root.
+    Run(Run),
+    /// List apps.
+    List,
+    /// Print what an app wrote.
+    Logs(Logs),
+    /// Stop an app and remove it from the spec.
+    ///
+    /// It is asked to end, and killed with all that it started 20 s later.
+    /// Needs root.
+    Stop(Stop),
     /// Supervise an app in the foreground.
     #[command(hide = true)]
     Supervise(Supervise),
@@ -17,6 +35,60 @@ pub enum Command {
     /// Serve a directory or a page over HTTP.
     #[command(hide = true)]
     Webserver(Webserver),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The network's name.
+    #[arg(long)]
+    vpc: String,
+    /// The subnet's name.
+    #[arg(long)]
+    subnet: String,
+    /// The app's name; default: the program's.
+    #[arg(long)]
+    name: Option<String>,
+    /// When it is started again.
+    #[arg(long, value_enum, default_value = "on-failure")]
+    restart: Restart,
+    /// Give it a PID and a mount namespace of its own.
+    #[arg(long)]
+    isolate: bool,
+    /// Most memory, such as 256M; needs cgroup v2.
+    #[arg(long, value_name = "AMOUNT")]
+    memory: Option<Memory>,
+    /// Most processor time, in thousandths of a processor; needs cgroup v2.
+    #[arg(long, value_name = "MILLICPUS")]
+    millicpus: Option<u32>,
+    /// Most processes and threads; needs cgroup v2.
+    #[arg(long, value_name = "COUNT")]
+    pids: Option<u32>,
+    #[command(flatten)]
+    how: How,
+    /// The program, and its arguments.
+    #[arg(required = true, last = true)]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Restart {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The app's name.
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// The app's name.
+    name: String,
+    #[command(flatten)]
+    how: How,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +133,10 @@ pub struct Webserver {
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
+        Command::Run(arguments) => start(context, arguments).await,
+        Command::List => list(context),
+        Command::Logs(Logs { name }) => logs(context, &name),
+        Command::Stop(Stop { name, how }) => change(context, &how, &Change::RemoveApp { name }).await,
         Command::Supervise(arguments) => supervise(context, &arguments).await,
         Command::Init(Init { uid, gid, command }) => {
             let user = uid.zip(gid).map(|(uid, gid)| User { uid, gid });
@@ -71,6 +147,107 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             Ok(webserver::serve(&server, User { uid, gid }).await?)
         }
     }
+}
+
+/// A name made of a program's or a subnet's.
+pub fn named(wanted: Option<String>, fallback: &str) -> Result<Name, Failure> {
+    let tame = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+    let text = wanted.unwrap_or_else(|| {
+        let text: String = fallback.to_lowercase().chars().map(tame).take(63).collect();
+        text.trim_matches('-').to_string()
+    });
+    Name::new(&text).map_err(|error| Failure::other(format!("{text:?} can't be an app's name: {error}")))
+}
+
+async fn start(context: &Context, run: Run) -> Result<(), Failure> {
+    let program = run.command.first().map(String::as_str).unwrap_or_default();
+    let name = named(run.name, program.rsplit('/').next().unwrap_or_default())?;
+    let network = named(Some(run.vpc), "")?;
+    let subnet = named(Some(run.subnet), "")?;
+    let app = App {
+        network,
+        subnet,
+        command: Some(run.command),
+        webserver: None,
+        restart: match run.restart {
+            Restart::Always => AppRestart::Always,
+            Restart::OnFailure => AppRestart::OnFailure,
+            Restart::Never => AppRestart::Never,
+        },
+        isolate: run.isolate,
+        limits: AppLimits { memory: run.memory, millicpus: run.millicpus, pids: run.pids },
+        environment: std::collections::BTreeMap::new(),
+    };
+    add(context, &run.how, name, app).await
+}
+
+/// Adds an app to the spec, and waits until it runs.
+pub async fn add(context: &Context, how: &How, name: Name, app: App) -> Result<(), Failure> {
+    let namespace = Namespace::new(format!("{}-{}", app.network, app.subnet));
+    let namespace = namespace.map_err(|error| Failure::other(error.to_string()))?;
+    change(context, how, &Change::AddApp { name: name.clone(), app: Box::new(app) }).await?;
+    if how.is_dry_run() {
+        return Ok(());
+    }
+    let limit = std::time::Duration::from_secs(10);
+    match app::wait_until(&context.root, (&namespace, &name), &app::State::Running, limit, |_| {}) {
+        Ok(_) => Ok(()),
+        // One that was done before it was asked is fine.
+        Err(_) if app::read_ended(&context.root, &namespace, &name)?.is_some() => Ok(()),
+        Err(error) => Err(Failure::other(format!("{error}; it stays in the spec: hostctl app stop {name}"))),
+    }
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let spec = super::spec::load_default(context)?.spec;
+    let seen = app::observe(&context.root)?;
+    let apps: Vec<_> = spec
+        .apps
+        .iter()
+        .map(|(name, app)| {
+            let namespace = format!("{}-{}", app.network, app.subnet);
+            let one =
+                seen.iter().find(|one| one.name.as_str() == name && one.namespace.as_str() == namespace);
+            let state = one.map_or_else(|| "stopped".into(), app::Observed::state);
+            let what = match (&app.webserver, &app.command) {
+                (Some(server), _) => format!("webserver on port {}", server.port),
+                (None, command) => command.clone().unwrap_or_default().join(" "),
+            };
+            (name.clone(), namespace, state, what)
+        })
+        .collect();
+    if context.json {
+        let rows: Vec<_> = apps
+            .iter()
+            .map(|(name, namespace, state, what)| {
+                serde_json::json!({ "name": name, "namespace": namespace, "state": state, "what": what })
+            })
+            .collect();
+        return output::json(&rows);
+    }
+    let rows = apps.into_iter().map(|(name, namespace, state, what)| [name, namespace, state, what]);
+    output::table(&["APP", "NAMESPACE", "STATE", "WHAT"], rows)
+}
+
+fn logs(context: &Context, name: &str) -> Result<(), Failure> {
+    let seen = app::observe(&context.root)?;
+    let Some(one) = seen.iter().find(|one| one.name.as_str() == name) else {
+        return Err(Failure::other(format!("there is no app {name}: hostctl app list shows them")));
+    };
+    let directory = context.root.app(one.namespace.as_str(), name);
+    let mut stdout = std::io::stdout();
+    for file in ["log.1", "log"] {
+        let text = match std::fs::read(directory.join(file)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Failure::other(format!("{}: {error}", directory.join(file).display()))),
+        };
+        let text = if stdout.is_terminal() { output::printable(&text) } else { text };
+        if stdout.write_all(&text).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 async fn supervise(context: &Context, arguments: &Supervise) -> Result<(), Failure> {

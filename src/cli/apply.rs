@@ -93,6 +93,14 @@ pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
     print_outcome(context, &outcome)
 }
 
+pub async fn cleanup(context: &Context, arguments: &Down) -> Result<(), Failure> {
+    down(context, arguments).await?;
+    if !arguments.dry_run {
+        host(context)?.forget_commands()?;
+    }
+    Ok(())
+}
+
 fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
     for note in &outcome.notes {
         eprintln!("note: {note}");

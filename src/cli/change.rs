@@ -15,6 +15,13 @@ pub struct How {
     dry_run: bool,
 }
 
+impl How {
+    /// Whether nothing is to be done.
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
 /// Writes the change to the commands' drop-in and applies the spec.
 pub async fn change(context: &Context, how: &How, change: &Change) -> Result<(), Failure> {
     let host = host(context)?;

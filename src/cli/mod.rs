@@ -4,6 +4,7 @@ mod app;
 mod apply;
 mod change;
 mod console;
+mod deploy;
 mod doctor;
 mod failure;
 mod firewall;
@@ -121,8 +122,16 @@ enum Command {
     #[command(subcommand)]
     Vm(vm::Command),
     /// Run programs in subnets.
-    #[command(subcommand, hide = true)]
+    #[command(subcommand)]
     App(app::Command),
+    /// Deploy ready-made apps in subnets.
+    #[command(subcommand)]
+    Deploy(deploy::Command),
+    /// Remove everything that hostctl ever made, and what commands wrote.
+    ///
+    /// As `hostctl down`, and /var/lib/hostctl/host.d/commands.json goes too.
+    /// Needs root.
+    Cleanup(apply::Down),
     /// Say what this machine has and lacks.
     ///
     /// Tries each thing: loads the rules in a scratch namespace, runs a test
@@ -179,6 +188,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Firewall(command) => firewall::run(context, command).await,
         Command::Spec(command) => spec_show::run(context, &command),
         Command::Vm(command) => vm::run(context, command).await,
+        Command::Deploy(command) => deploy::run(context, command).await,
+        Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context),
     }

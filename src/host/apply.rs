@@ -12,7 +12,7 @@ use crate::topology::{self, Name, Topology};
 use crate::vm;
 
 use super::plan::{Current, conflicts, goal, plan, removal, surroundings, uplinks};
-use super::{HostError, Lock, Step, generation, observe, record};
+use super::{HostError, Lock, Step, action_log, generation, observe, record};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -103,7 +103,9 @@ impl Host {
     ) -> Result<Outcome, HostError> {
         Self::check_root()?;
         let lock = Lock::take(&self.root, "apply")?;
-        self.apply_locked(&lock, spec, topology, watch).await
+        let result = self.apply_locked(&lock, spec, topology, watch).await;
+        action_log::write(&self.root, "apply", &result);
+        result
     }
 
     /// [`Host::apply`] by whoever holds the lock.
@@ -143,6 +145,12 @@ impl Host {
     pub async fn down(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
         Self::check_root()?;
         let _lock = Lock::take(&self.root, "down")?;
+        let result = self.down_locked(watch).await;
+        action_log::write(&self.root, "down", &result);
+        result
+    }
+
+    async fn down_locked(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
         let steps = self.removal().await?;
         self.execute(&steps, watch).await?;
         // What apps left that lost their supervisors.

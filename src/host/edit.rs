@@ -10,7 +10,7 @@ use crate::spec::{
 };
 use crate::topology::{self, Topology};
 
-use super::{Host, HostError, Lock, Outcome, Step, Watch, file, generation};
+use super::{Host, HostError, Lock, Outcome, Step, Watch, action_log, file, generation};
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +58,25 @@ impl Host {
             None => file::remove(&path),
         };
         write(text.as_deref()).map_err(failed)?;
-        match self.apply_locked(&lock, &checked.spec, &checked.compiled, watch).await {
+        let result = self.apply_locked(&lock, &checked.spec, &checked.compiled, watch).await;
+        action_log::write(&self.root, &change.to_string(), &result);
+        match result {
             Ok(outcome) => Ok(Edited { outcome, also }),
             Err(cause) => match write(old.as_deref()) {
                 Ok(()) => Err(cause),
                 Err(source) => Err(HostError::Unrestored { cause: Box::new(cause), path, source }),
             },
         }
+    }
+
+    /// Removes what commands wrote; the host stays as it is.
+    ///
+    /// # Errors
+    /// Where another hostctl is at it, or the file can't be removed.
+    pub fn forget_commands(&self) -> Result<(), HostError> {
+        let _lock = Lock::take(&self.root, "cleanup")?;
+        let path = drop_in(&self.root);
+        file::remove(&path).map_err(|source| HostError::File { path, source })
     }
 
     /// The steps that [`Host::edit`] would do.

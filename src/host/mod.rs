@@ -1,6 +1,7 @@
 //! The reconcile loop: observe, plan, apply, verify, commit or roll back. The
 //! only room that orders side effects.
 
+mod action_log;
 mod apply;
 mod doctor;
 mod edit;

@@ -198,7 +198,8 @@ pub fn set_sysctls(
     steps: &mut Vec<Step>,
 ) {
     for sysctl in sysctls {
-        let needed = match observed.sysctls.get(&sysctl.key) {
+        // What a link of that name had that goes first doesn't count.
+        let needed = match observed.sysctls.get(&sysctl.key).filter(|_| exists) {
             Some(value) => {
                 value != &sysctl.value && sysctl.replaces.as_ref().is_none_or(|from| from == value)
             }

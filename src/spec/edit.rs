@@ -7,8 +7,8 @@ use std::fmt;
 
 use super::edit_error::EditError;
 use super::{
-    Cidr4, Cidr6, HostSpec, IfName, Imds, Name, Nat, Network, OneOrMany, Peering, Policy, SpecPath, Subnet,
-    SubnetKind, closest,
+    App, Cidr4, Cidr6, HostSpec, IfName, Imds, Name, Nat, Network, OneOrMany, Peering, Policy, SpecPath,
+    Subnet, SubnetKind, closest,
 };
 
 /// One change.
@@ -75,6 +75,18 @@ pub enum Change {
         subnet: String,
         /// The policy.
         policy: Box<Policy>,
+    },
+    /// A program in a subnet's namespace.
+    AddApp {
+        /// Its name.
+        name: Name,
+        /// What it is.
+        app: Box<App>,
+    },
+    /// A program goes.
+    RemoveApp {
+        /// Its name.
+        name: String,
     },
     /// A subnet has no policy of its own any more.
     RemovePolicy {
@@ -145,6 +157,7 @@ impl Change {
                     network.subnets.remove(name);
                 }
                 after.drop_in.policies.remove(&policy_name(network, name));
+                remove_apps(&mut after, |app| app.network.as_str() == network && app.subnet.as_str() == name);
             }
             Self::SetNat { network, interface } => {
                 let nat = interface.clone().map_or(Nat::Off, |interface| Nat::Named(vec![interface]));
@@ -192,6 +205,24 @@ impl Change {
                 written.policy = OneOrMany::new(vec![attached]);
                 after.drop_in.policies.insert(name, policy.as_ref().clone());
             }
+            Self::AddApp { name, app } => {
+                find_subnet(before.whole, app.network.as_str(), app.subnet.as_str())?;
+                if before.whole.apps.contains_key(name.as_str()) {
+                    let path = SpecPath::keys(["apps", name.as_str()]);
+                    return Err(before.exists(format!("an app {name}"), &path));
+                }
+                after.drop_in.apps.insert(name.to_string(), app.as_ref().clone());
+            }
+            Self::RemoveApp { name } => {
+                if !before.whole.apps.contains_key(name) {
+                    let names = || before.whole.apps.keys().map(String::as_str);
+                    return Err(EditError::unknown(format!("app {name}"), closest(name, names()), names()));
+                }
+                if after.drop_in.apps.remove(name).is_none() {
+                    let path = SpecPath::keys(["apps", name.as_str()]);
+                    return Err(before.elsewhere(format!("the app {name}"), &path));
+                }
+            }
             Self::RemovePolicy { network, subnet } => {
                 let written = before.subnet(networks, network, subnet)?;
                 if written.policy.take().is_none() {
@@ -202,6 +233,13 @@ impl Change {
         }
         Ok(after)
     }
+}
+
+/// Apps go with where they run.
+fn remove_apps(after: &mut After, goes: impl Fn(&App) -> bool) {
+    let apps = &mut after.drop_in.apps;
+    after.also.extend(apps.iter().filter(|(_, app)| goes(app)).map(|(name, _)| format!("the app {name}")));
+    apps.retain(|_, app| !goes(app));
 }
 
 fn delete_network(before: Before<'_>, after: &mut After, name: &str, force: bool) -> Result<(), EditError> {
@@ -225,6 +263,7 @@ fn delete_network(before: Before<'_>, after: &mut After, name: &str, force: bool
     }
     after.drop_in.peerings.retain(|peering| !involved(peering));
     after.drop_in.networks.remove(name);
+    remove_apps(after, |app| app.network.as_str() == name);
     for subnet in subnets.keys() {
         after.drop_in.policies.remove(&policy_name(name, subnet));
     }
@@ -336,6 +375,8 @@ impl fmt::Display for Change {
             Self::SetPolicy { network, subnet, .. } => {
                 write!(f, "policy applied to subnet {subnet} of {network}")
             }
+            Self::AddApp { name, app } => write!(f, "app {name} added to {}-{}", app.network, app.subnet),
+            Self::RemoveApp { name } => write!(f, "app {name} removed"),
             Self::RemovePolicy { network, subnet } => {
                 write!(f, "policy of subnet {subnet} of {network} removed")
             }
