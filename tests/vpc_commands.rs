@@ -104,7 +104,7 @@ fn demo(lab: &Lab) -> Vec<(i32, String)> {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     lab.world.hypervisor.run(|| {
         let mut bash = Command::new("bash");
-        bash.arg(data("vpc-demo.sh")).env("PATH", path).current_dir(lab.root_dir());
+        bash.arg(data("vpc-demo.sh")).env("PATH", path).env("ROOT", lab.root_dir()).current_dir(lab.root_dir());
         bash.output().unwrap()
     });
     let log = fs::read_to_string(log).unwrap();
@@ -127,7 +127,7 @@ fn the_demo_of_seed_004_runs_as_it_says() {
     for (code, text) in one("hostctl") {
         assert_eq!(*code, 0, "{text}");
     }
-    assert_eq!(one("hostctl").len(), 12);
+    assert_eq!(one("hostctl").len(), 14);
     let ping = |from: &str, to: &str| one(&format!("{from} ping -c {to}"))[0];
     let (public, private) = ("ip netns exec vpc1-public", "timeout 3 ip netns exec vpc1-private");
     // Test 1: the same VPC.
@@ -141,6 +141,16 @@ fn the_demo_of_seed_004_runs_as_it_says() {
     assert_eq!(ping(public, "3 172.16.1.2").0, 0, "{ran:#?}");
     let routes = &one(&format!("{public} ip route"))[0].1;
     assert!(routes.contains("172.16.0.0/16 via 10.0.0.1 "), "{routes}");
+    // Test 5: a web server, before and after a policy that allows its port.
+    let served = one("curl -s --max-time 5 http://10.0.1.2:8080");
+    assert_eq!(served.len(), 2);
+    for (code, page) in served {
+        assert!(*code == 0 && page.contains("Hello from subnet public of vpc1"), "{page}");
+    }
+    assert_eq!(one("curl -s --max-time 2 http://10.0.1.2:22")[0].0, 28, "denied: nothing answers");
+    let log = &one("tail")[0].1;
+    assert!(log.contains("network vpc1 (10.0.0.0/16) created: done: "), "{log}");
+    assert!(log.contains("vpc1 and vpc2 peered: done: "), "{log}");
     let list = &one("hostctl vpc list")[0].1;
     assert!(list.contains("vpc1") && list.contains("vpc2"), "{list}");
     assert_clean(&lab);

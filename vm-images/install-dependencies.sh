@@ -14,6 +14,10 @@ need qemu-system-aarch64 qemu-system-arm
 need cpio cpio
 need gzip gzip
 need flock util-linux
+# What the tests themselves ask the kernel with.
+need conntrack conntrack
+need curl curl
+need ping iputils-ping
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "hostctl's demo and tests make network namespaces and run guests: run make as root" >&2
