@@ -272,7 +272,7 @@ fn nat_and_policies_come_and_go() {
     let shown = ok(&lab, "firewall show --vpc vpc1 --subnet public");
     assert_eq!(
         shown,
-        "vpc1-public: vpc1-public\ningress:\n    100 deny tcp 22 from anybody\n    100 allow tcp 8080 from anybody\n        \x20 deny everything else\negress: open\n"
+        "vpc1-public: vpc1-public\ningress:\n    100 deny tcp 22 from anybody\n    100 allow tcp 8080 from anybody\n        deny everything else\negress: open\n"
     );
     let subnets: Value = serde_json::from_str(&ok(&lab, "--json subnet list --vpc vpc1")).unwrap();
     assert_eq!(subnets[0]["policy"][0], "vpc1-public");
