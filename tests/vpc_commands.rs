@@ -217,6 +217,9 @@ fn what_cannot_be_is_refused_and_nothing_changes() {
     ok(&lab, "vpc delete --name vpc1");
     assert_eq!(drop_in(&lab), None);
     assert!(ok(&lab, "spec show").contains("host.toml:2\n[networks.mine]"));
+    let spec: Value = serde_json::from_str(&ok(&lab, "--json spec show")).unwrap();
+    assert_eq!(spec["spec"]["networks"]["mine"]["cidr"], "10.9.0.0/16");
+    assert!(spec["origins"]["networks.mine"].as_str().unwrap().ends_with("etc/hostctl/host.toml:2"));
 }
 
 #[test]
@@ -279,8 +282,7 @@ fn nat_and_policies_come_and_go() {
     let shown = ok(&lab, "firewall show --vpc vpc1 --subnet public");
     assert_eq!(
         shown,
-        "vpc1-public: vpc1-public\ningress:\n    100 deny tcp 22\n    100 allow tcp 8080\n          \
-         deny everything else\negress: open\n"
+        "vpc1-public: vpc1-public\ningress:\n    100 deny tcp 22 from anybody\n    100 allow tcp 8080 from anybody\n        deny everything else\negress: open\n"
     );
     let subnets: Value = serde_json::from_str(&ok(&lab, "--json subnet list --vpc vpc1")).unwrap();
     assert_eq!(subnets[0]["policy"][0], "vpc1-public");

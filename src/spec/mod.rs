@@ -8,6 +8,8 @@ mod deserializer;
 mod document;
 mod edit;
 mod edit_error;
+#[cfg(test)]
+mod edit_tests;
 mod explain;
 mod first_key;
 mod issue;
