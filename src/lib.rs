@@ -22,6 +22,7 @@ mod control;
 pub mod firewall;
 pub mod host;
 pub mod link;
+pub mod probe;
 mod process;
 pub mod root_dir;
 mod runtime_dir;

@@ -104,7 +104,10 @@ fn demo(lab: &Lab) -> Vec<(i32, String)> {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     lab.world.hypervisor.run(|| {
         let mut bash = Command::new("bash");
-        bash.arg(data("vpc-demo.sh")).env("PATH", path).env("ROOT", lab.root_dir()).current_dir(lab.root_dir());
+        bash.arg(data("vpc-demo.sh"))
+            .env("PATH", path)
+            .env("ROOT", lab.root_dir())
+            .current_dir(lab.root_dir());
         bash.output().unwrap()
     });
     let log = fs::read_to_string(log).unwrap();
@@ -408,5 +411,62 @@ fn forty_networks_with_five_subnets_each() {
     lab.apply("");
     eprintln!("removed: {:?}", begun.elapsed());
     lab.down();
+    assert_clean(&lab);
+}
+
+#[test]
+fn connectivity_is_measured_and_held_against_the_spec() {
+    let lab = Lab::new(Options::default());
+    for line in [
+        "vpc create --name a --cidr 10.1.0.0/16 --cidr6 fd00:0:0:10::/60",
+        "subnet add --vpc a --name x --cidr 10.1.1.0/24 --cidr6 fd00:0:0:11::/64 --type public",
+        "subnet add --vpc a --name y --cidr 10.1.2.0/24 --cidr6 fd00:0:0:12::/64 --type private",
+        "vpc create --name b --cidr 10.2.0.0/16",
+        "subnet add --vpc b --name x --cidr 10.2.1.0/24 --type public",
+        "deploy webserver --vpc b --subnet x --port 8080",
+    ] {
+        ok(&lab, line);
+    }
+    let all = ok(&lab, "test all");
+    assert!(all.ends_with("8 tests, all as the spec says\n"), "{all}");
+    assert_eq!(all.matches("not reached: dropped").count(), 4, "{all}");
+    ok(&lab, "test connectivity --vpc a --from-subnet x --to-subnet y");
+    let tcp = "test connectivity --vpc a --from-subnet x --to-vpc b --to-subnet x --port 8080 --protocol tcp";
+    assert!(ok(&lab, tcp).contains("not reached"));
+    ok(&lab, "peer create --vpc1 a --vpc2 b");
+    assert!(ok(&lab, tcp).contains("reached: allowed"));
+    // Somebody else's firewall drops what the spec allows: that is a difference.
+    lab.output("nft", &["add table inet theirs { chain f { type filter hook forward priority 9; ip daddr 10.2.1.2 drop; }; }"]);
+    let output = lab.hostctl(&tcp.split(' ').collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(1));
+    let different = text(&output.stderr);
+    assert!(different.contains("1 of 1 tests differ from the spec"), "{different}");
+}
+
+#[test]
+fn apps_run_are_listed_and_stop() {
+    let lab = Lab::new(Options::default());
+    for line in [
+        "vpc create --name a --cidr 10.1.0.0/16",
+        "subnet add --vpc a --name x --cidr 10.1.1.0/24 --type public",
+        "app run --vpc a --subnet x --name talker --restart always -- /bin/sh -c echo\u{a0}hello;sleep\u{a0}3600",
+    ] {
+        let words: Vec<String> = line.split(' ').map(|word| word.replace('\u{a0}', " ")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let output = lab.hostctl(&words);
+        assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    }
+    let list = ok(&lab, "app list");
+    assert!(list.contains("talker") && list.contains("a-x"), "{list}");
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while !ok(&lab, "app logs talker").contains("hello") {
+        assert!(std::time::Instant::now() < deadline, "nothing was logged");
+    }
+    let shown = ok(&lab, "spec show");
+    assert!(shown.contains("talker"), "{shown}");
+    ok(&lab, "app stop talker");
+    assert!(!ok(&lab, "app list").contains("talker"));
+    assert!(refused(&lab, "app stop talker", 1).contains("there is no app talker"));
+    ok(&lab, "cleanup");
     assert_clean(&lab);
 }

@@ -15,6 +15,7 @@ mod spec;
 mod spec_show;
 mod status;
 mod subnet;
+mod test;
 mod vm;
 mod vpc;
 
@@ -118,6 +119,9 @@ enum Command {
     /// Look at the spec.
     #[command(subcommand)]
     Spec(spec_show::Command),
+    /// Hold what packets do against what the spec says.
+    #[command(subcommand)]
+    Test(test::Command),
     /// Start, stop and look at VMs.
     #[command(subcommand)]
     Vm(vm::Command),
@@ -188,6 +192,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Firewall(command) => firewall::run(context, command).await,
         Command::Spec(command) => spec_show::run(context, &command),
         Command::Vm(command) => vm::run(context, command).await,
+        Command::Test(command) => test::run(context, &command),
         Command::Deploy(command) => deploy::run(context, command).await,
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,

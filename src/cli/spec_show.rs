@@ -62,5 +62,9 @@ fn parts(checked: &Checked<Topology>) -> Vec<(SpecPath, String, HostSpec)> {
         let policies = [(name.clone(), policy.clone())].into();
         add(SpecPath::keys(["policies", name]), HostSpec { policies, ..HostSpec::default() });
     }
+    for (name, app) in &spec.apps {
+        let apps = [(name.clone(), app.clone())].into();
+        add(SpecPath::keys(["apps", name]), HostSpec { apps, ..HostSpec::default() });
+    }
     parts
 }

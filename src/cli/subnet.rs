@@ -19,7 +19,7 @@ pub enum Command {
     List(List),
     /// Delete a subnet, its namespace and its policy.
     ///
-    /// The programs that run in it should be stopped first. Needs root.
+    /// Whatever runs in its namespace is ended. Needs root.
     Delete(Delete),
 }
 

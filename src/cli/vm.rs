@@ -126,7 +126,7 @@ fn name(text: &str) -> Result<Name, Failure> {
 }
 
 /// What was applied last: the VMs that can be started.
-fn applied(context: &Context) -> Result<Topology, Failure> {
+pub fn applied(context: &Context) -> Result<Topology, Failure> {
     let Some(last) = host::last_generation(&context.root)? else {
         return Err(Failure::other("nothing is applied yet: run hostctl apply"));
     };

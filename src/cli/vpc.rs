@@ -22,10 +22,9 @@ pub enum Command {
     List,
     /// Show a network, its subnets and its peerings.
     Show(Show),
-    /// Delete a network with its subnets, policies and peerings.
+    /// Delete a network with its subnets, apps, policies and peerings.
     ///
-    /// The programs that run in its namespaces should be stopped first. Needs
-    /// root.
+    /// Whatever runs in its namespaces is ended. Needs root.
     Delete(Delete),
     /// Run a program in a subnet's namespace, as `ip netns exec` does.
     ///

@@ -3,6 +3,7 @@
 
 mod action_log;
 mod apply;
+mod connectivity;
 mod doctor;
 mod edit;
 mod error;
@@ -18,6 +19,10 @@ mod step;
 mod tests;
 
 pub use apply::{Host, Outcome, Silent, Watch};
+pub use connectivity::{
+    Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
+    measure as measure_connectivity,
+};
 pub use doctor::{Finding, Level, doctor};
 pub use edit::{Edited, drop_in};
 pub use error::HostError;

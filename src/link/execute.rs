@@ -177,6 +177,8 @@ impl Netlink {
     /// The namespace bears hostctl's mark before it has a name.
     fn create_namespace(&self, name: &str, alias: &str) -> Result<(), LinkError> {
         let mark = || -> io::Result<()> {
+            // Whoever runs in it may ping without privileges (icmp(7)).
+            sysctl::write("net/ipv4/ping_group_range", "0 2147483647")?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let (connection, handle, _) = rtnetlink::new_connection()?;

@@ -12,7 +12,6 @@ mod flow;
 pub mod frames;
 mod guest;
 mod http;
-mod icmp_error;
 mod links;
 mod matrix;
 mod named;

@@ -1,0 +1,132 @@
+//! Who reaches whom among the subnets' namespaces and to VMs: what the spec
+//! says, beside what real packets find.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+
+use serde::Serialize;
+
+use crate::firewall::{Flow, FlowPolicy, Listing};
+use crate::link::namespace;
+use crate::probe::{DEFAULT_TIMEOUT, Probe, Verdict, attempt};
+use crate::topology::{Port, Topology, Transport};
+
+/// ICMP's number, and that of its IPv6 twin (IANA).
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// Probes that run at the same time; each is a thread.
+const AT_ONCE: usize = 64;
+
+/// A test of one pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Test {
+    /// The namespace that sends.
+    pub from: String,
+    /// The namespace, or VM, that should get it.
+    pub to: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// A port, or a ping.
+    pub port: Option<(Transport, u16)>,
+    /// Whether the spec allows it.
+    pub expected: bool,
+}
+
+/// What became of a [`Test`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tested {
+    /// The test.
+    #[serde(flatten)]
+    pub test: Test,
+    /// Whether packets came through: an answer, or a refusal by the other end
+    /// itself.
+    pub reached: bool,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl Tested {
+    /// Whether packets do as the spec says.
+    pub fn is_ok(&self) -> bool {
+        self.reached == self.test.expected
+    }
+}
+
+/// The tests between every namespace and every other guest.
+pub fn all(topology: &Topology) -> Vec<Test> {
+    let targets = topology
+        .namespaces
+        .iter()
+        .map(|namespace| (namespace.name.clone(), &namespace.port))
+        .chain(topology.vms.iter().map(|vm| (vm.name.to_string(), &vm.port)));
+    let targets: Vec<(String, &Port)> = targets.collect();
+    let mut tests = Vec::new();
+    for from in &topology.namespaces {
+        for (to, port) in targets.iter().filter(|(_, port)| port.interface != from.port.interface) {
+            tests.extend(between(topology, (&from.name, &from.port), (to, port), None));
+        }
+    }
+    tests
+}
+
+/// The tests of one pair, one a family.
+pub fn between(
+    topology: &Topology,
+    (from, source): (&str, &Port),
+    (to, target): (&str, &Port),
+    port: Option<(Transport, u16)>,
+) -> Vec<Test> {
+    let policy = FlowPolicy::new(topology, BTreeSet::new(), &Listing::default(), &Listing::default());
+    let v4 = (IpAddr::V4(source.address), IpAddr::V4(target.address));
+    let v6 = source.v6.as_ref().zip(target.v6.as_ref());
+    let v6 = v6.map(|(source, target)| (IpAddr::V6(source.address), IpAddr::V6(target.address)));
+    let test = |(source, address): (IpAddr, IpAddr)| {
+        let protocol = match (port, address) {
+            (Some((Transport::Tcp, _)), _) => 6,
+            (Some((Transport::Udp, _)), _) => 17,
+            (None, IpAddr::V4(_)) => ICMP,
+            (None, IpAddr::V6(_)) => ICMPV6,
+        };
+        let flow = Flow { source, destination: address, protocol, port: port.map_or(0, |(_, port)| port) };
+        Test { from: from.into(), to: to.into(), address, port, expected: !policy.forbids(&flow) }
+    };
+    [Some(v4), v6].into_iter().flatten().map(test).collect()
+}
+
+/// Sends the packets, from inside the namespaces.
+pub fn measure(tests: Vec<Test>) -> Vec<Tested> {
+    let mut tested = Vec::with_capacity(tests.len());
+    for batch in tests.chunks(AT_ONCE) {
+        thread::scope(|scope| {
+            let threads: Vec<_> = batch.iter().map(|test| scope.spawn(|| one(test))).collect();
+            for (test, thread) in batch.iter().zip(threads) {
+                let verdict = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let (reached, seen) = told(&verdict);
+                tested.push(Tested { test: test.clone(), reached, seen });
+            }
+        });
+    }
+    tested
+}
+
+fn one(test: &Test) -> Verdict {
+    let probe = match test.port {
+        Some((Transport::Tcp, port)) => Probe::Tcp(SocketAddr::new(test.address, port)),
+        Some((Transport::Udp, port)) => Probe::Udp(SocketAddr::new(test.address, port)),
+        None => Probe::Icmp(test.address),
+    };
+    match namespace::within(&test.from, || attempt(None, probe, DEFAULT_TIMEOUT)) {
+        Ok(verdict) => verdict,
+        Err(error) => Verdict::Unsent { why: format!("namespace {}: {error}", test.from) },
+    }
+}
+
+/// A port that nobody listens on is reached all the same: its owner says so.
+fn told(verdict: &Verdict) -> (bool, String) {
+    match verdict {
+        Verdict::Allowed { .. } | Verdict::Rejected { .. } => (true, verdict.to_string()),
+        Verdict::Dropped | Verdict::Unsent { .. } => (false, verdict.to_string()),
+    }
+}
