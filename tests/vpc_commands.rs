@@ -464,9 +464,16 @@ fn apps_run_are_listed_and_stop() {
     }
     let shown = ok(&lab, "spec show");
     assert!(shown.contains("talker"), "{shown}");
+    let status: Value = serde_json::from_str(&ok(&lab, "--json status")).unwrap();
+    assert_eq!(status["namespaces"][0]["name"], "a-x");
+    assert_eq!(status["namespaces"][0]["up"], true);
+    assert_eq!(status["apps"][0]["state"], "running");
+    assert_eq!(status["networks"][0]["nat"], serde_json::json!([]));
+    let table = ok(&lab, "status");
+    assert!(table.contains("a-x") && table.contains("talker"), "{table}");
     ok(&lab, "app stop talker");
     assert!(!ok(&lab, "app list").contains("talker"));
-    assert!(refused(&lab, "app stop talker", 1).contains("there is no app talker"));
+    assert!(refused(&lab, "app stop talker", 3).contains("there is no app talker"));
     ok(&lab, "cleanup");
     assert_clean(&lab);
 }

@@ -37,6 +37,19 @@ fn print(status: &Status) -> Result<(), Failure> {
         line("")?;
         super::vm::guest_table(&status.guests)?;
     }
+    if !status.namespaces.is_empty() {
+        line("")?;
+        let rows = status.namespaces.iter().map(|one| {
+            let up = if one.up { "up" } else { "missing" };
+            [one.name.clone(), up.into(), one.interface.clone(), one.addresses.join(" ")]
+        });
+        output::table(&["NAMESPACE", "STATE", "INTERFACE", "ADDRESSES"], rows)?;
+    }
+    if !status.apps.is_empty() {
+        line("")?;
+        let rows = status.apps.iter().map(|app| [app.name.clone(), app.namespace.clone(), app.state.clone()]);
+        output::table(&["APP", "NAMESPACE", "STATE"], rows)?;
+    }
     if !status.strays.is_empty() {
         line(format!(
             "\nlinks of hostctl's that belong to nothing that was applied: {}",

@@ -30,5 +30,7 @@ pub use generation::{Generation, last as last_generation};
 pub use lock::Lock;
 pub use observe::{observe, observe_surroundings};
 pub use plan::{Current, Goal, Guest, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks};
-pub use status::{FirewallStatus, GuestStatus, NetworkStatus, Status, guests, status};
+pub use status::{
+    AppStatus, FirewallStatus, GuestStatus, NamespaceStatus, NetworkStatus, Status, guests, status,
+};
 pub use step::Step;

@@ -22,6 +22,10 @@ pub struct Status {
     pub networks: Vec<NetworkStatus>,
     /// Guests, by name.
     pub guests: Vec<GuestStatus>,
+    /// Subnets' namespaces, by name.
+    pub namespaces: Vec<NamespaceStatus>,
+    /// Apps, by namespace and name.
+    pub apps: Vec<AppStatus>,
     /// The firewall.
     pub firewall: FirewallStatus,
     /// The commands that would bring the host back to what was applied; empty
@@ -55,6 +59,34 @@ pub struct NetworkStatus {
     pub addresses: Vec<String>,
     /// How many guests it has in the spec.
     pub guests: usize,
+    /// The interfaces that its public subnets go out by.
+    pub nat: Vec<String>,
+    /// The networks that it is peered with.
+    pub peers: Vec<String>,
+}
+
+/// The state of a subnet's namespace.
+#[derive(Debug, Clone, Serialize)]
+pub struct NamespaceStatus {
+    /// Its name, as `ip netns` knows it.
+    pub name: String,
+    /// The host's end of its veth pair.
+    pub interface: String,
+    /// Whether the namespace is there, and both ends are up.
+    pub up: bool,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+}
+
+/// The state of an app.
+#[derive(Debug, Clone, Serialize)]
+pub struct AppStatus {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its state: `running`, `stopped`, `failed: …`
+    pub state: String,
 }
 
 /// The state of a guest.
@@ -104,6 +136,8 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
             .map(|network| network_status(network, &topology, &current))
             .collect(),
         guests: guests_of(root, &topology)?,
+        namespaces: topology.namespaces.iter().map(|one| namespace_status(one, &current)).collect(),
+        apps: topology.apps.iter().map(|app| app_status(app, &current)).collect(),
         firewall: FirewallStatus {
             loaded: !current.firewall.is_empty(),
             rules: current.firewall.rules(),
@@ -122,6 +156,29 @@ fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostErro
     Ok(drifted.map(ToString::to_string).collect())
 }
 
+fn namespace_status(namespace: &topology::Namespace, current: &Current) -> NamespaceStatus {
+    let port = &namespace.port;
+    let outside = current.links.links.get(port.interface.as_str());
+    let inside = current.links.namespaces.get(&namespace.name).and_then(|inside| inside.link.as_ref());
+    NamespaceStatus {
+        name: namespace.name.clone(),
+        interface: port.interface.to_string(),
+        up: outside.is_some_and(|link| link.up) && inside.is_some_and(|link| link.up),
+        addresses: inside.into_iter().flat_map(|link| &link.addresses).map(ToString::to_string).collect(),
+    }
+}
+
+fn app_status(app: &topology::App, current: &Current) -> AppStatus {
+    let same =
+        |seen: &&super::SeenApp| seen.seen.name == app.name && seen.seen.namespace.as_str() == app.namespace;
+    let seen = current.apps.iter().find(same);
+    AppStatus {
+        name: app.name.to_string(),
+        namespace: app.namespace.clone(),
+        state: seen.map_or_else(|| "stopped".into(), |seen| seen.seen.state()),
+    }
+}
+
 fn network_status(network: &Network, topology: &Topology, current: &Current) -> NetworkStatus {
     let link = current.links.links.get(network.bridge.as_str()).filter(|link| link.is_ours());
     NetworkStatus {
@@ -130,6 +187,13 @@ fn network_status(network: &Network, topology: &Topology, current: &Current) -> 
         up: link.is_some_and(|link| link.up),
         addresses: link.into_iter().flat_map(|link| &link.addresses).map(ToString::to_string).collect(),
         guests: topology.ports().filter(|port| port.network == network.name).count(),
+        nat: network.exits(&uplinks(topology, &current.links)).iter().map(ToString::to_string).collect(),
+        peers: topology
+            .networks
+            .iter()
+            .filter(|other| other.name != network.name && topology.connected(&network.name, &other.name))
+            .map(|other| other.name.to_string())
+            .collect(),
     }
 }
 
