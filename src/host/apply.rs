@@ -11,7 +11,7 @@ use crate::spec::HostSpec;
 use crate::topology::{self, Name, Topology};
 use crate::vm;
 
-use super::plan::{Current, conflicts, goal, plan, removal, surroundings, uplinks};
+use super::plan::{Current, Goal, conflicts, goal, plan, removal, surroundings, uplinks};
 use super::{HostError, Lock, Step, action_log, generation, observe, record};
 
 /// How long a guest has to shut down before it is switched off.
@@ -71,22 +71,27 @@ impl Host {
     pub async fn plan(&self, topology: &Topology) -> Result<Vec<Step>, HostError> {
         Self::check_root()?;
         let current = observe(&self.root, topology).await?;
-        self.plan_from(topology, &current)
+        Ok(self.plan_from(topology, &current)?.0)
     }
 
-    fn plan_from(&self, topology: &Topology, current: &Current) -> Result<Vec<Step>, HostError> {
+    fn plan_from<'t>(
+        &self,
+        topology: &'t Topology,
+        current: &Current,
+    ) -> Result<(Vec<Step>, Goal<'t>), HostError> {
         let conflicts = conflicts(topology, current);
         if !conflicts.is_empty() {
             return Err(HostError::Conflicts(conflicts));
         }
-        let steps = plan(&goal(topology, current)?, current);
+        let goal = goal(topology, current, None)?;
+        let steps = plan(&goal, current);
         // An image that isn't there is found before anything is touched.
         for step in &steps {
             if let Step::StartVm { vm, .. } = step {
                 vm::BootFiles::resolve(&self.root, vm)?;
             }
         }
-        Ok(steps)
+        Ok((steps, goal))
     }
 
     /// Makes the host what `topology` says, verifies it, and keeps `spec` as
@@ -117,12 +122,14 @@ impl Host {
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
         let current = observe(&self.root, topology).await?;
-        let steps = self.plan_from(topology, &current)?;
+        let (steps, goal) = self.plan_from(topology, &current)?;
         if !steps.is_empty() {
             record::write(&self.root, &surroundings(topology, &current))?;
         }
         let result = match self.execute(&steps, watch).await {
-            Ok(()) => self.verify(topology).await,
+            // Nothing was done: the plan has just been the check.
+            Ok(()) if steps.is_empty() => Ok(()),
+            Ok(()) => self.verify(&goal).await,
             Err(error) => Err(error),
         };
         match result {
@@ -265,9 +272,9 @@ impl Host {
 
     /// Reads the kernel back: a new plan has to be empty, but for guests that
     /// failed to start, which their supervisors report.
-    async fn verify(&self, topology: &Topology) -> Result<(), HostError> {
-        let current = observe(&self.root, topology).await?;
-        let steps = plan(&goal(topology, &current)?, &current);
+    async fn verify(&self, wanted: &Goal<'_>) -> Result<(), HostError> {
+        let current = observe(&self.root, wanted.topology).await?;
+        let steps = plan(&goal(wanted.topology, &current, Some(wanted))?, &current);
         let steps: Vec<String> = steps
             .iter()
             .filter(|step| !matches!(step, Step::StartVm { .. } | Step::StartApp { .. }))
@@ -298,9 +305,9 @@ impl Host {
     async fn restore(&self, spec: &HostSpec) -> Result<(), HostError> {
         let topology = topology::compile(spec).map_err(|_| HostError::Interrupted)?;
         let current = observe(&self.root, &topology).await?;
-        let steps = self.plan_from(&topology, &current)?;
+        let (steps, goal) = self.plan_from(&topology, &current)?;
         self.execute(&steps, &mut Silent).await?;
-        self.verify(&topology).await
+        self.verify(&goal).await
     }
 }
 

@@ -280,12 +280,20 @@ fn same_machine(a: &Vm, b: &Vm) -> bool {
     machine(a) == machine(b)
 }
 
-/// The desired firewall of a topology, rehearsed away from the host.
+/// The desired firewall of a topology, rehearsed away from the host; not
+/// again where `known` has the same text.
 ///
 /// # Errors
 /// Where a policy is too large, the template is broken, or nft or the kernel refuses the text.
-pub fn goal<'a>(topology: &'a Topology, current: &Current) -> Result<Goal<'a>, super::HostError> {
+pub fn goal<'a>(
+    topology: &'a Topology,
+    current: &Current,
+    known: Option<&Goal<'_>>,
+) -> Result<Goal<'a>, super::HostError> {
     let text = firewall::render(&firewall::Ruleset::new(topology, &surroundings(topology, current))?)?;
-    let listing = firewall::nft::rehearse(&text)?;
+    let listing = match known.filter(|known| known.text == text) {
+        Some(known) => known.listing.clone(),
+        None => firewall::nft::rehearse(&text)?,
+    };
     Ok(Goal { topology, text, listing })
 }

@@ -149,7 +149,7 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
 }
 
 fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostError> {
-    let steps = plan(&goal(topology, current)?, current);
+    let steps = plan(&goal(topology, current, None)?, current);
     // A guest that isn't running is a state of its own, shown as such.
     let started = |step: &&Step| matches!(step, Step::StartVm { .. } | Step::StartApp { .. });
     let drifted = steps.iter().filter(|step| !started(step));
