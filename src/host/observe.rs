@@ -24,9 +24,11 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.push(link::FORWARDING6_KEY.into());
+    keys.retain(|key| !first.sysctls.contains_key(key));
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
-    current.links = link::Observed { sysctls, ..first };
+    current.links = first;
+    current.links.sysctls.extend(sysctls);
     current.guests = guests(root)?;
     current.strays = vm::find_strays(root)?;
     let apps = app::observe(root)?.into_iter().map(|seen| {
