@@ -1,4 +1,2 @@
 use super::harness::Report;
-pub fn ask() -> Report {
-    todo!()
-}
+pub fn ask() -> Report { Report::default() }
