@@ -5,7 +5,7 @@ SHELL := /bin/sh
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo demo-down test check build image deps nextest clean
+.PHONY: demo demo-down test bench check build image deps nextest clean
 
 # KEEP=1 leaves the demo's host up and says how to look around.
 demo: deps image
@@ -19,6 +19,11 @@ demo-down:
 test: deps nextest image
 	cargo nextest run --features testbed --no-fail-fast
 	cargo test --doc --features testbed
+
+# Measures and writes docs/performance.md; QUESTION=packets asks one only.
+bench: deps image
+	@benches/install-dependencies.sh
+	cargo bench --features testbed --bench performance -- $(QUESTION)
 
 check:
 	cargo fmt --check
