@@ -8,6 +8,7 @@ mod deploy;
 mod doctor;
 mod failure;
 mod firewall;
+mod generate;
 mod nat;
 mod output;
 mod peer;
@@ -142,6 +143,10 @@ enum Command {
     /// guest on KVM (up to 3 s, once a boot), reads other programs' firewalls.
     /// Fails where something is missing that hostctl can't do without.
     Doctor,
+    /// Print a shell's completions.
+    Completions(generate::Completions),
+    /// Write manual pages, one for each command.
+    Man(generate::Pages),
 }
 
 /// What every command needs.
@@ -197,6 +202,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context),
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::pages(&arguments),
     }
 }
 
