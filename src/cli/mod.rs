@@ -87,7 +87,7 @@ enum Command {
     /// firewall in a scratch namespace and nothing foreign is in the way. A
     /// failed step is rolled back to the last generation. VMs with autostart
     /// are started and not waited for. Needs root.
-    Apply(spec::SpecFile),
+    Apply(apply::Apply),
     /// Show networks, guests, firewall and drift.
     ///
     /// Drift is what differs from the generation that was applied last, not
@@ -187,7 +187,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Matrix(file) => spec::matrix(context, &file),
         Command::Schema => output::json(&hostctl::spec::json_schema()),
         Command::Plan(file) => apply::plan(context, &file).await,
-        Command::Apply(file) => apply::apply(context, &file).await,
+        Command::Apply(arguments) => apply::apply(context, &arguments).await,
         Command::Status => status::status(context).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vpc(command) => vpc::run(context, command).await,
