@@ -91,6 +91,12 @@ impl<'t> Model<'t> {
 
     /// What becomes of a flow's first packet.
     pub fn judge(&self, flow: &Flow) -> Judgement {
+        self.judge_by(flow, None)
+    }
+
+    /// As [`Self::judge`], where what a guest sends into the world is routed
+    /// to the link `exit`.
+    pub(super) fn judge_by(&self, flow: &Flow, exit: Option<&IfName>) -> Judgement {
         let mut way = Way::default();
         if flow.source.is_ipv4() != flow.destination.is_ipv4() {
             return way.drop(Place::Prerouting, "no packet has addresses of two families", None);
@@ -102,13 +108,28 @@ impl<'t> Model<'t> {
                     Err(reason) => way.drop(Place::Port, reason, None),
                     Ok(()) => {
                         way.pass(Place::Port, format!("{interface}: {} is its own", flow.source), None);
-                        self.guest_sends(flow, port, way)
+                        self.guest_sends(flow, port, exit, way)
                     }
                 },
             },
             Entry::Host => self.host_sends(flow, way),
             Entry::Interface(interface) => self.link_sends(flow, interface, way),
         }
+    }
+
+    /// The topology that it is of.
+    pub(super) fn topology(&self) -> &'t Topology {
+        self.topology
+    }
+
+    /// What it assumes of the host.
+    pub(super) fn vicinity(&self) -> &'t Vicinity {
+        self.vicinity
+    }
+
+    /// Whether guests of the two networks may talk to each other.
+    pub(super) fn connected(&self, a: &Name, b: &Name) -> bool {
+        a == b || self.peered.contains(&(a, b))
     }
 
     /// The network that an address is in.
@@ -123,11 +144,7 @@ impl<'t> Model<'t> {
     }
 
     fn route(&self, to: IpAddr) -> Route<'_> {
-        let own = |address: &IpAddr| *address == to;
-        let gateway = self.network_of(to).is_some_and(|(_, network)| {
-            own(&network.gateway.into()) || network.gateway6.is_some_and(|gateway| own(&gateway.into()))
-        });
-        if to.is_loopback() || gateway || self.vicinity.addresses.iter().any(|(_, address)| own(address)) {
+        if self.is_own(to) {
             return Route::Host;
         }
         if self.is_group(to) {
@@ -168,7 +185,7 @@ impl<'t> Model<'t> {
     }
 
     /// From a guest's bridge; `port` is whose address it has.
-    fn guest_sends(&self, flow: &Flow, port: &Port, mut way: Way) -> Judgement {
+    fn guest_sends(&self, flow: &Flow, port: &Port, exit: Option<&IfName>, mut way: Way) -> Judgement {
         let Some(network) = self.topology.network(&port.network) else {
             return way.drop(Place::Prerouting, format!("there is no network {}", port.network), None);
         };
@@ -204,7 +221,7 @@ impl<'t> Model<'t> {
                 way.drop(Place::Input, "link-local addresses reach nobody: guests meet on the host", None)
             }
             Route::Bridge(other) => self.between(flow, port, network, other, way),
-            Route::Link(link) => self.out(flow, port, network, link, way),
+            Route::Link(link) => self.out(flow, port, network, exit.unwrap_or(link), way),
             Route::Nowhere => way.drop(Place::Forward, format!("the host has no route to {to}"), None),
         }
     }
@@ -212,7 +229,7 @@ impl<'t> Model<'t> {
     fn between(&self, flow: &Flow, port: &Port, from: &Network, to: &Network, mut way: Way) -> Judgement {
         if from.name == to.name {
             way.pass(Place::Forward, "same network", Some(Key::Network(from.name.clone(), "cidr")));
-        } else if self.peered.contains(&(&from.name, &to.name)) {
+        } else if self.connected(&from.name, &to.name) {
             let key = Key::Peering(from.name.clone(), to.name.clone());
             way.pass(Place::Forward, format!("{} and {} are peered", from.name, to.name), Some(key));
         } else {
@@ -322,7 +339,7 @@ impl<'t> Model<'t> {
         if let Some(network) = self.bridges.get(interface.as_str()) {
             let own = |port: &&Port| port.network == network.name && has_address(port, flow.source);
             return match self.topology.ports().find(own) {
-                Some(port) => self.guest_sends(flow, port, way),
+                Some(port) => self.guest_sends(flow, port, None, way),
                 None => {
                     let what = format!("{} is no guest's of network {}", flow.source, network.name);
                     way.drop(Place::Prerouting, what, None)

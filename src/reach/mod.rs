@@ -6,16 +6,25 @@
 //! and says at each [`Stage`] whether it passes, why, and which key of the
 //! spec decided.
 
+mod change;
+mod class;
 mod flow;
 mod judge;
 mod key;
 mod metadata;
+mod names;
 mod policy;
+mod services;
+mod side;
 #[cfg(test)]
 mod tests;
+mod vicinity;
 
+pub use change::{Change, Line};
 pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity, protocol};
 pub use judge::Model;
 pub use key::Key;
 pub use metadata::{is_metadata, is_metadata_service, metadata};
 pub use policy::{FarEnd, decide};
+pub use services::{Both, Ports, Services};
+pub use side::{Family, Service, Side};
