@@ -5,6 +5,7 @@ mod apply;
 mod change;
 mod console;
 mod deploy;
+mod diff;
 mod doctor;
 mod failure;
 mod firewall;
@@ -74,6 +75,13 @@ enum Command {
     /// Computed from the spec alone: one row for each source of flows, one
     /// column for each destination. Replies aren't shown; they follow the flow.
     Matrix(spec::SpecFile),
+    /// Print what a change of the spec opens and closes.
+    ///
+    /// OLD and NEW are host specs or generations. One line for each part of
+    /// who may reach whom that isn't the same; what opens is marked. Computed
+    /// from the specs alone. Exit codes: 0, whatever the answer; with
+    /// --exit-code 1 where something opens.
+    Diff(diff::Diff),
     /// Print the JSON Schema of host specs.
     Schema,
     /// Print the steps that apply would do, as commands.
@@ -170,13 +178,14 @@ pub fn main() -> ExitCode {
         Err(error) => return Failure::other(format!("can't start: {error}")).report(),
     };
     match runtime.block_on(run(&context, arguments.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Diff(arguments) => return diff::diff(context, &arguments),
         Command::Check(file) => spec::check(context, &file),
         Command::Render(arguments) => spec::render(context, &arguments).await,
         Command::Matrix(file) => spec::matrix(context, &file),
@@ -198,6 +207,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep

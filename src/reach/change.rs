@@ -222,6 +222,9 @@ impl<'t> Comparison<'t> {
             (Side::Tailnet, Side::Internet(None)),
             (Side::Internet(None), Side::Tailnet),
         ] {
+            if to == Side::Tailnet && self.models.iter().any(|model| model.topology().tailscale.is_none()) {
+                continue;
+            }
             let differences = Family::ALL.map(|family| self.difference([Some((from, to)); 2], family, None));
             self.note(&Party::Other(called(from)), &Party::Other(called(to)), differences);
         }
@@ -309,15 +312,20 @@ impl<'t> Comparison<'t> {
         let mut lines = Vec::new();
         for ((opens, services), pairs) in self.found {
             let mut alike: BTreeMap<BTreeSet<Party>, Vec<Party>> = BTreeMap::new();
-            for (from, mut to) in pairs {
+            for (from, to) in pairs {
+                let (mut guests, others): (BTreeSet<_>, BTreeSet<_>) =
+                    to.into_iter().partition(|party| matches!(party, Party::Class(_)));
                 // A guest that is alone in its class is as good as among
                 // those that it reaches.
                 if let Party::Class(index) = &from
                     && alone(*index)
+                    && !guests.is_empty()
                 {
-                    to.insert(from.clone());
+                    guests.insert(from.clone());
                 }
-                alike.entry(to).or_default().push(from);
+                for to in [guests, others].into_iter().filter(|to| !to.is_empty()) {
+                    alike.entry(to).or_default().push(from.clone());
+                }
             }
             let [before, after] = &names;
             let names = if opens { after } else { before };

@@ -176,13 +176,20 @@ impl<'t> Pair<'t> {
             Side::Guest(port) => Entry::Guest(port.interface.clone()),
             Side::Host => Entry::Host,
             Side::Internet(by) => link(by.or(uplink))?,
-            Side::Tailnet => link(topology.tailscale.as_ref())?,
+            // A tailnet that the spec doesn't name comes in by some link.
+            Side::Tailnet => match &topology.tailscale {
+                Some(interface) => Entry::Interface(interface.clone()),
+                None => Entry::Interface(IfName::new("tailscale0").ok()?),
+            },
             Side::Address(address) => match entry_of(model, address) {
                 Some(entry) => entry,
                 None => link(uplink)?,
             },
             Side::Imds => return None,
         };
+        if to == Side::Tailnet && topology.tailscale.is_none() {
+            return None;
+        }
         let exit = match to {
             Side::Internet(by) => by,
             _ => None,
