@@ -10,6 +10,7 @@ use hostctl::reach::{Change, Line};
 use hostctl::topology::{Topology, compile};
 use serde_json::json;
 
+use super::explain::brief;
 use super::spec::{SpecFile, load};
 use super::{Context, Failure, line, output};
 
@@ -77,15 +78,5 @@ fn verb(number: usize, one: &str, many: &str) -> String {
 
 fn text(part: &Line) -> String {
     let sign = if part.opens { "+ OPENS " } else { "- closes" };
-    format!("{sign} {} -> {}: {}", names(&part.from), names(&part.to), part.services)
-}
-
-/// Names, without the end of a long list.
-fn names(names: &[String]) -> String {
-    const MOST: usize = 8;
-    let text = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(MOST) {
-        0 => text,
-        more => format!("{text} and {more} more"),
-    }
+    format!("{sign} {} -> {}: {}", brief(&part.from), brief(&part.to), part.services)
 }

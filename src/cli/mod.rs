@@ -7,6 +7,7 @@ mod console;
 mod deploy;
 mod diff;
 mod doctor;
+mod explain;
 mod failure;
 mod firewall;
 mod nat;
@@ -75,6 +76,14 @@ enum Command {
     /// Computed from the spec alone: one row for each source of flows, one
     /// column for each destination. Replies aren't shown; they follow the flow.
     Matrix(spec::SpecFile),
+    /// Say whether FROM reaches TO, and why.
+    ///
+    /// Shows the way of a flow's first packet: the guest's port, prerouting,
+    /// input or forward, policies, postrouting, and which line of the spec
+    /// decided. Without --port: for which ports what holds. Computed from the
+    /// spec alone, without root and without a network. The exit code is 0,
+    /// whatever the answer.
+    Explain(explain::Explain),
     /// Print what a change of the spec opens and closes.
     ///
     /// OLD and NEW are host specs or generations. One line for each part of
@@ -185,6 +194,7 @@ pub fn main() -> ExitCode {
 
 async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Explain(arguments) => explain::explain(context, &arguments),
         Command::Diff(arguments) => return diff::diff(context, &arguments),
         Command::Check(file) => spec::check(context, &file),
         Command::Render(arguments) => spec::render(context, &arguments).await,

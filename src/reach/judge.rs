@@ -477,9 +477,9 @@ fn join(names: &[impl Display]) -> String {
 
 /// A rule's words, without the end of a long list of prefixes.
 fn shortened(text: String) -> String {
-    const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{} …", text.get(..end).unwrap_or_default()),
+    const LONGEST: usize = 80;
+    match text.match_indices(", ").map(|(end, _)| end).find(|end| *end > LONGEST) {
+        Some(end) => format!("{}, …", text.get(..end).unwrap_or_default()),
         None => text,
     }
 }

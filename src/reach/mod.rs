@@ -8,6 +8,8 @@
 
 mod change;
 mod class;
+mod end;
+mod explain;
 mod flow;
 mod judge;
 mod key;
@@ -21,6 +23,8 @@ mod tests;
 mod vicinity;
 
 pub use change::{Change, Line};
+pub use end::{End, EndError};
+pub use explain::{Answer, FamilyAnswer, Outcome, Verdicts, alike, explain};
 pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity, protocol};
 pub use judge::Model;
 pub use key::Key;

@@ -42,6 +42,12 @@ impl Ports {
         rest
     }
 
+    /// These and those in `other`.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self::all().minus(&Self::all().minus(self).minus(other))
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -107,6 +113,17 @@ impl Services {
             udp: self.udp.minus(&other.udp),
             ping: self.ping && !other.ping,
             other: self.other && !other.other,
+        }
+    }
+
+    /// These and those in `other`.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            tcp: self.tcp.plus(&other.tcp),
+            udp: self.udp.plus(&other.udp),
+            ping: self.ping || other.ping,
+            other: self.other || other.other,
         }
     }
 
@@ -196,6 +213,7 @@ mod tests {
             b in proptest::collection::btree_set(prop_oneof![0u16..20, 65520..=u16::MAX], 0..20),
         ) {
             prop_assert_eq!(ports(&a).minus(&ports(&b)), ports(&(&a - &b)));
+            prop_assert_eq!(ports(&a).plus(&ports(&b)), ports(&(&a | &b)));
             prop_assert_eq!(Ports::all().minus(&Ports::all().minus(&ports(&a))), ports(&a));
         }
     }

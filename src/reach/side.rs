@@ -60,6 +60,11 @@ const IMDS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
+/// Whether an address is one that stands for all.
+pub(super) fn is_usual(address: IpAddr) -> bool {
+    INTERNET.contains(&address) || TAILNET.contains(&address)
+}
+
 impl Family {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
