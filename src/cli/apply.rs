@@ -1,9 +1,12 @@
 //! Commands that change the host.
 
 use clap::Args;
-use hostctl::host::{Host, HostError, Outcome, Step, Watch};
+use hostctl::host::{Host, HostError, Outcome, Step, Watch, last_generation};
+use hostctl::reach::Change;
+use hostctl::topology::Topology;
 use serde_json::json;
 
+use super::diff::{self, of_generation};
 use super::spec::{SpecFile, load, load_quietly};
 use super::{Context, Failure, line, output};
 
@@ -69,17 +72,31 @@ fn first_line(step: &Step) -> String {
 
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let topology = load(context, file)?.compiled;
-    print_steps(context, &host(context)?.plan(&topology).await?)
+    let steps = host(context)?.plan(&topology).await?;
+    let last = last_generation(&context.root)?;
+    let before = last.as_ref().map_or_else(|| Ok(Topology::empty()), of_generation)?;
+    let change = Change::between(&before, &topology);
+    if context.json {
+        let steps = steps_json(&steps);
+        return output::json(&json!({ "steps": steps, "widens": change.widens(), "changes": change.lines }));
+    }
+    print_steps(context, &steps)?;
+    if change.lines.is_empty() {
+        return Ok(());
+    }
+    let since = last.map_or("an empty host".into(), |last| format!("generation {}", last.number));
+    line(format!("\nwho reaches whom, compared with {since}:"))?;
+    diff::print(&change)
+}
+
+fn steps_json(steps: &[Step]) -> Vec<serde_json::Value> {
+    steps.iter().map(|step| json!({ "commands": step.commands(), "reason": step.reason() })).collect()
 }
 
 /// Prints steps that would be done.
 pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     if context.json {
-        let steps: Vec<_> = steps
-            .iter()
-            .map(|step| json!({ "commands": step.commands(), "reason": step.reason() }))
-            .collect();
-        return output::json(&json!({ "steps": steps }));
+        return output::json(&json!({ "steps": steps_json(steps) }));
     }
     if steps.is_empty() {
         return line("nothing to do");

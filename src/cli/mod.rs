@@ -5,7 +5,9 @@ mod apply;
 mod change;
 mod console;
 mod deploy;
+mod diff;
 mod doctor;
+mod explain;
 mod failure;
 mod firewall;
 mod generate;
@@ -75,6 +77,21 @@ enum Command {
     /// Computed from the spec alone: one row for each source of flows, one
     /// column for each destination. Replies aren't shown; they follow the flow.
     Matrix(spec::SpecFile),
+    /// Say whether FROM reaches TO, and why.
+    ///
+    /// Shows the way of a flow's first packet: the guest's port, prerouting,
+    /// input or forward, policies, postrouting, and which line of the spec
+    /// decided. Without --port: for which ports what holds. Computed from the
+    /// spec alone, without root and without a network. The exit code is 0,
+    /// whatever the answer.
+    Explain(explain::Explain),
+    /// Print what a change of the spec opens and closes.
+    ///
+    /// OLD and NEW are host specs or generations. One line for each part of
+    /// who may reach whom that isn't the same; what opens is marked. Computed
+    /// from the specs alone. Exit codes: 0, whatever the answer; with
+    /// --exit-code 1 where something opens.
+    Diff(diff::Diff),
     /// Print the JSON Schema of host specs.
     Schema,
     /// Print the steps that apply would do, as commands.
@@ -175,13 +192,15 @@ pub fn main() -> ExitCode {
         Err(error) => return Failure::other(format!("can't start: {error}")).report(),
     };
     match runtime.block_on(run(&context, arguments.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Explain(arguments) => explain::explain(context, &arguments),
+        Command::Diff(arguments) => return diff::diff(context, &arguments),
         Command::Check(file) => spec::check(context, &file),
         Command::Render(arguments) => spec::render(context, &arguments).await,
         Command::Matrix(file) => spec::matrix(context, &file),
@@ -205,6 +224,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man(arguments) => generate::pages(&arguments),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep

@@ -17,7 +17,6 @@ mod netfilter;
 pub mod nft;
 mod policy_boxes;
 mod policy_chain;
-mod policy_model;
 #[cfg(test)]
 mod policy_tests;
 mod reach;
@@ -33,7 +32,6 @@ pub use mark::Mark;
 pub use nft::NftError;
 pub use policy_boxes::BOXES_MAX;
 pub use policy_chain::PolicyTooLarge;
-pub use policy_model::{FarEnd, decide};
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use render::{TemplateFault, render, shape};
 pub use ruleset::{Ruleset, Surroundings};

@@ -51,16 +51,22 @@ fn numbers(root: &RootDir) -> Result<Vec<u64>, HostError> {
     Ok(numbers)
 }
 
+/// One generation.
+///
+/// # Errors
+/// Where there is none of that number, or its file can't be read.
+pub fn read(root: &RootDir, number: u64) -> Result<Generation, HostError> {
+    let path = directory(root).join(format!("{number}.json"));
+    let text = fs::read_to_string(&path).map_err(failed(&path))?;
+    serde_json::from_str(&text).map_err(|error| failed(&path)(error.into()))
+}
+
 /// The last generation that was applied whole.
 ///
 /// # Errors
 /// Where its file can't be read.
 pub fn last(root: &RootDir) -> Result<Option<Generation>, HostError> {
-    let Some(number) = numbers(root)?.pop() else { return Ok(None) };
-    let path = directory(root).join(format!("{number}.json"));
-    let text = fs::read_to_string(&path).map_err(failed(&path))?;
-    let parsed = serde_json::from_str(&text).map_err(|error| failed(&path)(error.into()))?;
-    Ok(Some(parsed))
+    numbers(root)?.pop().map(|number| read(root, number)).transpose()
 }
 
 /// Keeps `spec` as the newest generation, unless the newest says the same.

@@ -29,7 +29,7 @@ pub use doctor::{Finding, Level, doctor};
 pub use edit::{Edited, drop_in};
 pub use error::HostError;
 pub use firewall_only::Unloaded;
-pub use generation::{Generation, last as last_generation};
+pub use generation::{Generation, last as last_generation, read as read_generation};
 pub use lock::Lock;
 pub use observe::{observe, observe_surroundings};
 pub use plan::{Current, Goal, Guest, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks};
