@@ -5,6 +5,7 @@
 //! from the topology and not from the rules. Effects: [`nft`] and
 //! [`conntrack`].
 
+mod bounds;
 pub mod conntrack;
 mod difference;
 mod flows;
