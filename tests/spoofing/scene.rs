@@ -132,7 +132,9 @@ impl Scene {
                 format!("[vms.{name}]\nnetwork = \"{network}\"\nimage = \"probe\"\nautostart = false\n")
             })
             .collect();
-        let spec = format!("[host]\nfirewall = \"{firewall}\"\n{SPEC}{vms}");
+        // What is sent too often would be dropped for that alone.
+        let limits = "[host.limits]\nflows = 32768\nfragments = 65535\nbroadcasts = 65535\n";
+        let spec = format!("[host]\nfirewall = \"{firewall}\"\n{limits}{SPEC}{vms}");
         lab.apply(&spec);
         // The chains alone shall stop everything.
         lab.meet_on_the_bridge(&GUESTS, &["br-a", "br-b", "br-c", "br-n"]);
