@@ -1,11 +1,11 @@
 //! Limits on a guest → the numbers of the rules that hold it to them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::topology::GuestLimits;
 
 /// Rates are a second; a burst is what may come at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Bounds {
     /// Flows of an address that are tracked at a time.
     flows: u16,

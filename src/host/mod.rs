@@ -9,6 +9,7 @@ mod edit;
 mod error;
 mod file;
 mod generation;
+mod loaded;
 mod lock;
 mod observe;
 mod plan;

@@ -11,16 +11,16 @@ pub struct GuestLimits {
     /// Flows that the host tracks for each of a guest's addresses at a time,
     /// 16 to 32768. As many may begin at once, and then a sixteenth of it each
     /// second.
-    #[schemars(extend("default" = 8192))]
+    #[schemars(range(min = 16, max = 32768), extend("default" = 8192))]
     pub flows: u16,
     /// Fragments of IPv4 packets a second that a guest may send, and half as
-    /// many of IPv6's, 2 to 65535. One that is sent more often keeps others'
-    /// from being put together.
-    #[schemars(extend("default" = 50))]
+    /// many of IPv6's, 2 to 65535. Until a packet is complete its fragments lie
+    /// in memory that all share.
+    #[schemars(range(min = 2, max = 65535), extend("default" = 50))]
     pub fragments: u16,
     /// Frames a second that a guest may send to everybody or to a group, and
     /// as many of ARP and neighbour discovery, 10 to 65535.
-    #[schemars(extend("default" = 1000))]
+    #[schemars(range(min = 10, max = 65535), extend("default" = 1000))]
     pub broadcasts: u16,
 }
 

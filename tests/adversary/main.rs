@@ -6,11 +6,13 @@
 
 #[path = "../spoofing/craft.rs"]
 mod craft;
+mod crossing;
 mod flows;
 mod fragments;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod noise;
+mod odd;
 #[path = "../spoofing/scene.rs"]
 mod scene;
 mod storms;

@@ -233,8 +233,13 @@ impl Scene {
         others.chain(self.captures.iter().map(|(name, capture)| (*name, &**capture))).collect()
     }
 
+    /// What every guest gets, and what passes every other interface.
+    pub fn everyones_frames(&self) -> Vec<(&'static str, &FrameLog)> {
+        self.logs("")
+    }
+
     /// The positive control: to the neighbour on the bridge, and routed.
-    fn honest_frames_arrive(&self, from: &Who, number: usize) {
+    pub fn honest_frames_arrive(&self, from: &Who, number: usize) {
         let neighbour =
             self.guests.iter().find(|who| who.name != from.name && who.name[..1] == from.name[..1]);
         let source = SocketAddr::new(from.v4.into(), 4242);
