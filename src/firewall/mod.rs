@@ -5,6 +5,7 @@
 //! from the topology and not from the rules. Effects: [`nft`] and
 //! [`conntrack`].
 
+mod bounds;
 mod change;
 pub mod conntrack;
 mod delta;
