@@ -78,9 +78,11 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
 }
 
 pub async fn apply(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let host = host(context)?;
+    let lock = host.begin("apply")?;
     let checked = load(context, file)?;
     let mut progress = Progress { quiet: context.json };
-    let outcome = host(context)?.apply(&checked.spec, &checked.compiled, &mut progress).await?;
+    let outcome = host.apply_under(&lock, &checked.spec, &checked.compiled, &mut progress).await?;
     print_outcome(context, &outcome)
 }
 
@@ -101,7 +103,7 @@ pub async fn cleanup(context: &Context, arguments: &Down) -> Result<(), Failure>
     Ok(())
 }
 
-fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
+pub fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
     for note in &outcome.notes {
         eprintln!("note: {note}");
     }

@@ -15,6 +15,8 @@ pub enum Failure {
     Spec(SpecError),
     /// A change of the spec is refused: exit code 3.
     Edit(EditError),
+    /// A change is refused as the host and the spec's files are: exit code 3.
+    Refused(String),
     /// Another hostctl holds the lock: exit code 4.
     Locked(String),
     /// Anything else: exit code 1.
@@ -40,6 +42,10 @@ impl Failure {
             }
             Self::Edit(error) => {
                 eprintln!("error: {error}");
+                ExitCode::from(3)
+            }
+            Self::Refused(message) => {
+                eprintln!("error: {message}");
                 ExitCode::from(3)
             }
             Self::Locked(message) => {
@@ -82,6 +88,7 @@ impl From<HostError> for Failure {
         match error {
             HostError::Spec(error) => Self::Spec(error),
             HostError::Edit(error) => Self::Edit(error),
+            HostError::FilesDiffer { .. } => Self::Refused(error.to_string()),
             HostError::Locked(_) => Self::Locked(error.to_string()),
             error => Self::Other(error.to_string()),
         }

@@ -11,6 +11,7 @@ mod firewall;
 mod nat;
 mod output;
 mod peer;
+mod rollback;
 mod spec;
 mod spec_show;
 mod status;
@@ -92,6 +93,17 @@ enum Command {
     /// Drift is what differs from the generation that was applied last, not
     /// from the spec's file: `hostctl plan` compares with that. Needs root.
     Status,
+    /// List what was applied: when, by which command, what it changed.
+    ///
+    /// The last fifty are kept. A rollback is a generation of its own.
+    Generations,
+    /// Return to an earlier generation.
+    ///
+    /// Applied as any other, and kept as a new generation. Without a number it
+    /// is the one before the current one; again, the one before that. The
+    /// spec's files stay as they are, except for what commands wrote where that
+    /// brings the files in line. Needs root.
+    Rollback(rollback::Rollback),
     /// Remove everything that hostctl made, and nothing else.
     ///
     /// Guests are shut down, links and tables removed, forwarding turned off
@@ -184,6 +196,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Plan(file) => apply::plan(context, &file).await,
         Command::Apply(file) => apply::apply(context, &file).await,
         Command::Status => status::status(context).await,
+        Command::Generations => rollback::generations(context),
+        Command::Rollback(arguments) => rollback::rollback(context, &arguments).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vpc(command) => vpc::run(context, command).await,
         Command::Subnet(command) => subnet::run(context, command).await,

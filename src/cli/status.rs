@@ -21,6 +21,9 @@ fn print(status: &Status) -> Result<(), Failure> {
         "not loaded".into()
     };
     line(format!("generation {generation}, uplink {uplinks}, firewall {firewall}"))?;
+    for note in &status.notes {
+        line(format!("note: {note}"))?;
+    }
     if !status.networks.is_empty() {
         line("")?;
         let rows = status.networks.iter().map(|network| {

@@ -8,11 +8,13 @@ use crate::firewall::{FlowPolicy, conntrack, nft};
 use crate::link::Netlink;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
-use crate::topology::{self, Name, Topology};
+use crate::topology::{Name, Topology};
 use crate::vm;
 
+use super::generation::{Generation, Origin};
+use super::kill_point::kill_point;
 use super::plan::{Current, Goal, conflicts, goal, plan, removal, surroundings, uplinks};
-use super::{HostError, Lock, Step, action_log, generation, observe, record};
+use super::{HostError, Lock, Step, action_log, drop_in, generation, observe, record};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -106,35 +108,56 @@ impl Host {
         topology: &Topology,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
+        let lock = self.begin("apply")?;
+        self.apply_under(&lock, spec, topology, watch).await
+    }
+
+    /// Takes the lock for a change of the host, and finishes what a killed
+    /// command left. A spec is best read after this: nobody changes it then.
+    ///
+    /// # Errors
+    /// Where another hostctl is at it.
+    pub fn begin(&self, command: &str) -> Result<Lock, HostError> {
         Self::check_root()?;
-        let lock = Lock::take(&self.root, "apply")?;
-        let result = self.apply_locked(&lock, spec, topology, watch).await;
+        let lock = Lock::take(&self.root, command)?;
+        drop_in::recover(&self.root)?;
+        Ok(lock)
+    }
+
+    /// [`Host::apply`] by whoever holds the lock.
+    ///
+    /// # Errors
+    /// Those of [`Host::apply`].
+    pub async fn apply_under(
+        &self,
+        lock: &Lock,
+        spec: &HostSpec,
+        topology: &Topology,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        let result = self.apply_locked(lock, spec, topology, &Origin::of("apply"), watch).await;
         action_log::write(&self.root, "apply", &result);
         result
     }
 
-    /// [`Host::apply`] by whoever holds the lock.
+    /// Makes the host what `topology` says, and keeps it; takes it back where
+    /// that fails.
     pub(super) async fn apply_locked(
         &self,
         _lock: &Lock,
         spec: &HostSpec,
         topology: &Topology,
+        origin: &Origin,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
         let current = observe(&self.root, topology).await?;
         let (steps, goal) = self.plan_from(topology, &current)?;
-        if !steps.is_empty() {
-            record::write(&self.root, &surroundings(topology, &current))?;
-        }
-        let result = match self.execute(&steps, watch).await {
-            // Nothing was done: the plan has just been the check.
-            Ok(()) if steps.is_empty() => Ok(()),
-            Ok(()) => self.verify(&goal).await,
-            Err(error) => Err(error),
-        };
-        match result {
+        match self.carry_out(&steps, &goal, &current, watch).await {
             Ok(()) => {
-                let generation = generation::commit(&self.root, spec)?;
+                // That the drop-in can't be read is no reason to fail now.
+                let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
+                let generation = generation::commit(&self.root, spec, origin, drop_in)?;
+                kill_point("the generation is kept");
                 self.forget_guests(topology, &current)?;
                 Ok(Outcome { notes: notes(topology, &current), steps, generation: Some(generation.number) })
             }
@@ -143,6 +166,26 @@ impl Host {
                 Err(with_consequence(error, consequence))
             }
         }
+    }
+
+    /// Executes a plan and verifies what the kernel is then.
+    async fn carry_out(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+        watch: &mut dyn Watch,
+    ) -> Result<(), HostError> {
+        if steps.is_empty() {
+            // The plan has just been the check.
+            return Ok(());
+        }
+        record::write(&self.root, &surroundings(goal.topology, current))?;
+        self.execute(steps, watch).await?;
+        kill_point("executed, not verified");
+        self.verify(goal).await?;
+        kill_point("verified, not kept");
+        Ok(())
     }
 
     /// Removes everything of hostctl's, found by its marks.
@@ -173,7 +216,8 @@ impl Host {
         }
         // A later apply that fails shall not bring back what was taken down.
         if generation::last(&self.root).is_ok_and(|last| last.is_some()) {
-            generation::commit(&self.root, &HostSpec::default())?;
+            let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
+            generation::commit(&self.root, &HostSpec::default(), &Origin::of("down"), drop_in)?;
         }
         record::remove(&self.root)?;
         Ok(Outcome { steps, notes: Vec::new(), generation: None })
@@ -214,6 +258,7 @@ impl Host {
         let mut leaving = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             watch.before(index + 1, steps.len(), step).map_err(|source| failed(index, source))?;
+            kill_point("before a step");
             // Guests that go take their time side by side.
             if let Step::StopVm { name, .. } = step {
                 leaving.push((index, name));
@@ -296,18 +341,18 @@ impl Host {
             Err(error) => return format!("The last generation can't be read ({error}). {CLOSED}."),
         };
         watch.rolling_back(last.number);
-        match self.restore(&last.spec).await {
+        match self.restore(&last).await {
             Ok(()) => format!("The host is back at generation {}.", last.number),
             Err(error) => format!("Returning to generation {} failed too ({error}). {CLOSED}.", last.number),
         }
     }
 
-    async fn restore(&self, spec: &HostSpec) -> Result<(), HostError> {
-        let topology = topology::compile(spec).map_err(|_| HostError::Interrupted)?;
+    /// Makes the host what a generation says, without a way back.
+    pub(super) async fn restore(&self, generation: &Generation) -> Result<(), HostError> {
+        let topology = generation.compile()?;
         let current = observe(&self.root, &topology).await?;
         let (steps, goal) = self.plan_from(&topology, &current)?;
-        self.execute(&steps, &mut Silent).await?;
-        self.verify(&goal).await
+        self.carry_out(&steps, &goal, &current, &mut Silent).await
     }
 }
 

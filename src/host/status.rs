@@ -7,7 +7,8 @@ use crate::topology::{self, Network, Topology};
 use crate::vm;
 
 use super::plan::{Current, goal, plan, uplinks};
-use super::{HostError, Step, generation, observe};
+use super::rollback::files;
+use super::{Files, Generation, HostError, Step, drop_in, generation, observe};
 
 /// The state of a host.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +34,8 @@ pub struct Status {
     pub drift: Vec<String>,
     /// Hostctl's links that no network or guest accounts for.
     pub strays: Vec<String>,
+    /// What an operator should know besides.
+    pub notes: Vec<String>,
 }
 
 /// The state of the firewall.
@@ -114,7 +117,7 @@ pub struct GuestStatus {
 /// Where the kernel or nft doesn't answer, or the last generation can't be
 /// read.
 pub async fn status(root: &RootDir) -> Result<Status, HostError> {
-    let last = generation::last(root)?;
+    let (last, unreadable) = generation::newest_readable(root)?;
     let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
     let applied = topology.is_some();
     let topology = topology.unwrap_or_else(Topology::empty);
@@ -144,8 +147,26 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
             elements: current.firewall.elements(),
         },
         drift,
+        notes: notes(root, last.as_ref(), &unreadable),
         strays: current.links.ours().map(|(name, _)| name.clone()).filter(|name| !known(name)).collect(),
     })
+}
+
+fn notes(root: &RootDir, last: Option<&Generation>, unreadable: &[HostError]) -> Vec<String> {
+    let mut notes: Vec<String> = unreadable.iter().map(ToString::to_string).collect();
+    if let Some(command) = drop_in::unfinished(root) {
+        notes.push(format!(
+            "a command was killed before it was done ({command}); the next one takes back what it wrote"
+        ));
+    }
+    // Whoever edits a file knows; after a rollback it is easily forgotten.
+    if let Some(last) = last.filter(|last| last.from.is_some())
+        && let (Files::Differ(changes), _) = files(root, last)
+    {
+        let changes = changes.join(", ");
+        notes.push(format!("the host was rolled back and the spec's files still say otherwise; hostctl apply does what they say: {changes}"));
+    }
+    notes
 }
 
 fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostError> {
@@ -202,7 +223,7 @@ fn network_status(network: &Network, topology: &Topology, current: &Current) -> 
 /// # Errors
 /// Where the last generation can't be read.
 pub fn guests(root: &RootDir) -> Result<Vec<GuestStatus>, HostError> {
-    let last = generation::last(root)?;
+    let (last, _) = generation::newest_readable(root)?;
     let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
     guests_of(root, &topology.unwrap_or_else(Topology::empty))
 }
