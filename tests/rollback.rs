@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod commands;
 mod lab;
 
 use std::fs;
 use std::time::Duration;
 
+use commands::{done, json, links, run, write};
 use hostctl::testbed::{Options, Probe, probe};
 use lab::Lab;
 use serde_json::Value;
@@ -29,36 +31,6 @@ autostart = false
 /// `a` and `b` peered, and a network more.
 fn new() -> String {
     format!("{OLD}[[peerings]]\nbetween = [\"a\", \"b\"]\n[networks.c]\ncidr = \"10.3.0.0/24\"\n")
-}
-
-/// Writes the host's own spec file.
-fn write(lab: &Lab, text: &str) {
-    let path = lab.host.root.host_spec();
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
-/// Runs hostctl; its exit code and both outputs together.
-fn run(lab: &Lab, arguments: &[&str]) -> (i32, String) {
-    let output = lab.hostctl(arguments);
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
-}
-
-fn done(lab: &Lab, arguments: &[&str]) -> String {
-    let (code, text) = run(lab, arguments);
-    assert_eq!(code, 0, "{arguments:?}: {text}");
-    text
-}
-
-fn json(lab: &Lab, arguments: &[&str]) -> Value {
-    let output = lab.hostctl(&[&["--json"], arguments].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn links(lab: &Lab) -> String {
-    lab.output("ip", &["-br", "link"])
 }
 
 #[test]

@@ -1,11 +1,30 @@
 //! Commands that change the host.
 
+use std::time::Duration;
+
 use clap::Args;
-use hostctl::host::{Host, HostError, Outcome, Step, Watch};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch};
 use serde_json::json;
 
 use super::spec::{SpecFile, load};
 use super::{Context, Failure, line, output};
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    file: SpecFile,
+    /// Return to what was confirmed last unless `hostctl confirm` comes within TIME
+    /// (`60s`, `5m`): for a change that may cut the session it is made from.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    confirm: Option<Duration>,
+}
+
+/// Between a second and a day.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+    if range.contains(&time) { Ok(time) } else { Err("take 1s to 1day".into()) }
+}
 
 #[derive(Debug, Args)]
 pub struct Down {
@@ -77,13 +96,38 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     Ok(())
 }
 
-pub async fn apply(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
     let host = host(context)?;
     let lock = host.begin("apply")?;
-    let checked = load(context, file)?;
+    let checked = load(context, &arguments.file)?;
     let mut progress = Progress { quiet: context.json };
-    let outcome = host.apply_under(&lock, &checked.spec, &checked.compiled, &mut progress).await?;
-    print_outcome(context, &outcome)
+    let (spec, topology) = (&checked.spec, &checked.compiled);
+    let Some(time) = arguments.confirm else {
+        return print_outcome(context, &host.apply_under(&lock, spec, topology, &mut progress).await?);
+    };
+    let outcome = host.apply_unconfirmed(&lock, (spec, topology), time, &mut progress).await?;
+    print_outcome(context, &outcome)?;
+    match host::unconfirmed(&context.root)? {
+        Some(waiting) if !context.json => line(unconfirmed(&waiting)),
+        _ => Ok(()),
+    }
+}
+
+/// What happens unless somebody confirms.
+pub fn unconfirmed(waiting: &Unconfirmed) -> String {
+    let returns = match waiting.returns_to {
+        Some(number) => format!("to generation {number}"),
+        None => "to what it was before hostctl".into(),
+    };
+    match waiting.generation {
+        Some(number) => {
+            format!(
+                "generation {number} is unconfirmed, reverts in {} s {returns} (hostctl confirm keeps it)",
+                waiting.seconds
+            )
+        }
+        None => format!("an apply that has to be confirmed isn't done; the host reverts {returns}"),
+    }
 }
 
 pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
@@ -109,7 +153,10 @@ pub fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure
     }
     if context.json {
         let commands: Vec<_> = outcome.steps.iter().flat_map(Step::commands).collect();
-        return output::json(&json!({ "steps": commands, "generation": outcome.generation }));
+        let unconfirmed = host::unconfirmed(&context.root)?;
+        return output::json(
+            &json!({ "steps": commands, "generation": outcome.generation, "unconfirmed": unconfirmed }),
+        );
     }
     let steps = output::count(outcome.steps.len(), "step");
     match (outcome.steps.is_empty(), outcome.generation) {

@@ -17,8 +17,11 @@ pub enum Failure {
     Edit(EditError),
     /// A change is refused as the host and the spec's files are: exit code 3.
     Refused(String),
-    /// Another hostctl holds the lock: exit code 4.
+    /// Another hostctl holds the lock, or a change waits for its confirmation:
+    /// exit code 4.
     Locked(String),
+    /// The spec is one that wasn't confirmed: exit code 5.
+    Rejected(String),
     /// Anything else: exit code 1.
     Other(String),
 }
@@ -51,6 +54,10 @@ impl Failure {
             Self::Locked(message) => {
                 eprintln!("error: {message}");
                 ExitCode::from(4)
+            }
+            Self::Rejected(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(5)
             }
             Self::Other(message) => {
                 eprintln!("error: {message}");
@@ -89,7 +96,8 @@ impl From<HostError> for Failure {
             HostError::Spec(error) => Self::Spec(error),
             HostError::Edit(error) => Self::Edit(error),
             HostError::FilesDiffer { .. } => Self::Refused(error.to_string()),
-            HostError::Locked(_) => Self::Locked(error.to_string()),
+            HostError::Rejected { .. } => Self::Rejected(error.to_string()),
+            HostError::Unconfirmed { .. } | HostError::Locked(_) => Self::Locked(error.to_string()),
             error => Self::Other(error.to_string()),
         }
     }

@@ -32,7 +32,8 @@ pub use failure::Failure;
 /// Isolated networks, QEMU guests and one firewall from one host spec.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec, or a change of it, is
-/// refused; 4 another hostctl is changing the host.
+/// refused; 4 another hostctl is changing the host, or a change waits for its
+/// confirmation; 5 the spec wasn't confirmed and the host stays as it was.
 ///
 /// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
@@ -87,7 +88,11 @@ enum Command {
     /// firewall in a scratch namespace and nothing foreign is in the way. A
     /// failed step is rolled back to the last generation. VMs with autostart
     /// are started and not waited for. Needs root.
-    Apply(spec::SpecFile),
+    Apply(apply::Apply),
+    /// Keep what apply --confirm applied.
+    ///
+    /// Needs root.
+    Confirm,
     /// Show networks, guests, firewall and drift.
     ///
     /// Drift is what differs from the generation that was applied last, not
@@ -154,6 +159,9 @@ enum Command {
     /// guest on KVM (up to 3 s, once a boot), reads other programs' firewalls.
     /// Fails where something is missing that hostctl can't do without.
     Doctor,
+    /// Wait for the confirmation of an apply; started by apply --confirm.
+    #[command(hide = true)]
+    Watchdog,
 }
 
 /// What every command needs.
@@ -173,7 +181,8 @@ impl Context {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A supervisor's log is all that tells of a guest's life.
-    start_log(if matches!(arguments.command, Command::Vm(vm::Command::Run(_))) { "info" } else { "warn" });
+    let watches = matches!(arguments.command, Command::Vm(vm::Command::Run(_)) | Command::Watchdog);
+    start_log(if watches { "info" } else { "warn" });
     let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json };
     // Everything in one thread: what is done to the network is done to the
     // namespace that this thread is in.
@@ -196,6 +205,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Plan(file) => apply::plan(context, &file).await,
         Command::Apply(file) => apply::apply(context, &file).await,
         Command::Status => status::status(context).await,
+        Command::Confirm => rollback::confirm(context),
+        Command::Watchdog => Ok(apply::host(context)?.watch_unconfirmed().await?),
         Command::Generations => rollback::generations(context),
         Command::Rollback(arguments) => rollback::rollback(context, &arguments).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,

@@ -1,4 +1,4 @@
-//! `hostctl generations`, `hostctl rollback`.
+//! `hostctl generations`, `hostctl rollback`, `hostctl confirm`.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -53,8 +53,20 @@ fn changed(entry: &Entry) -> String {
 }
 
 fn state(entry: &Entry) -> String {
-    let words = [entry.current.then_some("current"), entry.error.as_ref().map(|_| "can't be read")];
-    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let words = [
+        entry.current.then(|| "current".into()),
+        entry.unconfirmed.map(|seconds| format!("unconfirmed, reverts in {seconds} s")),
+        entry.error.as_ref().map(|_| "can't be read".into()),
+    ];
+    words.into_iter().flatten().collect::<Vec<String>>().join(", ")
+}
+
+pub fn confirm(context: &Context) -> Result<(), Failure> {
+    let generation = host(context)?.confirm()?;
+    if context.json {
+        return output::json(&json!({ "generation": generation }));
+    }
+    line(format!("generation {generation} is confirmed"))
 }
 
 pub async fn rollback(context: &Context, arguments: &Rollback) -> Result<(), Failure> {

@@ -21,6 +21,9 @@ fn print(status: &Status) -> Result<(), Failure> {
         "not loaded".into()
     };
     line(format!("generation {generation}, uplink {uplinks}, firewall {firewall}"))?;
+    if let Some(waiting) = &status.unconfirmed {
+        line(super::apply::unconfirmed(waiting))?;
+    }
     for note in &status.notes {
         line(format!("note: {note}"))?;
     }

@@ -14,7 +14,7 @@ use crate::vm;
 use super::generation::{Generation, Origin};
 use super::kill_point::kill_point;
 use super::plan::{Current, Goal, conflicts, goal, plan, removal, surroundings, uplinks};
-use super::{HostError, Lock, Step, action_log, drop_in, generation, observe, record};
+use super::{HostError, Lock, Step, action_log, drop_in, generation, observe, record, unconfirmed};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -135,8 +135,16 @@ impl Host {
         topology: &Topology,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
+        let rejected = self.settle(lock).await?;
+        if rejected.as_ref() == Some(spec) {
+            // At boot there is nothing yet of what was confirmed.
+            return Err(self.keep_confirmed().await.err().unwrap_or(self.rejected()?));
+        }
         let result = self.apply_locked(lock, spec, topology, &Origin::of("apply"), watch).await;
         action_log::write(&self.root, "apply", &result);
+        if result.is_ok() && rejected.is_some() {
+            unconfirmed::remove(&self.root)?;
+        }
         result
     }
 
@@ -194,13 +202,20 @@ impl Host {
     /// Where a step fails; the rest is still there.
     pub async fn down(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
         Self::check_root()?;
-        let _lock = Lock::take(&self.root, "down")?;
-        let result = self.down_locked(watch).await;
+        let _lock = self.begin("down")?;
+        let result = self.down_locked(&Origin::of("down"), watch).await;
         action_log::write(&self.root, "down", &result);
+        if result.is_ok() {
+            self.reject_waiting()?;
+        }
         result
     }
 
-    async fn down_locked(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
+    pub(super) async fn down_locked(
+        &self,
+        origin: &Origin,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
         let steps = self.removal().await?;
         self.execute(&steps, watch).await?;
         // What apps left that lost their supervisors.
@@ -217,7 +232,7 @@ impl Host {
         // A later apply that fails shall not bring back what was taken down.
         if generation::last(&self.root).is_ok_and(|last| last.is_some()) {
             let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
-            generation::commit(&self.root, &HostSpec::default(), &Origin::of("down"), drop_in)?;
+            generation::commit(&self.root, &HostSpec::default(), origin, drop_in)?;
         }
         record::remove(&self.root)?;
         Ok(Outcome { steps, notes: Vec::new(), generation: None })
@@ -342,17 +357,19 @@ impl Host {
         };
         watch.rolling_back(last.number);
         match self.restore(&last).await {
-            Ok(()) => format!("The host is back at generation {}.", last.number),
+            Ok(_) => format!("The host is back at generation {}.", last.number),
             Err(error) => format!("Returning to generation {} failed too ({error}). {CLOSED}.", last.number),
         }
     }
 
     /// Makes the host what a generation says, without a way back.
-    pub(super) async fn restore(&self, generation: &Generation) -> Result<(), HostError> {
+    pub(super) async fn restore(&self, generation: &Generation) -> Result<Vec<Step>, HostError> {
         let topology = generation.compile()?;
         let current = observe(&self.root, &topology).await?;
         let (steps, goal) = self.plan_from(&topology, &current)?;
-        self.carry_out(&steps, &goal, &current, &mut Silent).await
+        self.carry_out(&steps, &goal, &current, &mut Silent).await?;
+        self.forget_guests(&topology, &current)?;
+        Ok(steps)
     }
 }
 

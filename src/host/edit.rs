@@ -8,6 +8,7 @@ use crate::topology::{self, Topology};
 
 use super::changes::changes;
 use super::generation::Origin;
+use super::unconfirmed::{self, Record};
 use super::{Host, HostError, Lock, Outcome, Step, Watch, action_log, drop_in, file, generation};
 
 /// What a change did.
@@ -38,12 +39,16 @@ impl Host {
     pub async fn edit(&self, change: &Change, watch: &mut dyn Watch) -> Result<Edited, HostError> {
         let command = change.to_string();
         let lock = self.begin("apply")?;
+        let rejected = self.settle(&lock).await?;
         let Draft { checked, text, also } = self.draft(change)?;
         let (spec, origin) = (&checked.spec, Origin::of(&command));
         let outcome =
             self.apply_with_drop_in(&lock, text.as_deref(), (spec, &checked.compiled), &origin, watch);
         let outcome = outcome.await;
         action_log::write(&self.root, &command, &outcome);
+        if outcome.is_ok() && rejected.is_some() {
+            unconfirmed::remove(&self.root)?;
+        }
         Ok(Edited { outcome: outcome?, also })
     }
 
@@ -80,7 +85,8 @@ impl Host {
     pub fn forget_commands(&self) -> Result<(), HostError> {
         let _lock = Lock::take(&self.root, "cleanup")?;
         let path = drop_in::drop_in(&self.root);
-        file::remove(&path).map_err(|source| HostError::File { path, source })
+        file::remove(&path).map_err(|source| HostError::File { path, source })?;
+        unconfirmed::remove(&self.root)
     }
 
     /// The steps that [`Host::edit`] would do.
@@ -96,6 +102,11 @@ impl Host {
         let path = drop_in::drop_in(&self.root);
         let Loaded { spec: whole, sources } = load(None, &self.root)?;
         let last = generation::last(&self.root)?;
+        if let Some(Record::Rejected { generation, spec }) = unconfirmed::read(&self.root)?
+            && spec == whole
+        {
+            return Err(HostError::Rejected { generation });
+        }
         // What was rolled back shall not come back with something else.
         if let Some(last) = last.as_ref().filter(|last| last.from.is_some() && last.spec != whole) {
             return Err(HostError::FilesDiffer { number: last.number, changes: changes(&last.spec, &whole) });

@@ -133,9 +133,45 @@ pub enum HostError {
         /// What the host is like now.
         consequence: String,
     },
+    /// A change waits for its confirmation.
+    #[error(
+        "{} isn't confirmed yet and goes in {seconds} s\n  \
+         hint: hostctl confirm keeps it, hostctl rollback takes it back now, hostctl apply --confirm TIME tries another",
+        which(generation)
+    )]
+    Unconfirmed {
+        /// Its generation; none while it is being applied.
+        generation: Option<u64>,
+        /// How long it is waited for.
+        seconds: u64,
+    },
+    /// The spec is the one that nobody confirmed; the host is as it was before.
+    #[error(
+        "the spec is that of {}, which wasn't confirmed: the host stays as it was before\n  \
+         hint: change the spec's files, or try it again with hostctl apply --confirm TIME",
+        which(generation)
+    )]
+    Rejected {
+        /// Its generation.
+        generation: Option<u64>,
+    },
+    /// Nothing waits for a confirmation.
+    #[error("there is nothing to confirm: hostctl apply --confirm TIME waits for it")]
+    NothingToConfirm,
+    /// The confirmation came after the time.
+    #[error("it is too late to confirm: the host returns to what it was before")]
+    TooLate,
+    /// Nobody would return to the last generation.
+    #[error("can't start a process that waits for the confirmation: {0}")]
+    NoWatchdog(#[source] io::Error),
     /// The caller of an apply wanted it to end.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// `generation 7`.
+fn which(generation: &Option<u64>) -> String {
+    generation.map_or("an apply".into(), |number| format!("generation {number}"))
 }
 
 /// `those from 3 to 52 are kept`.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::root_dir::RootDir;
 
 use super::changes::changes;
-use super::{Generation, HostError, generation};
+use super::{Generation, HostError, generation, unconfirmed};
 use crate::spec::HostSpec;
 
 /// One generation of the list.
@@ -24,6 +24,9 @@ pub struct Entry {
     pub changes: Option<Vec<String>>,
     /// Whether it is the newest.
     pub current: bool,
+    /// In how many seconds the host returns to the one before, where it waits
+    /// for a confirmation.
+    pub unconfirmed: Option<u64>,
     /// Why it can't be read, where it can't.
     pub error: Option<String>,
 }
@@ -35,23 +38,27 @@ pub struct Entry {
 /// Where their directory can't be read.
 pub fn history(root: &RootDir) -> Result<Vec<Entry>, HostError> {
     let numbers = generation::numbers(root)?;
+    let waiting = unconfirmed::unconfirmed(root)?;
     let mut entries: Vec<Entry> = Vec::new();
     // The first generation of all changed an empty host.
     let mut before = (numbers.first() == Some(&1)).then(HostSpec::default);
     for number in &numbers {
         let current = numbers.last() == Some(number);
-        let entry = match generation::read(root, *number) {
+        let unconfirmed = waiting.as_ref().filter(|waiting| waiting.generation == Some(*number));
+        let unconfirmed = unconfirmed.map(|waiting| waiting.seconds);
+        let number = *number;
+        let entry = match generation::read(root, number) {
             Ok(Generation { applied_at, command, from, spec, .. }) => {
                 let changes = before.as_ref().map(|before| changes(before, &spec));
                 before = Some(spec);
                 let applied_at = Some(applied_at);
-                Entry { number: *number, applied_at, command, from, changes, current, error: None }
+                Entry { number, applied_at, command, from, changes, current, unconfirmed, error: None }
             }
             Err(error) => {
                 before = None;
                 let error = Some(error.to_string());
-                let (applied_at, command, from) = (None, None, None);
-                Entry { number: *number, applied_at, command, from, changes: None, current, error }
+                let (applied_at, command, from, changes) = (None, None, None, None);
+                Entry { number, applied_at, command, from, changes, current, unconfirmed, error }
             }
         };
         entries.push(entry);

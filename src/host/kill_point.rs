@@ -1,5 +1,9 @@
 //! Where tests kill hostctl: in every place between two changes.
 
+/// The variable that names the point.
+#[cfg(feature = "testbed")]
+pub const KILL_AT: &str = "HOSTCTL_KILL_AT";
+
 /// With the feature `testbed`, the process kills itself (SIGKILL) at its Nth
 /// kill point where the environment has `HOSTCTL_KILL_AT=N`, counted from 1,
 /// and names the point on standard error. Otherwise nothing happens.
@@ -10,7 +14,7 @@ pub fn kill_point(name: &str) {
 
     static PASSED: AtomicU64 = AtomicU64::new(0);
     static AT: LazyLock<Option<u64>> =
-        LazyLock::new(|| std::env::var("HOSTCTL_KILL_AT").ok().and_then(|at| at.parse().ok()));
+        LazyLock::new(|| std::env::var(KILL_AT).ok().and_then(|at| at.parse().ok()));
     if let Some(at) = *AT
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == at
     {

@@ -4,6 +4,7 @@
 mod action_log;
 mod apply;
 mod changes;
+mod confirm;
 mod connectivity;
 mod doctor;
 mod drop_in;
@@ -22,6 +23,8 @@ mod status;
 mod step;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
+mod watchdog;
 
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use changes::changes;
@@ -43,3 +46,4 @@ pub use status::{
     AppStatus, FirewallStatus, GuestStatus, NamespaceStatus, NetworkStatus, Status, guests, status,
 };
 pub use step::Step;
+pub use unconfirmed::{Unconfirmed, unconfirmed};

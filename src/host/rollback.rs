@@ -10,6 +10,7 @@ use crate::topology;
 
 use super::changes::changes;
 use super::generation::{self, Generation, Origin};
+use super::unconfirmed::{self, Record};
 use super::{Host, HostError, Outcome, Step, Watch, action_log, drop_in};
 
 /// What a rollback did.
@@ -61,7 +62,8 @@ pub(super) fn files(root: &RootDir, generation: &Generation) -> (Files, Option<S
 impl Host {
     /// Makes the host what generation `to` says, as a new generation. Without
     /// a number it is the one before the current one; where the current one
-    /// is itself a rollback, the one before that to which it returned.
+    /// is itself a rollback, the one before that to which it returned; where the
+    /// current one isn't confirmed, what was confirmed last.
     ///
     /// # Errors
     /// Where there is no such generation; else those of [`Host::apply`].
@@ -79,6 +81,18 @@ impl Host {
             None => self.apply_locked(&lock, &target.spec, &topology, &origin, watch).await,
         };
         action_log::write(&self.root, &origin.command, &outcome);
+        if outcome.is_ok() {
+            match unconfirmed::read(&self.root)? {
+                // It is what the host is now, by somebody's own word.
+                Some(Record::Rejected { spec, .. }) if spec == target.spec => {
+                    unconfirmed::remove(&self.root)?
+                }
+                Some(Record::Waiting(waiting)) if waiting.spec == target.spec => {
+                    unconfirmed::remove(&self.root)?;
+                }
+                _ => self.reject_waiting()?,
+            }
+        }
         Ok(RolledBack { to: target.number, outcome: outcome?, files })
     }
 
@@ -99,6 +113,9 @@ impl Host {
 fn target(root: &RootDir, to: Option<u64>) -> Result<Generation, HostError> {
     if let Some(number) = to {
         return generation::read(root, number);
+    }
+    if let Some(Record::Waiting(waiting)) = unconfirmed::read(root)? {
+        return waiting.back_to.ok_or(HostError::NoEarlier);
     }
     let current = generation::last(root)?.ok_or(HostError::NoEarlier)?;
     let above = current.from.unwrap_or(current.number);

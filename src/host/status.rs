@@ -8,7 +8,9 @@ use crate::vm;
 
 use super::plan::{Current, goal, plan, uplinks};
 use super::rollback::files;
-use super::{Files, Generation, HostError, Step, drop_in, generation, observe};
+use super::unconfirmed::{self, Due, Record, Unconfirmed};
+use super::{Files, Generation, HostError, Step, drop_in, generation, observe, watchdog};
+use crate::spec::load;
 
 /// The state of a host.
 #[derive(Debug, Clone, Serialize)]
@@ -34,6 +36,8 @@ pub struct Status {
     pub drift: Vec<String>,
     /// Hostctl's links that no network or guest accounts for.
     pub strays: Vec<String>,
+    /// The confirmation that is waited for, where one is.
+    pub unconfirmed: Option<Unconfirmed>,
     /// What an operator should know besides.
     pub notes: Vec<String>,
 }
@@ -147,26 +151,50 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
             elements: current.firewall.elements(),
         },
         drift,
-        notes: notes(root, last.as_ref(), &unreadable),
+        unconfirmed: unconfirmed::unconfirmed(root)?,
+        notes: notes(root, last.as_ref(), &unreadable)?,
         strays: current.links.ours().map(|(name, _)| name.clone()).filter(|name| !known(name)).collect(),
     })
 }
 
-fn notes(root: &RootDir, last: Option<&Generation>, unreadable: &[HostError]) -> Vec<String> {
+fn notes(
+    root: &RootDir,
+    last: Option<&Generation>,
+    unreadable: &[HostError],
+) -> Result<Vec<String>, HostError> {
     let mut notes: Vec<String> = unreadable.iter().map(ToString::to_string).collect();
     if let Some(command) = drop_in::unfinished(root) {
-        notes.push(format!(
-            "a command was killed before it was done ({command}); the next one takes back what it wrote"
-        ));
+        let note = "a command was killed before it was done, and the next one takes back what it wrote";
+        notes.push(format!("{note}: {command}"));
     }
-    // Whoever edits a file knows; after a rollback it is easily forgotten.
-    if let Some(last) = last.filter(|last| last.from.is_some())
-        && let (Files::Differ(changes), _) = files(root, last)
-    {
-        let changes = changes.join(", ");
-        notes.push(format!("the host was rolled back and the spec's files still say otherwise; hostctl apply does what they say: {changes}"));
+    match unconfirmed::read(root)? {
+        Some(Record::Waiting(waiting)) => {
+            if watchdog::pid(root).is_none() {
+                let note = "no process waits for the confirmation any more";
+                let then = match waiting.due() {
+                    Due::Now => "the time is over: hostctl apply returns to what was confirmed last",
+                    Due::In(_) => "once the time is over, hostctl apply returns to what was confirmed last",
+                };
+                notes.push(format!("{note}; {then}"));
+            }
+        }
+        Some(Record::Rejected { generation, spec })
+            if load(None, root).is_ok_and(|loaded| loaded.spec == spec) =>
+        {
+            notes.push(HostError::Rejected { generation }.to_string());
+        }
+        // Whoever edits a file knows; after a rollback it is easily forgotten.
+        _ => {
+            if let Some(last) = last.filter(|last| last.from.is_some())
+                && let (Files::Differ(changes), _) = files(root, last)
+            {
+                let note = "the host was rolled back and the spec's files still say otherwise; \
+                            hostctl apply does what they say";
+                notes.push(format!("{note}: {}", changes.join(", ")));
+            }
+        }
     }
-    notes
+    Ok(notes)
 }
 
 fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostError> {
