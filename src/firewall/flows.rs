@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::reach::{FarEnd, decide, is_metadata};
 use crate::topology::{Action, Direction, Imds, Name, Nat, Policy, SubnetKind, Topology};
 
 use super::listing::Listing;
-use super::policy_model::{FarEnd, decide};
 
 /// A tracked flow, as it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,28 +142,6 @@ fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
         .collect()
 }
 
-/// The ruleset's `metadata4` and `metadata6`.
-const METADATA: [&str; 13] = [
-    "169.254.0.0/16",
-    "100.100.100.200/32",
-    "168.63.129.16/32",
-    "fd00:42::42/128",
-    "fd00:c1::a9fe:a9fe/128",
-    "fd00:ec2::/32",
-    "fd20:ce::254/128",
-    "fe80::/10",
-    "::/96",
-    "::ffff:0:0/96",
-    "64:ff9b::6464:64c8/128",
-    "64:ff9b::a83f:8110/128",
-    "64:ff9b::a9fe:0/112",
-];
-
-/// Whether an address is in the ruleset's `metadata4` or `metadata6`.
-fn is_metadata(address: IpAddr) -> bool {
-    METADATA.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|prefix| prefix.contains(&address))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,23 +206,6 @@ mod tests {
                 "{source} {destination} {port}"
             );
         }
-    }
-
-    #[test]
-    fn metadata_is_what_the_ruleset_says() {
-        let template = include_str!("../../templates/ruleset.nft.hbs");
-        let elements = |set: &str| {
-            let set = template.split(&format!("set {set} {{")).nth(1).unwrap();
-            let list = set.split("elements = {").nth(1).unwrap().split('}').next().unwrap();
-            list.split(',').map(|element| element.trim().to_string()).collect::<Vec<_>>()
-        };
-        let nets = |texts: Vec<String>| -> BTreeSet<IpNet> {
-            let net =
-                |text: String| text.parse().unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap()));
-            texts.into_iter().map(net).collect()
-        };
-        let ruleset = [elements("metadata4"), elements("metadata6")].concat();
-        assert_eq!(nets(METADATA.map(String::from).into()), nets(ruleset));
     }
 
     #[test]

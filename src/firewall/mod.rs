@@ -12,7 +12,6 @@ mod listing;
 pub mod nft;
 mod policy_boxes;
 mod policy_chain;
-mod policy_model;
 #[cfg(test)]
 mod policy_tests;
 mod reach;
@@ -25,7 +24,6 @@ pub use listing::{Listing, UnexpectedListing};
 pub use nft::NftError;
 pub use policy_boxes::BOXES_MAX;
 pub use policy_chain::PolicyTooLarge;
-pub use policy_model::{FarEnd, decide};
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use render::{TemplateFault, render};
 pub use ruleset::{Ruleset, Surroundings};
