@@ -3,6 +3,7 @@
 use super::Unknown;
 use super::listing::{Chain, Table, Tables};
 use super::packet::Packet;
+use super::set::{Element, Key, Set};
 use super::statement::{Action, Right, Statement};
 
 /// Where in the kernel a base chain is called.
@@ -12,10 +13,22 @@ pub struct Hook {
     pub hook: &'static str,
 }
 
-/// Which rules matched, by their place in the listing, and which decided.
+/// What of the rules a packet touched, by places in the listing.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
+    /// The rules that matched.
     pub matched: Vec<usize>,
+    /// The elements that were found: their set and place in it.
+    pub elements: Vec<(usize, usize)>,
+}
+
+impl Trace {
+    /// Looks a key up.
+    pub fn found(&mut self, set: &Set, key: &Key) -> Option<Element> {
+        let element = set.find(key)?;
+        self.elements.extend(set.place.map(|place| (place, element.place)));
+        Some(element)
+    }
 }
 
 /// What a chain makes of a packet.
@@ -59,7 +72,7 @@ impl Table {
             return Err(Unknown("jumps without end".into()));
         }
         for rule in &chain.rules {
-            let Some(action) = self.rule(&rule.statements, packet)? else { continue };
+            let Some(action) = self.rule(&rule.statements, packet, trace)? else { continue };
             trace.matched.push(rule.place);
             match action {
                 Action::Accept => return Ok(End::Accepted),
@@ -82,20 +95,27 @@ impl Table {
 
     /// A rule's action, where all of it matches. A rule with a limit has none,
     /// which the listing's parser sees to.
-    fn rule(&self, statements: &[Statement], packet: &Packet) -> Result<Option<Action>, Unknown> {
+    fn rule(
+        &self,
+        statements: &[Statement],
+        packet: &Packet,
+        trace: &mut Trace,
+    ) -> Result<Option<Action>, Unknown> {
         for statement in statements {
             match statement {
-                Statement::Match(condition) if !condition.holds(packet, &self.sets)? => return Ok(None),
+                Statement::Match(condition) if !condition.holds(packet, &self.sets, trace)? => {
+                    return Ok(None);
+                }
                 Statement::Match(_) | Statement::Aside => {}
                 Statement::Limit => return Ok(None),
                 Statement::Act(action) => return Ok(Some(*action)),
                 Statement::Map(key, right) => {
                     let Some(key) = key.read(packet)? else { return Ok(None) };
-                    let action = match right {
-                        Right::Anonymous(set) => set.action(&key),
-                        Right::Named(index) => self.sets.get(*index)?.action(&key),
+                    let set = match right {
+                        Right::Anonymous(set) => set,
+                        Right::Named(index) => self.sets.get(*index)?,
                     };
-                    return Ok(action);
+                    return Ok(trace.found(set, &key).and_then(|element| element.action));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Unknown;
+use super::evaluate::Trace;
 use super::packet::{Field, Packet};
 use super::set::{Key, Set, Sets, WIDTH};
 use super::value::Type;
@@ -92,12 +93,12 @@ impl Match {
         Ok(Self { left, right, not: op.as_str() == Some("!=") })
     }
 
-    pub fn holds(&self, packet: &Packet, sets: &Sets) -> Result<bool, Unknown> {
+    pub fn holds(&self, packet: &Packet, sets: &Sets, trace: &mut Trace) -> Result<bool, Unknown> {
         let Some(key) = self.left.read(packet)? else { return Ok(false) };
         let single = key.first().copied().unwrap_or_default();
         let found = match &self.right {
-            Right::Set(set) => set.contains(&key),
-            Right::Named(index) => sets.get(*index)?.contains(&key),
+            Right::Set(set) => set.find(&key).is_some(),
+            Right::Named(index) => trace.found(sets.get(*index)?, &key).is_some(),
             Right::Bits(bits) => single & bits != 0,
             Right::AtLeast(least) => single >= *least,
             Right::AtMost(most) => single <= *most,

@@ -106,7 +106,7 @@ impl Tables {
                 table.names.insert(name.into(), table.chains.len());
                 table.chains.push(Chain { base: base(body)?, rules: Vec::new() });
             }
-            "set" | "map" => table.sets.add(kind, body, &table.names)?,
+            "set" | "map" => table.sets.add(kind, body, &table.names, place)?,
             _ => {
                 known(body, &["family", "table", "chain", "handle", "comment", "expr"])?;
                 let statements = body.get("expr").and_then(Value::as_array).ok_or_else(unknown)?;

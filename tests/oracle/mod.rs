@@ -21,7 +21,7 @@ pub use evaluate::{Hook, Trace};
 pub use listing::Tables;
 pub use packet::Packet;
 pub use value::name;
-pub use way::{Host, Seen};
+pub use way::Host;
 
 /// Something in a listing, or asked of a packet, that the interpreter doesn't
 /// know.

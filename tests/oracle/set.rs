@@ -19,25 +19,30 @@ pub type Key = [u128; WIDTH];
 #[derive(Debug, Clone, Default)]
 pub struct Set {
     kinds: Vec<Type>,
-    exact: HashMap<Key, Option<Action>>,
-    ranges: Vec<(Vec<Range>, Option<Action>)>,
+    exact: HashMap<Key, Element>,
+    ranges: Vec<(Vec<Range>, Element)>,
+    /// How many were inserted.
+    count: usize,
+    /// The set's place in the listing; none of an anonymous one.
+    pub place: Option<usize>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy)]
+pub struct Element {
+    /// Its place in the set's list.
+    pub place: usize,
+    /// What a verdict map leads to.
+    pub action: Option<Action>,
 }
 
 impl Set {
-    pub fn contains(&self, key: &Key) -> bool {
-        self.exact.contains_key(key) || self.range(key).is_some()
-    }
-
-    /// What a verdict map leads to.
-    pub fn action(&self, key: &Key) -> Option<Action> {
-        self.exact.get(key).or_else(|| self.range(key)).copied().flatten()
-    }
-
-    fn range(&self, key: &Key) -> Option<&Option<Action>> {
+    pub fn find(&self, key: &Key) -> Option<Element> {
         let within = |ranges: &[Range]| {
             ranges.iter().zip(key).all(|((first, last), value)| (first..=last).contains(&value))
         };
-        self.ranges.iter().find(|(ranges, _)| within(ranges)).map(|(_, action)| action)
+        let range = || self.ranges.iter().find(|(ranges, _)| within(ranges)).map(|(_, element)| element);
+        self.exact.get(key).or_else(range).copied()
     }
 
     fn insert(&mut self, element: &Value, action: Option<Action>) -> Result<(), Unknown> {
@@ -51,14 +56,16 @@ impl Set {
         let ranges: Result<Vec<Range>, _> =
             self.kinds.iter().zip(parts).map(|(kind, part)| kind.range(part)).collect();
         let ranges = ranges?;
+        let found = Element { place: self.count, action };
+        self.count += 1;
         if ranges.iter().all(|(first, last)| first == last) {
             let mut key = [0; WIDTH];
             for (place, (value, _)) in key.iter_mut().zip(&ranges) {
                 *place = *value;
             }
-            self.exact.insert(key, action);
+            self.exact.insert(key, found);
         } else {
-            self.ranges.push((ranges, action));
+            self.ranges.push((ranges, found));
         }
         Ok(())
     }
@@ -97,8 +104,8 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Adds a `set` or `map` of a listing; `None` where it isn't the table's.
-    pub fn add(&mut self, kind: &str, body: &Value, chains: &Chains) -> Result<(), Unknown> {
+    /// Adds a `set` or `map` of a listing.
+    pub fn add(&mut self, kind: &str, body: &Value, chains: &Chains, place: usize) -> Result<(), Unknown> {
         const KNOWN: [&str; 8] = ["family", "name", "table", "type", "handle", "flags", "elem", "map"];
         let unknown = || Unknown(format!("{kind} {body}"));
         let object = body.as_object().ok_or_else(unknown)?;
@@ -122,7 +129,7 @@ impl Sets {
         };
         let none = Value::Array(Vec::new());
         let elements = object.get("elem").unwrap_or(&none);
-        let set = if kind == "map" {
+        let mut set = if kind == "map" {
             Set::map(&kinds, elements, chains)?
         } else {
             let mut set = Set { kinds, ..Set::default() };
@@ -133,6 +140,7 @@ impl Sets {
         };
         let name = object.get("name").and_then(Value::as_str).ok_or_else(unknown)?;
         self.names.insert(format!("@{name}"), self.sets.len());
+        set.place = Some(place);
         self.sets.push(set);
         Ok(())
     }

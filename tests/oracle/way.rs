@@ -19,6 +19,9 @@ pub struct Host {
     /// A guest's port: its bridge, its guest's MAC and the bridge's.
     ports: HashMap<u128, (u128, u128, u128)>,
     addresses: HashSet<IpAddr>,
+    bridges: HashSet<u128>,
+    /// A bridge's guests.
+    neighbours: HashSet<(u128, IpAddr)>,
     routes: Vec<(IpNet, u128)>,
 }
 
@@ -46,6 +49,7 @@ impl Host {
         let mut host = Self::default();
         for network in &topology.networks {
             let bridge = id(&network.bridge);
+            host.bridges.insert(bridge);
             host.addresses.insert(network.gateway.into());
             host.addresses.extend(network.gateway6.map(IpAddr::from));
             host.routes.push((network.cidr.into(), bridge));
@@ -55,6 +59,9 @@ impl Host {
             let bridge = topology.network(&port.network).unwrap();
             let macs = (id(&port.bridge), mac(port.mac), mac(bridge.mac));
             host.ports.insert(id(&port.interface), macs);
+            let v6 = port.v6.as_ref().map(|v6| IpAddr::from(v6.address));
+            let addresses = v6.into_iter().chain([port.address.into()]);
+            host.neighbours.extend(addresses.map(|address| (id(&port.bridge), address)));
         }
         host.addresses.extend(vicinity.addresses.iter().map(|(_, address)| *address));
         host.routes.extend(vicinity.routes.iter().map(|(net, interface)| (*net, id(interface))));
@@ -103,7 +110,12 @@ impl Host {
         if self.addresses.contains(&way.packet.destination) {
             return way.hook("inet", "input");
         }
-        let Some(oif) = self.route(way.packet.destination) else { return way.nowhere() };
+        let Some(oif) = self.route(way.packet.destination) else { return way.stop("no route") };
+        // ip6_forward() in net/ipv6/ip6_output.c.
+        let local = matches!(way.packet.source, IpAddr::V6(source) if source.is_unicast_link_local());
+        if local && oif != iif {
+            return way.stop("the kernel forwards nothing from a link-local address");
+        }
         way.packet.oif = Some(oif);
         Ok(way.hook("inet", "forward")? && way.hook("inet", "postrouting")?)
     }
@@ -111,13 +123,16 @@ impl Host {
     fn from_host(&self, way: &mut Way<'_>) -> Result<bool, Unknown> {
         let local = self.addresses.contains(&way.packet.destination);
         let oif = if local { name("lo") } else { self.route(way.packet.destination) };
-        let Some(oif) = oif else { return way.nowhere() };
+        let Some(oif) = oif else { return way.stop("no route") };
         way.packet.oif = Some(oif);
         if !(way.hook("inet", "output")? && way.hook("inet", "postrouting")?) {
             return Ok(false);
         }
         if !local {
-            return Ok(true);
+            // The rules let the host look for whom it likes.
+            return Ok(
+                !self.bridges.contains(&oif) || self.neighbours.contains(&(oif, way.packet.destination))
+            );
         }
         way.packet = Packet { iif: Some(oif), oif: None, ..way.packet };
         Ok(way.hook("inet", "prerouting")? && way.hook("inet", "input")?)
@@ -139,8 +154,8 @@ impl Way<'_> {
         Ok(passes)
     }
 
-    fn nowhere(&mut self) -> Result<bool, Unknown> {
-        self.seen.hooks.push("no route".into());
+    fn stop(&mut self, why: &str) -> Result<bool, Unknown> {
+        self.seen.hooks.push(why.into());
         Ok(false)
     }
 }
