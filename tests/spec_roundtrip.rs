@@ -12,7 +12,7 @@ use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
     FirewallMode, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat, Network,
     OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
-    PortRange, Ports, Subnet, SubnetKind, Tailscale, Transport, Uplink, Vm, load, load_checked,
+    PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport, Uplink, Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -253,8 +253,9 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(select(vec![Machine::Microvm, Machine::Q35, Machine::Virt])),
         select(vec![Accel::Auto, Accel::Kvm, Accel::Tcg]),
     );
-    (attached, any::<u16>(), memory, files, machine, any::<String>(), any::<bool>(), any::<bool>()).prop_map(
-        |(attached, vcpus, memory, files, machine, cmdline, autostart, restart)| {
+    let life = (any::<bool>(), any::<bool>(), select(vec![Supervisor::Hostctl, Supervisor::Unit]));
+    (attached, any::<u16>(), memory, files, machine, any::<String>(), life).prop_map(
+        |(attached, vcpus, memory, files, machine, cmdline, (autostart, restart, supervisor))| {
             let (policy, network, subnet, address, address6, mac) = attached;
             let (image, kernel, initrd, disk, volumes) = files;
             let (arch, machine, accel) = machine;
@@ -278,6 +279,7 @@ fn vm() -> impl Strategy<Value = Vm> {
                 cmdline,
                 autostart,
                 restart,
+                supervisor,
             }
         },
     )

@@ -4,7 +4,7 @@ use clap::Args;
 use hostctl::host::{Host, HostError, Outcome, Step, Watch};
 use serde_json::json;
 
-use super::spec::{SpecFile, load};
+use super::spec::{SpecFile, load, load_quietly};
 use super::{Context, Failure, line, output};
 
 #[derive(Debug, Args)]
@@ -12,6 +12,19 @@ pub struct Down {
     /// Print the steps and do nothing.
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    file: SpecFile,
+    /// Load the firewall, and nothing else: for the time before the network is up.
+    ///
+    /// Makes no link, starts no guest, keeps no generation. Where the spec is
+    /// refused, or its firewall, the one that was applied last is loaded, and the
+    /// command fails all the same.
+    #[arg(long)]
+    firewall_only: bool,
 }
 
 /// The machine, changed by this program.
@@ -77,11 +90,27 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     Ok(())
 }
 
-pub async fn apply(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let checked = load(context, file)?;
+pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
+    if arguments.firewall_only {
+        return load_firewall(context, &arguments.file).await;
+    }
+    let checked = load(context, &arguments.file)?;
     let mut progress = Progress { quiet: context.json };
     let outcome = host(context)?.apply(&checked.spec, &checked.compiled, &mut progress).await?;
     print_outcome(context, &outcome)
+}
+
+async fn load_firewall(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let loaded = load_quietly(context, file);
+    let wanted = loaded.as_ref().map(|checked| &checked.compiled).map_err(Clone::clone);
+    let mut progress = Progress { quiet: context.json };
+    match host(context)?.load_firewall(wanted, &mut progress).await {
+        Ok(outcome) => print_outcome(context, &outcome),
+        Err(unloaded) => {
+            eprintln!("note: {}", unloaded.consequence);
+            Err(unloaded.cause.into())
+        }
+    }
 }
 
 pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {

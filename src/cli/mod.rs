@@ -8,6 +8,7 @@ mod deploy;
 mod doctor;
 mod failure;
 mod firewall;
+mod generate;
 mod nat;
 mod output;
 mod peer;
@@ -86,7 +87,7 @@ enum Command {
     /// firewall in a scratch namespace and nothing foreign is in the way. A
     /// failed step is rolled back to the last generation. VMs with autostart
     /// are started and not waited for. Needs root.
-    Apply(spec::SpecFile),
+    Apply(apply::Apply),
     /// Show networks, guests, firewall and drift.
     ///
     /// Drift is what differs from the generation that was applied last, not
@@ -142,6 +143,10 @@ enum Command {
     /// guest on KVM (up to 3 s, once a boot), reads other programs' firewalls.
     /// Fails where something is missing that hostctl can't do without.
     Doctor,
+    /// Print a shell's completions.
+    Completions(generate::Completions),
+    /// Write manual pages, one for each command.
+    Man(generate::Pages),
 }
 
 /// What every command needs.
@@ -182,7 +187,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Matrix(file) => spec::matrix(context, &file),
         Command::Schema => output::json(&hostctl::spec::json_schema()),
         Command::Plan(file) => apply::plan(context, &file).await,
-        Command::Apply(file) => apply::apply(context, &file).await,
+        Command::Apply(arguments) => apply::apply(context, &arguments).await,
         Command::Status => status::status(context).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vpc(command) => vpc::run(context, command).await,
@@ -197,6 +202,8 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context),
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::pages(&arguments),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::spec::HostSpec;
 use crate::topology::{self, Name, Topology};
 use crate::vm;
 
-use super::plan::{Current, Goal, conflicts, goal, plan, removal, surroundings, uplinks};
+use super::plan::{Current, Goal, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks};
 use super::{HostError, Lock, Step, action_log, generation, observe, record};
 
 /// How long a guest has to shut down before it is switched off.
@@ -136,7 +136,8 @@ impl Host {
             Ok(()) => {
                 let generation = generation::commit(&self.root, spec)?;
                 self.forget_guests(topology, &current)?;
-                Ok(Outcome { notes: notes(topology, &current), steps, generation: Some(generation.number) })
+                let notes = notes(topology, &current, &steps);
+                Ok(Outcome { notes, steps, generation: Some(generation.number) })
             }
             Err(error) => {
                 let consequence = self.roll_back(watch).await;
@@ -202,7 +203,7 @@ impl Host {
         Ok(())
     }
 
-    async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
+    pub(super) async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
         let netlink = Netlink::open()?;
         let failed = |index: usize, source: HostError| HostError::Step {
             number: index + 1,
@@ -311,11 +312,17 @@ impl Host {
     }
 }
 
-fn notes(topology: &Topology, current: &Current) -> Vec<String> {
+fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> {
     let offline = !topology.networks.is_empty() && uplinks(topology, &current.links).is_empty();
     let note = "no interface holds a default route, so guests don't reach the internet; \
                 apply again once one does, or name it: [host] uplink = \"…\"";
-    offline.then(|| note.to_string()).into_iter().collect()
+    let units: Vec<String> = left_to_units(topology, current, steps)
+        .into_iter()
+        .map(|name| format!("hostctl-vm@{name}.service"))
+        .collect();
+    let units =
+        (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
+    offline.then(|| note.to_string()).into_iter().chain(units).collect()
 }
 
 /// A kernel that can't list its flows goes on judging each packet that a

@@ -8,6 +8,7 @@ mod doctor;
 mod edit;
 mod error;
 mod file;
+mod firewall_only;
 mod generation;
 mod lock;
 mod observe;
@@ -26,6 +27,7 @@ pub use connectivity::{
 pub use doctor::{Finding, Level, doctor};
 pub use edit::{Edited, drop_in};
 pub use error::HostError;
+pub use firewall_only::Unloaded;
 pub use generation::{Generation, last as last_generation};
 pub use lock::Lock;
 pub use observe::{observe, observe_surroundings};

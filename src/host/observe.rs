@@ -15,6 +15,22 @@ use super::{Guest, HostError, record};
 /// # Errors
 /// Where the kernel or nft doesn't answer.
 pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let mut current = observe_network(root, topology).await?;
+    current.guests = guests(root)?;
+    current.strays = vm::find_strays(root)?;
+    let apps = app::observe(root)?.into_iter().map(|seen| {
+        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
+        SeenApp { seen, ended }
+    });
+    current.apps = apps.collect();
+    Ok(current)
+}
+
+/// As [`observe`], without guests and apps.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
     let firewall = nft::observe()?;
     let netlink = Netlink::open()?;
     // Which settings matter depends on which links lead to the internet.
@@ -27,13 +43,6 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
     current.links = link::Observed { sysctls, ..first };
-    current.guests = guests(root)?;
-    current.strays = vm::find_strays(root)?;
-    let apps = app::observe(root)?.into_iter().map(|seen| {
-        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
-        SeenApp { seen, ended }
-    });
-    current.apps = apps.collect();
     Ok(current)
 }
 

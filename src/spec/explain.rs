@@ -133,6 +133,7 @@ fn example(key: &str) -> Option<&'static str> {
         "imds" => "\"deny\"",
         "tailscale" | "autostart" | "restart" | "read_only" => "true",
         "type" => "\"public\"",
+        "supervisor" => "\"unit\"",
         "between" => "[\"prod\", \"backup\"]",
         "network" => "\"prod\"",
         "subnet" => "\"web\"",

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine,
-    Memory, Name, OneOrMany, Policy, SubnetKind,
+    Memory, Name, OneOrMany, Policy, SubnetKind, Supervisor,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -263,6 +263,10 @@ pub struct Vm {
     /// 1 s to 60 s.
     #[serde(default = "yes")]
     pub restart: bool,
+    /// Who starts and watches it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "hostctl"))]
+    pub supervisor: Supervisor,
 }
 
 /// A disk image.

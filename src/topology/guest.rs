@@ -84,6 +84,7 @@ impl Compiler<'_> {
                 cmdline: vm.cmdline.clone(),
                 autostart: vm.autostart,
                 restart: vm.restart,
+                supervisor: vm.supervisor,
                 name,
             });
         }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec;
 pub use crate::spec::{
     Accel, Action, Arch, Direction, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name,
-    NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Transport,
+    NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
@@ -221,6 +221,9 @@ pub struct Vm {
     pub autostart: bool,
     /// Whether a crash is followed by a new start.
     pub restart: bool,
+    /// Who starts and watches it; what earlier versions wrote down doesn't say.
+    #[serde(default)]
+    pub supervisor: Supervisor,
     /// The unprivileged user and group that its QEMU runs as.
     pub uid: u32,
 }
