@@ -155,7 +155,7 @@ let
       name = "submodule";
       description = "submodule";
       check = x: isAttrs x || isFunction x || builtins.isPath x;
-      merge = loc: defs: (evalModules { inherit specialArgs; prefix = loc; modules = modules ++ [ { _module.args.name = elemAt loc (length loc - 1); } ] ++ map (def: { _file = def.file; imports = [ def.value ]; }) defs; }).config;
+      merge = loc: defs: (evalModules { inherit specialArgs; prefix = loc; modules = modules ++ [ { _module.args.name = elemAt loc (length loc - 1); } ] ++ map (def: { _file = def.file; } // (if isAttrs def.value then { config = def.value; } else { imports = [ def.value ]; })) defs; }).config;
       emptyValue = { };
       getSubOptions = prefix: (evalModules { inherit specialArgs prefix; modules = modules ++ [ { _module.args.name = "<name>"; } ]; }).options;
     };
@@ -173,6 +173,8 @@ let
     literalExpression = text: { _type = "literalExpression"; inherit text; };
     licenses.asl20 = { spdxId = "Apache-2.0"; };
     platforms.linux = [ "x86_64-linux" "aarch64-linux" ];
+    splitString = separator: text: filter isString (split (replaceStrings [ "." ] [ "[.]" ] separator) text);
+    versionOlder = a: b: builtins.compareVersions b a == 1;
     optional = condition: value: if condition then [ value ] else [ ];
     optionals = condition: values: if condition then values else [ ];
     optionalAttrs = condition: set: if condition then set else { };
@@ -185,6 +187,7 @@ let
     attrByPath = path: default: set: foldl' (at: name: if isAttrs at && at ? ${name} then at.${name} else default) set path;
     unique = foldl' (seen: one: if elem one seen then seen else seen ++ [ one ]) [ ];
     hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
+    removeSuffix = suffix: text: let n = stringLength text - stringLength suffix; in if n >= 0 && substring n (-1) text == suffix then substring 0 n text else text;
     removePrefix = prefix: text: if lib.hasPrefix prefix text then substring (stringLength prefix) (-1) text else text;
     concatMapStringsSep = separator: f: list: concatStringsSep separator (map f list);
     escapeShellArg = text: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString text)}'";
