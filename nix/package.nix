@@ -11,9 +11,11 @@
   conntrack-tools,
   procps,
   kmod,
-  # QEMU with both architectures' machines, for guests of the other one.
-  qemu ? qemu_kvm,
+  qemu,
+  # With QEMU's machines of other architectures, which are slow.
   withForeignGuests ? false,
+  # With the demo, and the namespaces that it plays in.
+  withDemo ? false,
 }:
 let
   manifest = (builtins.fromTOML (builtins.readFile ../Cargo.toml)).package;
@@ -46,6 +48,7 @@ rustPlatform.buildRustPackage {
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;
+  buildFeatures = lib.optional withDemo "testbed";
 
   nativeBuildInputs = [
     installShellFiles

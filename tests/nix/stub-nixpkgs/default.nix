@@ -60,6 +60,8 @@ let
     "rustfmt"
     "shellcheck"
     "util-linux"
+    "xz"
+    "zstd"
   ] package;
   base = packages // {
     inherit lib system;
@@ -71,14 +73,13 @@ let
         isx86_64 = system == "x86_64-linux";
         isAarch64 = system == "aarch64-linux";
         parsed.cpu.name = lib.removeSuffix "-linux" system;
-        linux-kernel.target = if system == "x86_64-linux" then "bzImage" else "Image";
       };
       buildPlatform = hostPlatform // {
         canExecute = _: true;
       };
       mkDerivation = stub;
     };
-    qemu = packages.qemu // {
+    qemu_kvm = packages.qemu_kvm // {
       ga = package "qemu-ga";
     };
     pkgsStatic = base;

@@ -186,6 +186,8 @@ let
     genAttrs = list: f: listToAttrs (map (name: { inherit name; value = f name; }) list);
     attrByPath = path: default: set: foldl' (at: name: if isAttrs at && at ? ${name} then at.${name} else default) set path;
     unique = foldl' (seen: one: if elem one seen then seen else seen ++ [ one ]) [ ];
+    hasSuffix = suffix: text: lib.removeSuffix suffix text != text;
+    getExe' = package: name: "${package}/bin/${name}";
     hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
     removeSuffix = suffix: text: let n = stringLength text - stringLength suffix; in if n >= 0 && substring n (-1) text == suffix then substring 0 n text else text;
     removePrefix = prefix: text: if lib.hasPrefix prefix text then substring (stringLength prefix) (-1) text else text;

@@ -95,7 +95,7 @@ in
     system = {
       stateVersion = option types.str "26.05";
       boot.loader = {
-        kernelFile = option types.str pkgs.stdenv.hostPlatform.linux-kernel.target;
+        kernelFile = option types.str "bzImage";
         initrdFile = option types.str "initrd";
       };
       build = lib.mkOption {
