@@ -7,7 +7,6 @@ use ipnet::IpNet;
 
 use crate::topology::{Action, Direction, Imds, Name, Nat, Policy, SubnetKind, Topology};
 
-use super::listing::Listing;
 use super::policy_model::{FarEnd, decide};
 
 /// A tracked flow, as it was opened.
@@ -40,6 +39,15 @@ pub struct FlowPolicy {
     policed: BTreeMap<IpAddr, usize>,
 }
 
+/// What a firewall loses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Addresses whose guest is gone or another one.
+    pub guests: BTreeSet<IpAddr>,
+    /// Prefixes that were networks.
+    pub networks: Vec<IpNet>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Net {
     name: Name,
@@ -53,8 +61,8 @@ const TCP: u8 = 6;
 
 impl FlowPolicy {
     /// The policy of `topology` on a host with these addresses, whose
-    /// firewall goes from `live` to `desired`.
-    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, live: &Listing, desired: &Listing) -> Self {
+    /// firewall loses what is in `gone`.
+    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, gone: Gone) -> Self {
         let networks = topology.networks.iter().map(|network| {
             let prefixes = |v4, v6: Option<ipnet::Ipv6Net>| {
                 [Some(IpNet::V4(v4)), v6.map(IpNet::V6)].into_iter().flatten().collect::<Vec<_>>()
@@ -69,16 +77,11 @@ impl FlowPolicy {
                 tailscale: network.tailscale,
             }
         });
-        let ports = ["port_mac_ip4", "port_mac_ip6"];
-        let gone = ports.iter().flat_map(|set| live.gone("bridge", set, desired));
-        let changed = gone.filter_map(|parts| parts.last()?.parse().ok()).collect();
-        let nets = ["net4", "net6"].iter().flat_map(|set| live.gone("inet", set, desired));
-        let former = nets.filter_map(|parts| parts.last()?.parse().ok()).collect();
         Self {
             networks: networks.collect(),
             peerings: topology.peerings.iter().cloned().collect(),
-            changed,
-            former,
+            changed: gone.guests,
+            former: gone.networks,
             host,
             policies: topology.policies.clone(),
             policed: policed(topology),
@@ -172,7 +175,7 @@ mod tests {
     fn policy(text: &str) -> FlowPolicy {
         let topology = compile(&toml::from_str(text).unwrap()).unwrap();
         let host = ["10.1.0.1", "198.51.100.2"].map(|address| address.parse().unwrap()).into();
-        FlowPolicy::new(&topology, host, &Listing::default(), &Listing::default())
+        FlowPolicy::new(&topology, host, Gone::default())
     }
 
     fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> Flow {

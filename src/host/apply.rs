@@ -12,7 +12,7 @@ use crate::topology::{self, Name, Topology};
 use crate::vm;
 
 use super::plan::{Current, Goal, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks};
-use super::{HostError, Lock, Step, action_log, generation, observe, record};
+use super::{HostError, Lock, Step, action_log, generation, loaded, observe, record};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -126,12 +126,7 @@ impl Host {
         if !steps.is_empty() {
             record::write(&self.root, &surroundings(topology, &current))?;
         }
-        let result = match self.execute(&steps, watch).await {
-            // Nothing was done: the plan has just been the check.
-            Ok(()) if steps.is_empty() => Ok(()),
-            Ok(()) => self.verify(&goal).await,
-            Err(error) => Err(error),
-        };
+        let result = self.carry_out(&steps, &goal, &current, watch).await;
         match result {
             Ok(()) => {
                 let generation = generation::commit(&self.root, spec)?;
@@ -144,6 +139,27 @@ impl Host {
                 Err(with_consequence(error, consequence))
             }
         }
+    }
+
+    /// Does the steps and reads the kernel back.
+    async fn carry_out(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+        watch: &mut dyn Watch,
+    ) -> Result<(), HostError> {
+        self.execute(steps, watch).await?;
+        self.remember(steps, goal, current);
+        // Where nothing was done, the plan has just been the check.
+        if steps.is_empty() { Ok(()) } else { self.verify(goal).await }
+    }
+
+    /// Writes down what is loaded now.
+    pub(super) fn remember(&self, steps: &[Step], goal: &Goal<'_>, current: &Current) {
+        let changes = |step: &&Step| matches!(step, Step::LoadFirewall { .. } | Step::ChangeFirewall(_));
+        let changes = u32::from(steps.iter().any(|step| changes(&step)));
+        loaded::write(&self.root, current.mark.as_ref(), changes, &goal.ruleset);
     }
 
     /// Removes everything of hostctl's, found by its marks.
@@ -177,6 +193,7 @@ impl Host {
             generation::commit(&self.root, &HostSpec::default())?;
         }
         record::remove(&self.root)?;
+        loaded::forget(&self.root);
         Ok(Outcome { steps, notes: Vec::new(), generation: None })
     }
 
@@ -307,8 +324,7 @@ impl Host {
         let topology = topology::compile(spec).map_err(|_| HostError::Interrupted)?;
         let current = observe(&self.root, &topology).await?;
         let (steps, goal) = self.plan_from(&topology, &current)?;
-        self.execute(&steps, &mut Silent).await?;
-        self.verify(&goal).await
+        self.carry_out(&steps, &goal, &current, &mut Silent).await
     }
 }
 

@@ -70,13 +70,14 @@ impl Host {
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
         let current = observe_network(&self.root, topology).await?;
-        let goal = goal_in(topology, &surroundings_as_they_are(topology, &current), None)?;
+        let goal = goal_in(topology, &current, &surroundings_as_they_are(topology, &current), None)?;
         let steps = firewall_plan(&goal, &current);
         self.execute(&steps, watch).await?;
+        self.remember(&steps, &goal, &current);
         if !steps.is_empty() {
             let current = observe_network(&self.root, topology).await?;
             let surroundings = surroundings_as_they_are(topology, &current);
-            let left = firewall_plan(&goal_in(topology, &surroundings, Some(&goal))?, &current);
+            let left = firewall_plan(&goal_in(topology, &current, &surroundings, Some(&goal))?, &current);
             if !left.is_empty() {
                 let steps = left.iter().flat_map(Step::commands).collect();
                 return Err(HostError::Unverified { steps, consequence: String::new() });

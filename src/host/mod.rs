@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod firewall_only;
 mod generation;
+mod loaded;
 mod lock;
 mod observe;
 mod plan;

@@ -1,14 +1,14 @@
 //! Reads the host: links, firewall, guests.
 
 use crate::app;
-use crate::firewall::{Surroundings, nft};
+use crate::firewall::Surroundings;
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
 use crate::vm;
 
 use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
-use super::{Guest, HostError, record};
+use super::{Guest, HostError, loaded, record};
 
 /// What the host is, as far as `topology` asks.
 ///
@@ -31,12 +31,12 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
 /// # Errors
 /// As [`observe`].
 pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
-    let firewall = nft::observe()?;
+    let (firewall, mark) = loaded::observe(root)?;
     let netlink = Netlink::open()?;
     // Which settings matter depends on which links lead to the internet.
     let first = netlink.observe().await?;
     let desired = Desired::new(topology, &uplinks(topology, &first));
-    let mut current = Current { firewall, recorded: record::read(root), ..Current::default() };
+    let mut current = Current { firewall, mark, recorded: record::read(root), ..Current::default() };
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.push(link::FORWARDING6_KEY.into());

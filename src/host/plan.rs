@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::app;
-use crate::firewall::{self, Difference, FlowPolicy, Listing, Surroundings};
+use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Mark, Ruleset, Surroundings, nft};
 use crate::link::{self, Conflict};
 use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 
@@ -16,7 +16,10 @@ pub struct Current {
     /// Its links and kernel settings.
     pub links: link::Observed,
     /// Its tables, as far as they are hostctl's.
-    pub firewall: Listing,
+    pub firewall: Live,
+    /// The state of the kernel's tables when they were read, where they stood
+    /// still.
+    pub mark: Option<Mark>,
     /// Its guests.
     pub guests: Vec<Guest>,
     /// Its apps.
@@ -55,10 +58,14 @@ pub struct SeenApp {
 pub struct Goal<'a> {
     /// Every name and address.
     pub topology: &'a Topology,
-    /// The firewall's text.
+    /// The firewall.
+    pub ruleset: Ruleset,
+    /// What the kernel lists once it has loaded it, where that had to be known.
+    pub listing: Option<Listing>,
+    /// What separates the loaded firewall from it.
+    pub difference: Difference,
+    /// The firewall's text, where it has to be loaded whole.
     pub text: String,
-    /// What the kernel lists once it has loaded the text.
-    pub listing: Listing,
 }
 
 /// The host's interfaces that lead to the internet.
@@ -101,9 +108,9 @@ fn recorded(current: &Current) -> Surroundings {
         return current.recorded.clone();
     }
     let names = |set: &str| -> Vec<IfName> {
-        current.firewall.texts("inet", set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
+        current.firewall.texts(set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
     };
-    let closed6 = current.firewall.texts("inet", "closed").iter().any(|family| family == "ipv6");
+    let closed6 = current.firewall.texts("closed").iter().any(|family| family == "ipv6");
     Surroundings { uplinks: names("uplinks"), opened: names("opened"), closed6 }
 }
 
@@ -180,7 +187,7 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
     let mut undone = Vec::new();
     link::set_sysctls(back, true, &current.links, &mut undone);
     let mut steps: Vec<Step> = undone.into_iter().map(Step::Link).collect();
-    let change = match Difference::between(&current.firewall, &goal.listing) {
+    let change = match goal.difference.clone() {
         Difference::None => None,
         Difference::Elements(delta) => Some(Step::ChangeFirewall(delta)),
         Difference::Replace { reason } => Some(Step::LoadFirewall { text: goal.text.clone(), reason }),
@@ -190,7 +197,8 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
         // Also at the first load: what was tracked before was judged by nobody.
         let host =
             current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
-        let policy = FlowPolicy::new(goal.topology, host, &current.firewall, &goal.listing);
+        let gone = current.firewall.gone(&goal.ruleset, goal.listing.as_ref());
+        let policy = FlowPolicy::new(goal.topology, host, gone);
         steps.push(Step::CutFlows(Box::new(policy)));
     }
     steps
@@ -330,8 +338,9 @@ pub fn left_to_units<'t>(topology: &'t Topology, current: &Current, steps: &[Ste
     units.filter(|vm| stops(vm) || !runs(vm)).map(|vm| &vm.name).collect()
 }
 
-/// The desired firewall of a topology, rehearsed away from the host; not
-/// again where `known` has the same text.
+/// The desired firewall of a topology, and how to get there. Where the rules
+/// change, this kernel has taken them, away from the host; what `known`
+/// learned of the same ruleset isn't asked again.
 ///
 /// # Errors
 /// Where a policy is too large, the template is broken, or nft or the kernel refuses the text.
@@ -340,7 +349,7 @@ pub fn goal<'a>(
     current: &Current,
     known: Option<&Goal<'_>>,
 ) -> Result<Goal<'a>, super::HostError> {
-    goal_in(topology, &surroundings(topology, current), known)
+    goal_in(topology, current, &surroundings(topology, current), known)
 }
 
 /// As [`goal`], in these surroundings.
@@ -349,13 +358,31 @@ pub fn goal<'a>(
 /// As [`goal`].
 pub fn goal_in<'a>(
     topology: &'a Topology,
+    current: &Current,
     surroundings: &Surroundings,
     known: Option<&Goal<'_>>,
 ) -> Result<Goal<'a>, super::HostError> {
-    let text = firewall::render(&firewall::Ruleset::new(topology, surroundings)?)?;
-    let listing = match known.filter(|known| known.text == text) {
-        Some(known) => known.listing.clone(),
-        None => firewall::nft::rehearse(&text)?,
-    };
-    Ok(Goal { topology, text, listing })
+    let ruleset = Ruleset::new(topology, surroundings)?;
+    let mut goal =
+        Goal { topology, ruleset, listing: None, difference: Difference::None, text: String::new() };
+    match &current.firewall {
+        Live::Known(loaded) => goal.difference = Difference::between_rulesets(loaded, &goal.ruleset)?,
+        Live::Listed(listing) if listing.is_empty() => goal.difference = Difference::absent(),
+        Live::Listed(live) => {
+            goal.text = firewall::render(&goal.ruleset)?;
+            let known = known.filter(|known| known.ruleset == goal.ruleset);
+            let desired = match known.and_then(|known| known.listing.clone()) {
+                Some(listing) => listing,
+                None => nft::rehearse(&goal.text)?,
+            };
+            goal.difference = Difference::between(live, &desired);
+            goal.listing = Some(desired);
+            return Ok(goal);
+        }
+    }
+    if matches!(goal.difference, Difference::Replace { .. }) {
+        goal.text = firewall::render(&goal.ruleset)?;
+        nft::probe(&goal.text)?;
+    }
+    Ok(goal)
 }
