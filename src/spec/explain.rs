@@ -150,6 +150,7 @@ fn example(key: &str) -> Option<&'static str> {
         "kernel" => "\"/boot/vmlinuz\"",
         "initrd" => "\"/boot/initrd\"",
         "disk" => "{ path = \"/srv/disk.qcow2\", format = \"qcow2\" }",
+        "volumes" => "[{ path = \"/srv/data.img\", format = \"raw\" }]",
         "path" => "\"/srv/disk.qcow2\"",
         "format" => "\"qcow2\"",
         "arch" => "\"x86_64\"",

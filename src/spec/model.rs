@@ -241,6 +241,10 @@ pub struct Vm {
     /// The first disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
+    /// Further disks, also beside an `image`: the guest finds the first as
+    /// `/dev/disk/by-id/virtio-volume1`. At most eight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Disk>,
     /// The guest's architecture; default: the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<Arch>,

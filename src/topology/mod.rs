@@ -209,6 +209,9 @@ pub struct Vm {
     pub memory: u32,
     /// What it boots.
     pub image: Image,
+    /// Its disks besides the one that it boots, in order.
+    #[serde(default)]
+    pub volumes: Vec<Disk>,
     /// The guest's processor architecture.
     pub arch: Arch,
     /// QEMU's machine type.
@@ -248,6 +251,9 @@ pub struct ImageFiles {
     /// The first disk.
     pub disk: Option<Disk>,
 }
+
+/// Most volumes of a VM, beside its disk.
+pub const VOLUMES_MAX: usize = 8;
 
 /// A disk image of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
