@@ -17,6 +17,8 @@ pub enum Failure {
     Edit(EditError),
     /// Another hostctl holds the lock: exit code 4.
     Locked(String),
+    /// An audit found something: exit code 5.
+    Found(String),
     /// Anything else: exit code 1.
     Other(String),
 }
@@ -45,6 +47,10 @@ impl Failure {
             Self::Locked(message) => {
                 eprintln!("error: {message}");
                 ExitCode::from(4)
+            }
+            Self::Found(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(5)
             }
             Self::Other(message) => {
                 eprintln!("error: {message}");

@@ -2,6 +2,7 @@
 
 mod app;
 mod apply;
+mod audit;
 mod change;
 mod console;
 mod deploy;
@@ -31,7 +32,7 @@ pub use failure::Failure;
 /// Isolated networks, QEMU guests and one firewall from one host spec.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec, or a change of it, is
-/// refused; 4 another hostctl is changing the host.
+/// refused; 4 another hostctl is changing the host; 5 the audit found something.
 ///
 /// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
@@ -92,6 +93,15 @@ enum Command {
     /// Drift is what differs from the generation that was applied last, not
     /// from the spec's file: `hostctl plan` compares with that. Needs root.
     Status,
+    /// Compare the host with what was applied, and look for what is in guests' way.
+    ///
+    /// Drift, object by object: tables, rules, elements, links, addresses,
+    /// routes, settings. Other programs' firewall rules that drop guests'
+    /// packets, or take them past hostctl's. Changes nothing, unless told to
+    /// repair. A finding is critical where something is or may be open, a
+    /// warning where something doesn't work. Exits with 5 if there is a finding
+    /// at or above --fail-on. Needs root.
+    Audit(audit::Arguments),
     /// Remove everything that hostctl made, and nothing else.
     ///
     /// Guests are shut down, links and tables removed, forwarding turned off
@@ -184,6 +194,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Plan(file) => apply::plan(context, &file).await,
         Command::Apply(file) => apply::apply(context, &file).await,
         Command::Status => status::status(context).await,
+        Command::Audit(arguments) => audit::audit(context, &arguments).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vpc(command) => vpc::run(context, command).await,
         Command::Subnet(command) => subnet::run(context, command).await,
@@ -196,7 +207,7 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Deploy(command) => deploy::run(context, command).await,
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
-        Command::Doctor => doctor::doctor(context),
+        Command::Doctor => doctor::doctor(context).await,
     }
 }
 

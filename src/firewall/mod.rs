@@ -6,10 +6,13 @@
 //! [`conntrack`].
 
 pub mod conntrack;
+mod deviation;
 mod difference;
 mod flows;
+mod foreign;
 mod listing;
 pub mod nft;
+pub mod nft_foreign;
 mod policy_boxes;
 mod policy_chain;
 mod policy_model;
@@ -17,10 +20,14 @@ mod policy_model;
 mod policy_tests;
 mod reach;
 mod render;
+mod rule_text;
 mod ruleset;
+mod severity;
 
+pub use deviation::{Deviation, deviations};
 pub use difference::{Delta, Difference};
 pub use flows::{Flow, FlowPolicy};
+pub use foreign::{Foreign, Hazard, hazards};
 pub use listing::{Listing, UnexpectedListing};
 pub use nft::NftError;
 pub use policy_boxes::BOXES_MAX;
@@ -29,3 +36,4 @@ pub use policy_model::{FarEnd, decide};
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use render::{TemplateFault, render};
 pub use ruleset::{Ruleset, Surroundings};
+pub use severity::Severity;

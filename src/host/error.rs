@@ -92,6 +92,11 @@ pub enum HostError {
         /// What the host is like now.
         consequence: String,
     },
+    /// A generation of a former version of hostctl.
+    #[error(
+        "generation {0} is of another version of hostctl, which took what this one refuses; apply the spec again"
+    )]
+    Outdated(u64),
     /// The caller of an apply wanted it to end.
     #[error("interrupted")]
     Interrupted,

@@ -3,6 +3,10 @@
 
 mod action_log;
 mod apply;
+mod audit;
+mod audit_drift;
+mod audit_foreign;
+mod audit_settings;
 mod connectivity;
 mod doctor;
 mod edit;
@@ -13,17 +17,19 @@ mod lock;
 mod observe;
 mod plan;
 mod record;
+mod repair;
 mod status;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{Host, Outcome, Silent, Watch};
+pub use audit::{Audit, Finding, Kind, audit};
 pub use connectivity::{
     Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
     measure as measure_connectivity,
 };
-pub use doctor::{Finding, Level, doctor};
+pub use doctor::{Check, Level, doctor};
 pub use edit::{Edited, drop_in};
 pub use error::HostError;
 pub use generation::{Generation, last as last_generation};

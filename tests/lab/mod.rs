@@ -107,6 +107,12 @@ impl Lab {
         result.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    pub fn audit(&self) -> host::Audit {
+        let root = &self.host.root;
+        let result = self.world.hypervisor.block_on(|| async move { host::audit(root).await }).unwrap();
+        result.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Puts a guest on the port of the VM `name` of that spec.
     pub fn guest(&self, text: &str, name: &str) -> Guest {
         let (_, topology) = compile(text);
