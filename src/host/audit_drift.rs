@@ -48,12 +48,13 @@ pub(super) fn conflict(conflict: &Conflict) -> Finding {
 /// Everything that isn't as it was applied; `steps` is the plan from `current`
 /// to `goal`, and a plan with steps has findings.
 pub(super) fn drift(goal: &Goal<'_>, current: &Current, steps: &[Step]) -> Vec<Finding> {
-    let made = made(steps);
+    let (made, moved) = (made(steps), moved(steps));
     let mut findings = Vec::new();
     for step in steps {
         match step {
             Step::LoadFirewall { reason, .. } => firewall(goal, current, reason, &mut findings),
             Step::ChangeFirewall(_) => firewall(goal, current, "elements differ", &mut findings),
+            Step::Link(step) if follows(step, &moved) => {}
             Step::Link(step) => findings.extend(of_link(step, current, &made, None)),
             Step::StopVm { name, reason } => {
                 findings.push(guest(
@@ -142,6 +143,25 @@ fn firewall(goal: &Goal<'_>, current: &Current, reason: &str, findings: &mut Vec
             remedy: REPAIR.into(),
             commands: Vec::new(),
         });
+    }
+}
+
+/// Ports that left their bridge, which keeps their settings there.
+fn moved(steps: &[Step]) -> BTreeSet<&str> {
+    let moved = steps.iter().filter_map(|step| match step {
+        Step::Link(link::Step::Set { name, setting: Setting::Bridge(_) }) => Some(name.as_str()),
+        _ => None,
+    });
+    moved.collect()
+}
+
+/// Whether a step follows from a port's having left its bridge.
+fn follows(step: &link::Step, moved: &BTreeSet<&str>) -> bool {
+    match step {
+        link::Step::Set { name, setting: Setting::QuietPort | Setting::NoBridge }
+        | link::Step::AddFdb { name, .. }
+        | link::Step::RemoveFdb { name, .. } => moved.contains(name.as_str()),
+        _ => false,
     }
 }
 
@@ -330,7 +350,6 @@ fn of_setting(
         // The step that sets the right one says so.
         Setting::NoBridge => Vec::new(),
         Setting::QuietPort => {
-            // A port that left its bridge left these settings there.
             let flags = [
                 (critical, "isolation", !link.isolated, "off", "on: guests meet where policies are"),
                 (warning, "learning", link.learning, "on", "off: a guest could take another's frames"),
@@ -342,7 +361,7 @@ fn of_setting(
                     "off: a guest would see frames for unknown addresses",
                 ),
             ];
-            let differing = flags.into_iter().filter(|(_, _, differs, ..)| link.master.is_some() && *differs);
+            let differing = flags.into_iter().filter(|(_, _, differs, ..)| *differs);
             differing
                 .flat_map(|(severity, what, _, found, expected)| one(severity, what, found, expected))
                 .collect()
