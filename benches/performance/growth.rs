@@ -49,12 +49,19 @@ pub fn ask() -> Report {
             let missing = stream.lost() - before;
             lost += missing;
             let over = added.over(&nft).to_string();
-            table.row([networks.to_string(), (*what).to_string(), added.text(seconds), over, missing.to_string()]);
+            table.row([
+                networks.to_string(),
+                (*what).to_string(),
+                added.text(seconds),
+                over,
+                missing.to_string(),
+            ]);
             times[index].push((networks, added));
         }
         sent += stream.end();
     }
-    let mut aims = vec![Aim::new("no packet of another guest's is lost", format!("{lost} of {sent}"), lost == 0)];
+    let mut aims =
+        vec![Aim::new("no packet of another guest's is lost", format!("{lost} of {sent}"), lost == 0)];
     for ((what, _), found) in CHANGES.iter().zip(&times) {
         let (few, many) = (&found[0].1, &found[found.len() - 1].1);
         let ratio = many.median() / few.median();

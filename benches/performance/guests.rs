@@ -57,14 +57,21 @@ pub fn ask() -> Report {
 
     let count = MANY.min((available_kib() * 0.8 / GUEST_KIB) as usize);
     let idle = idle_supervisors(count);
-    let mut supervisors = Table::new("Supervisors; their memory is the proportional set size.", &["", "memory of each", "processor time in 10 s, all together"]);
+    let mut supervisors = Table::new(
+        "Supervisors; their memory is the proportional set size.",
+        &["", "memory of each", "processor time in 10 s, all together"],
+    );
     supervisors.row(["one".into(), one.text(bytes), String::new()]);
     supervisors.row([format!("{count}, their guests idle"), idle.0.text(bytes), seconds(idle.1)]);
     let load = idle.1 / IDLE.as_secs_f64() * 100.0;
     Report {
         aims: vec![
             Aim::new("`vm up` within 5 % of QEMU by hand", over.to_string(), over.median() <= 1.05),
-            Aim::new("a supervisor takes less than 5 MB", format!("{} alone, {} of many", bytes(one.median()), bytes(idle.0.median())), one.median() < 5_000_000.0 / 1024.0),
+            Aim::new(
+                "a supervisor takes less than 5 MB",
+                format!("{} alone, {} of many", bytes(one.median()), bytes(idle.0.median())),
+                one.median() < 5_000_000.0 / 1024.0,
+            ),
             Aim::new(
                 &format!("{count} idle supervisors take less than 1 % of a processor"),
                 format!("{load:.2} %"),
@@ -84,7 +91,8 @@ fn guests_of(count: usize) -> Guests {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images");
     assert!(images.join("probe/image.json").exists(), "the probe image is missing: run make image");
     symlink(images, host.path().join("var/lib/hostctl/images")).unwrap();
-    let spec = specs::spec(count, 1).replace("image = \"probe\"", "image = \"probe\"\naccel = \"tcg\"\nmemory = \"128M\"");
+    let spec = specs::spec(count, 1)
+        .replace("image = \"probe\"", "image = \"probe\"\naccel = \"tcg\"\nmemory = \"128M\"");
     host.file("etc/hostctl/host.toml", &spec);
     host.hostctl_output(&["apply"]);
     Guests(host)
@@ -145,7 +153,8 @@ fn supervisors(host: &Host) -> Vec<u32> {
 /// The arguments of the first VM's QEMU, with names in the place of the
 /// descriptors that hostctl hands it.
 fn qemu_of(host: &Host) -> Vec<String> {
-    let launch = fs::read_to_string(host.path().join("run/hostctl/vms").join(vm(0)).join("launch.json")).unwrap();
+    let launch =
+        fs::read_to_string(host.path().join("run/hostctl/vms").join(vm(0)).join("launch.json")).unwrap();
     let launch: serde_json::Value = serde_json::from_str(&launch).unwrap();
     let pid = launch["pid"].as_u64().unwrap() as u32;
     let named = |word: String| {
@@ -154,7 +163,9 @@ fn qemu_of(host: &Host) -> Vec<String> {
             return target.to_str().unwrap().to_string();
         }
         let parts = word.split(',').map(|part| match part.split_once("fd=") {
-            Some(("", _)) if word.starts_with("tap,") => format!("ifname=vm-{},script=no,downscript=no", vm(0)),
+            Some(("", _)) if word.starts_with("tap,") => {
+                format!("ifname=vm-{},script=no,downscript=no", vm(0))
+            }
             Some(("", number)) => format!("path={}", host.path().join(format!("{number}.sock")).display()),
             _ => part.to_string(),
         });

@@ -47,7 +47,8 @@ pub fn ask() -> Report {
 
 fn ask_way(way: Way, report: &mut Report) {
     let baseline = if way == Way::Peer { TRACKING } else { MASQUERADING };
-    let alone = if way == Way::Peer { "connection tracking alone" } else { "tracking and masquerading alone" };
+    let alone =
+        if way == Way::Peer { "connection tracking alone" } else { "tracking and masquerading alone" };
     let mut contestants = vec![contestant(way, alone, 0, baseline), contestant(way, alone, 0, baseline)];
     contestants[1].name = format!("{alone}, once more");
     if way == Way::Peer {
@@ -57,7 +58,9 @@ fn ask_way(way: Way, report: &mut Report) {
         let text = layouts::hostctl(&path::spec(networks));
         contestants.push(contestant(way, Layout::Hostctl.name(), networks, &text));
         // Neither seed 003 nor libvirt has peerings.
-        for (layout, most) in [(Layout::Matrix, MATRIX_MOST), (Layout::Iptables, MATRIX_MOST), (Layout::Linear, LINEAR_MOST)] {
+        for (layout, most) in
+            [(Layout::Matrix, MATRIX_MOST), (Layout::Iptables, MATRIX_MOST), (Layout::Linear, LINEAR_MOST)]
+        {
             if way == Way::Internet && networks <= most {
                 let other = contestant(way, layout.name(), networks, "");
                 other.path.load(layout.loader(), &layout.text(networks));
@@ -68,7 +71,14 @@ fn ask_way(way: Way, report: &mut Report) {
     let new = in_turn(ROUNDS, &mut contestants, |contestant| contestant.path.new_flows());
     let old = in_turn(ROUNDS, &mut contestants, |contestant| contestant.path.one_flow());
     let to = if way == Way::Peer { "a peered network" } else { "the internet" };
-    let header = ["firewall", "networks", "new flows a second", "over the baseline", "packets of a flow a second", "over the baseline"];
+    let header = [
+        "firewall",
+        "networks",
+        "new flows a second",
+        "over the baseline",
+        "packets of a flow a second",
+        "over the baseline",
+    ];
     let mut table = Table::new(&format!("To {to}; in brackets the middle half of {ROUNDS} rounds."), &header);
     for ((contestant, new_flows), one_flow) in contestants.iter().zip(&new).zip(&old) {
         let networks = if contestant.networks == 0 { "–".into() } else { contestant.networks.to_string() };
@@ -86,9 +96,17 @@ fn ask_way(way: Way, report: &mut Report) {
     report.plots.push(plot(way, &contestants, &new));
 }
 
-fn aims(to: &str, alone: &str, contestants: &[Contestant], new: &[Sample], old: &[Sample], report: &mut Report) {
+fn aims(
+    to: &str,
+    alone: &str,
+    contestants: &[Contestant],
+    new: &[Sample],
+    old: &[Sample],
+    report: &mut Report,
+) {
     let of = |networks: usize| {
-        let found = contestants.iter().position(|c| c.networks == networks && c.name == Layout::Hostctl.name());
+        let found =
+            contestants.iter().position(|c| c.networks == networks && c.name == Layout::Hostctl.name());
         found.unwrap()
     };
     let (few, many) = (of(SIZES[0]), of(SIZES[SIZES.len() - 1]));
@@ -105,10 +123,12 @@ fn aims(to: &str, alone: &str, contestants: &[Contestant], new: &[Sample], old: 
 }
 
 fn plot(way: Way, contestants: &[Contestant], new: &[Sample]) -> Plot {
-    let (name, to) = if way == Way::Peer { ("peer", "a peered network") } else { ("internet", "the internet") };
+    let (name, to) =
+        if way == Way::Peer { ("peer", "a peered network") } else { ("internet", "the internet") };
     let sizes = SIZES.map(|size| size as f64);
     let flat = new[0].median();
-    let mut series = vec![Series { name: contestants[0].name.clone(), points: sizes.map(|size| (size, flat)).to_vec() }];
+    let mut series =
+        vec![Series { name: contestants[0].name.clone(), points: sizes.map(|size| (size, flat)).to_vec() }];
     for layout in layouts::ALL {
         let own = contestants.iter().zip(new).filter(|(c, _)| c.networks > 0 && c.name == layout.name());
         let points: Vec<_> = own.map(|(c, sample)| (c.networks as f64, sample.median())).collect();

@@ -59,7 +59,13 @@ pub fn ask() -> Report {
         for (contestant, time) in contestants.iter().zip(&times) {
             let peak = Sample(contestant.found.iter().map(|found| found.peak_kib).collect()).median();
             let name = contestant.layout.name().to_string();
-            table.row([networks.to_string(), name, time.text(seconds), time.over(&times[0]).to_string(), bytes(peak)]);
+            table.row([
+                networks.to_string(),
+                name,
+                time.text(seconds),
+                time.over(&times[0]).to_string(),
+                bytes(peak),
+            ]);
             let line = lines.iter_mut().find(|(layout, _)| *layout == contestant.layout).unwrap();
             line.1.push((networks as f64, time.median()));
         }
@@ -67,7 +73,8 @@ pub fn ask() -> Report {
     let hostctl = &lines[0].1;
     let (first, last) = (hostctl[0], hostctl[hostctl.len() - 1]);
     let growth = (last.1 / first.1) / (last.0 / first.0);
-    let measured = format!("{} for {} networks, {:.0} × that for 5", seconds(last.1), last.0, last.1 / first.1);
+    let measured =
+        format!("{} for {} networks, {:.0} × that for 5", seconds(last.1), last.0, last.1 / first.1);
     let series = lines.into_iter().map(|(layout, points)| Series { name: layout.name().into(), points });
     Report {
         aims: vec![Aim::new("hostctl's load grows at most in step with N", measured, growth <= 1.0)],

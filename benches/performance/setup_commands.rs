@@ -62,7 +62,11 @@ pub fn ask() -> Report {
     let (faster, growth, bare) = (python.over(empty), many.over(few), script.over(empty));
     Report {
         aims: vec![
-            Aim::new("at least 10 times faster than the Python program", faster.to_string(), faster.median() >= 10.0),
+            Aim::new(
+                "at least 10 times faster than the Python program",
+                faster.to_string(),
+                faster.median() >= 10.0,
+            ),
             Aim::new("faster than its bare commands", bare.to_string(), bare.median() > 1.0),
             Aim::new("no slower at 200 networks than at 2", growth.to_string(), growth.median() <= 1.05),
             Aim::new("one start of `nft` a command", format!("{counts} (the nine in order)"), most <= 1),
@@ -79,7 +83,8 @@ fn host_of(networks: usize) -> Host {
     let mut spec = specs::spec(networks, 0);
     for index in 0..networks {
         let (name, high, low) = (specs::network(index), index >> 8, index & 255);
-        writeln!(spec, "[networks.{name}.subnets.web]\ncidr = \"10.{high}.{low}.0/25\"\nnamespace = true").unwrap();
+        writeln!(spec, "[networks.{name}.subnets.web]\ncidr = \"10.{high}.{low}.0/25\"\nnamespace = true")
+            .unwrap();
     }
     fs::create_dir_all(host.path().join("etc/hostctl")).unwrap();
     host.file("etc/hostctl/host.toml", &spec);

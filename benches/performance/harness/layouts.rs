@@ -122,7 +122,8 @@ fn linear(networks: usize) -> String {
     for index in 0..networks {
         let (bridge, prefix) = (bridge(index), prefix(index));
         writeln!(across, "iifname \"{bridge}\" oifname \"{bridge}\" accept").unwrap();
-        writeln!(inward, "oifname \"{bridge}\" ip daddr {prefix} ct state related,established accept").unwrap();
+        writeln!(inward, "oifname \"{bridge}\" ip daddr {prefix} ct state related,established accept")
+            .unwrap();
         writeln!(inward, "oifname \"{bridge}\" reject").unwrap();
         writeln!(outward, "ip saddr {prefix} iifname \"{bridge}\" accept").unwrap();
         writeln!(outward, "iifname \"{bridge}\" reject").unwrap();

@@ -94,7 +94,10 @@ impl Path {
     pub fn one_flow(&mut self) -> f64 {
         self.forget();
         let mut buffer = [0; 64];
-        while { self.socket.set_nonblocking(true).unwrap(); self.socket.recv_from(&mut buffer).is_ok() } {}
+        while {
+            self.socket.set_nonblocking(true).unwrap();
+            self.socket.recv_from(&mut buffer).is_ok()
+        } {}
         self.socket.set_nonblocking(false).unwrap();
         self.send(0..1);
         let (_, sender) = self.socket.recv_from(&mut buffer).expect("the firewall let nothing through");
