@@ -59,7 +59,12 @@ pub fn draw(plot: &Plot, path: &Path) {
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        // Where lines of times begin low, and lines of rates high.
+        .position(if plot.y == "seconds" {
+            SeriesLabelPosition::UpperLeft
+        } else {
+            SeriesLabelPosition::LowerLeft
+        })
         .label_font(text)
         .border_style(TRANSPARENT)
         .draw()
