@@ -269,17 +269,23 @@ impl<'t> Comparison<'t> {
 
     /// What the mode says of others.
     fn without_guests(&mut self) {
-        for (from, to) in [
-            (Side::Internet(None), Side::Host),
-            (Side::Tailnet, Side::Host),
-            (Side::Tailnet, Side::Internet(None)),
-            (Side::Internet(None), Side::Tailnet),
-        ] {
-            if to == Side::Tailnet && self.models.iter().any(|model| model.topology().tailscale.is_none()) {
-                continue;
-            }
+        let named = self.models.each_ref().map(|model| model.topology().tailscale.is_some());
+        let tailnet = if named.contains(&true) { called(Side::Tailnet) } else { "other links".into() };
+        let internet = called(Side::Internet(None));
+        let mut pairs = vec![
+            (Side::Internet(None), internet.clone(), Side::Host, called(Side::Host)),
+            (Side::Tailnet, tailnet.clone(), Side::Internet(None), internet.clone()),
+        ];
+        if named.contains(&true) {
+            pairs.push((Side::Tailnet, tailnet.clone(), Side::Host, called(Side::Host)));
+        }
+        // Where it isn't named, nothing is known to lead there.
+        if named == [true, true] {
+            pairs.push((Side::Internet(None), internet, Side::Tailnet, tailnet));
+        }
+        for (from, sender, to, receiver) in pairs {
             let differences = Family::ALL.map(|family| self.difference([Some((from, to)); 2], family, None));
-            self.note(&Party::Other(called(from)), &Party::Other(called(to)), differences);
+            self.note(&Party::Other(sender), &Party::Other(receiver), differences);
         }
     }
 
