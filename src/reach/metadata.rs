@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 /// What no guest reaches but where `imds` says so: the clouds' services (AWS,
 /// Google, Azure, Oracle, Alibaba, Scaleway), what else of link-local is
-/// nobody's business, and IPv4 addresses in IPv6's clothes (RFC 4291, 2.5.5;
-/// of NAT64's, RFC 6052, those of the same services).
-const METADATA: [&str; 13] = [
+/// nobody's business, and IPv4 addresses in IPv6's clothes (RFC 4291, 2.5.5,
+/// and RFC 2765; of NAT64's, RFC 6052, those of the same services).
+const METADATA: [&str; 12] = [
     "169.254.0.0/16",
     "100.100.100.200/32",
     "168.63.129.16/32",
@@ -19,8 +19,7 @@ const METADATA: [&str; 13] = [
     "fd00:ec2::/32",
     "fd20:ce::254/128",
     "fe80::/10",
-    "::/96",
-    "::ffff:0:0/96",
+    "::/64",
     "64:ff9b::6464:64c8/128",
     "64:ff9b::a83f:8110/128",
     "64:ff9b::a9fe:0/112",
