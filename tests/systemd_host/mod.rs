@@ -32,6 +32,10 @@ pub fn install(units: &Path, program: &str) {
     for name in UNITS {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/systemd").join(name);
         let text = fs::read_to_string(source).unwrap().replace("@hostctl@", program);
+        // Of the manager that the unit is in.
+        let text = text.replace("=-systemctl", "=-systemctl --user");
+        // Short enough for a test to see that supervisors keep it.
+        let text = text.replace("WatchdogSec=60", "WatchdogSec=10");
         fs::create_dir_all(units.join(name).parent().unwrap()).unwrap();
         fs::write(units.join(name), text).unwrap();
     }
