@@ -20,6 +20,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use action_log::TARGET as ACTION_TARGET;
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use connectivity::{
     Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
