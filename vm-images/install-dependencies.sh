@@ -18,6 +18,7 @@ need flock util-linux
 need conntrack conntrack
 need curl curl
 need ping iputils-ping
+need systemd-analyze systemd
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "hostctl's demo and tests make network namespaces and run guests: run make as root" >&2

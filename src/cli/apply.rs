@@ -176,10 +176,8 @@ pub fn unconfirmed(waiting: &Unconfirmed) -> String {
 }
 
 async fn load_firewall(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let loaded = load_quietly(context, file);
-    let wanted = loaded.as_ref().map(|checked| &checked.compiled).map_err(Clone::clone);
     let mut progress = Progress { quiet: context.json };
-    match host(context)?.load_firewall(wanted, &mut progress).await {
+    match host(context)?.load_firewall(|| load_quietly(context, file), &mut progress).await {
         Ok(outcome) => print_outcome(context, &outcome),
         Err(unloaded) => {
             eprintln!("note: {}", unloaded.consequence);
