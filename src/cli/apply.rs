@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, last_generation};
+use hostctl::reach::Change;
+use hostctl::topology::Topology;
 use serde_json::json;
 
-use super::spec::{SpecFile, load};
+use super::diff::{self, of_generation};
+use super::spec::{SpecFile, load, load_quietly};
 use super::{Context, Failure, line, output};
 
 #[derive(Debug, Args)]
@@ -17,6 +20,13 @@ pub struct Apply {
     /// (`60s`, `5m`): for a change that may cut the session it is made from.
     #[arg(long, value_name = "TIME", value_parser = time)]
     confirm: Option<Duration>,
+    /// Load the firewall, and nothing else: for the time before the network is up.
+    ///
+    /// Makes no link, starts no guest, keeps no generation. Where the spec is
+    /// refused, or its firewall, the one that was applied last is loaded, and the
+    /// command fails all the same.
+    #[arg(long, conflicts_with = "confirm")]
+    firewall_only: bool,
 }
 
 /// Between a second and a day.
@@ -75,17 +85,31 @@ fn first_line(step: &Step) -> String {
 
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let topology = load(context, file)?.compiled;
-    print_steps(context, &host(context)?.plan(&topology).await?)
+    let steps = host(context)?.plan(&topology).await?;
+    let last = last_generation(&context.root)?;
+    let before = last.as_ref().map_or_else(|| Ok(Topology::empty()), of_generation)?;
+    let change = Change::between(&before, &topology);
+    if context.json {
+        let steps = steps_json(&steps);
+        return output::json(&json!({ "steps": steps, "widens": change.widens(), "changes": change.lines }));
+    }
+    print_steps(context, &steps)?;
+    if change.lines.is_empty() {
+        return Ok(());
+    }
+    let since = last.map_or("an empty host".into(), |last| format!("generation {}", last.number));
+    line(format!("\nwho reaches whom, compared with {since}:"))?;
+    diff::print(&change)
+}
+
+fn steps_json(steps: &[Step]) -> Vec<serde_json::Value> {
+    steps.iter().map(|step| json!({ "commands": step.commands(), "reason": step.reason() })).collect()
 }
 
 /// Prints steps that would be done.
 pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     if context.json {
-        let steps: Vec<_> = steps
-            .iter()
-            .map(|step| json!({ "commands": step.commands(), "reason": step.reason() }))
-            .collect();
-        return output::json(&json!({ "steps": steps }));
+        return output::json(&json!({ "steps": steps_json(steps) }));
     }
     if steps.is_empty() {
         return line("nothing to do");
@@ -97,6 +121,9 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
 }
 
 pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
+    if arguments.firewall_only {
+        return load_firewall(context, &arguments.file).await;
+    }
     let host = host(context)?;
     let lock = host.begin("apply")?;
     let checked = load(context, &arguments.file)?;
@@ -127,6 +154,19 @@ pub fn unconfirmed(waiting: &Unconfirmed) -> String {
             )
         }
         None => format!("an apply that has to be confirmed isn't done; the host reverts {returns}"),
+    }
+}
+
+async fn load_firewall(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let loaded = load_quietly(context, file);
+    let wanted = loaded.as_ref().map(|checked| &checked.compiled).map_err(Clone::clone);
+    let mut progress = Progress { quiet: context.json };
+    match host(context)?.load_firewall(wanted, &mut progress).await {
+        Ok(outcome) => print_outcome(context, &outcome),
+        Err(unloaded) => {
+            eprintln!("note: {}", unloaded.consequence);
+            Err(unloaded.cause.into())
+        }
     }
 }
 

@@ -5,9 +5,12 @@ mod apply;
 mod change;
 mod console;
 mod deploy;
+mod diff;
 mod doctor;
+mod explain;
 mod failure;
 mod firewall;
+mod generate;
 mod nat;
 mod output;
 mod peer;
@@ -76,6 +79,21 @@ enum Command {
     /// Computed from the spec alone: one row for each source of flows, one
     /// column for each destination. Replies aren't shown; they follow the flow.
     Matrix(spec::SpecFile),
+    /// Say whether FROM reaches TO, and why.
+    ///
+    /// Shows the way of a flow's first packet: the guest's port, prerouting,
+    /// input or forward, policies, postrouting, and which line of the spec
+    /// decided. Without --port: for which ports what holds. Computed from the
+    /// spec alone, without root and without a network. The exit code is 0,
+    /// whatever the answer.
+    Explain(explain::Explain),
+    /// Print what a change of the spec opens and closes.
+    ///
+    /// OLD and NEW are host specs or generations. One line for each part of
+    /// who may reach whom that isn't the same; what opens is marked. Computed
+    /// from the specs alone. Exit codes: 0, whatever the answer; with
+    /// --exit-code 1 where something opens.
+    Diff(diff::Diff),
     /// Print the JSON Schema of host specs.
     Schema,
     /// Print the steps that apply would do, as commands.
@@ -159,6 +177,10 @@ enum Command {
     /// guest on KVM (up to 3 s, once a boot), reads other programs' firewalls.
     /// Fails where something is missing that hostctl can't do without.
     Doctor,
+    /// Print a shell's completions.
+    Completions(generate::Completions),
+    /// Write manual pages, one for each command.
+    Man(generate::Pages),
     /// Wait for the confirmation of an apply; started by apply --confirm.
     #[command(hide = true)]
     Watchdog,
@@ -191,19 +213,21 @@ pub fn main() -> ExitCode {
         Err(error) => return Failure::other(format!("can't start: {error}")).report(),
     };
     match runtime.block_on(run(&context, arguments.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Explain(arguments) => explain::explain(context, &arguments),
+        Command::Diff(arguments) => return diff::diff(context, &arguments),
         Command::Check(file) => spec::check(context, &file),
         Command::Render(arguments) => spec::render(context, &arguments).await,
         Command::Matrix(file) => spec::matrix(context, &file),
         Command::Schema => output::json(&hostctl::spec::json_schema()),
         Command::Plan(file) => apply::plan(context, &file).await,
-        Command::Apply(file) => apply::apply(context, &file).await,
+        Command::Apply(arguments) => apply::apply(context, &arguments).await,
         Command::Status => status::status(context).await,
         Command::Confirm => rollback::confirm(context),
         Command::Watchdog => Ok(apply::host(context)?.watch_unconfirmed().await?),
@@ -222,7 +246,10 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context),
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::pages(&arguments),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep

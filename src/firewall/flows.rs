@@ -5,12 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::reach::{FarEnd, decide, is_metadata};
 use crate::topology::{
     Action, Direction, FirewallMode, Imds, Name, Nat, Policy, SubnetKind, Topology, Transport,
 };
-
-use super::listing::Listing;
-use super::policy_model::{FarEnd, decide};
 
 /// A tracked flow, as it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +45,15 @@ pub struct FlowPolicy {
     policed: BTreeMap<IpAddr, usize>,
 }
 
+/// What a firewall loses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Addresses whose guest is gone or another one.
+    pub guests: BTreeSet<IpAddr>,
+    /// Prefixes that were networks.
+    pub networks: Vec<IpNet>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Net {
     name: Name,
@@ -75,8 +82,8 @@ const TAILNET: [&str; 2] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"];
 
 impl FlowPolicy {
     /// The policy of `topology` on a host with these addresses, whose
-    /// firewall goes from `live` to `desired`.
-    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, live: &Listing, desired: &Listing) -> Self {
+    /// firewall loses what is in `gone`.
+    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, gone: Gone) -> Self {
         let networks = topology.networks.iter().map(|network| {
             let prefixes = |v4, v6: Option<ipnet::Ipv6Net>| {
                 [Some(IpNet::V4(v4)), v6.map(IpNet::V6)].into_iter().flatten().collect::<Vec<_>>()
@@ -94,11 +101,6 @@ impl FlowPolicy {
                 tailscale: network.tailscale,
             }
         });
-        let ports = ["port_mac_ip4", "port_mac_ip6"];
-        let gone = ports.iter().flat_map(|set| live.gone("bridge", set, desired));
-        let changed = gone.filter_map(|parts| parts.last()?.parse().ok()).collect();
-        let nets = ["net4", "net6"].iter().flat_map(|set| live.gone("inet", set, desired));
-        let former = nets.filter_map(|parts| parts.last()?.parse().ok()).collect();
         let transport = |transport: Transport| match transport {
             Transport::Tcp => TCP,
             Transport::Udp => UDP,
@@ -109,8 +111,8 @@ impl FlowPolicy {
             tailnet: topology.tailscale.is_some(),
             networks: networks.collect(),
             peerings: topology.peerings.iter().cloned().collect(),
-            changed,
-            former,
+            changed: gone.guests,
+            former: gone.networks,
             host,
             policies: topology.policies.clone(),
             policed: policed(topology),
@@ -206,35 +208,13 @@ fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
         .collect()
 }
 
-/// The ruleset's `metadata4` and `metadata6`.
-const METADATA: [&str; 13] = [
-    "169.254.0.0/16",
-    "100.100.100.200/32",
-    "168.63.129.16/32",
-    "fd00:42::42/128",
-    "fd00:c1::a9fe:a9fe/128",
-    "fd00:ec2::/32",
-    "fd20:ce::254/128",
-    "fe80::/10",
-    "::/96",
-    "::ffff:0:0/96",
-    "64:ff9b::6464:64c8/128",
-    "64:ff9b::a83f:8110/128",
-    "64:ff9b::a9fe:0/112",
-];
-
-/// Whether an address is in the ruleset's `metadata4` or `metadata6`.
-fn is_metadata(address: IpAddr) -> bool {
-    is_in(&METADATA, address)
+/// Whether an address is a group's, or everybody's.
+fn to_many(address: IpAddr) -> bool {
+    address.is_multicast() || address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
 }
 
 fn is_in(prefixes: &[&str], address: IpAddr) -> bool {
     prefixes.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|prefix| prefix.contains(&address))
-}
-
-/// Whether an address is a group's, or everybody's.
-fn to_many(address: IpAddr) -> bool {
-    address.is_multicast() || address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
 }
 
 #[cfg(test)]
@@ -245,7 +225,7 @@ mod tests {
     fn policy(text: &str) -> FlowPolicy {
         let topology = compile(&toml::from_str(text).unwrap()).unwrap();
         let host = ["10.1.0.1", "198.51.100.2"].map(|address| address.parse().unwrap()).into();
-        FlowPolicy::new(&topology, host, &Listing::default(), &Listing::default())
+        FlowPolicy::new(&topology, host, Gone::default())
     }
 
     fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> Flow {
@@ -346,23 +326,6 @@ mod tests {
             let flow = flow(source, destination, protocol, port);
             assert_eq!(policy.forbids(&flow), ends, "{flow:?}");
         }
-    }
-
-    #[test]
-    fn metadata_is_what_the_ruleset_says() {
-        let template = include_str!("../../templates/ruleset.nft.hbs");
-        let elements = |set: &str| {
-            let set = template.split(&format!("set {set} {{")).nth(1).unwrap();
-            let list = set.split("elements = {").nth(1).unwrap().split('}').next().unwrap();
-            list.split(',').map(|element| element.trim().to_string()).collect::<Vec<_>>()
-        };
-        let nets = |texts: Vec<String>| -> BTreeSet<IpNet> {
-            let net =
-                |text: String| text.parse().unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap()));
-            texts.into_iter().map(net).collect()
-        };
-        let ruleset = [elements("metadata4"), elements("metadata6")].concat();
-        assert_eq!(nets(METADATA.map(String::from).into()), nets(ruleset));
     }
 
     #[test]

@@ -5,27 +5,34 @@
 //! from the topology and not from the rules. Effects: [`nft`] and
 //! [`conntrack`].
 
+mod bounds;
+mod change;
 pub mod conntrack;
+mod delta;
 mod difference;
 mod flows;
 mod listing;
+mod live;
+mod mark;
+mod netfilter;
 pub mod nft;
 mod policy_boxes;
 mod policy_chain;
-mod policy_model;
 #[cfg(test)]
 mod policy_tests;
 mod reach;
 mod render;
 mod ruleset;
 
-pub use difference::{Delta, Difference};
-pub use flows::{Flow, FlowPolicy};
+pub use delta::Delta;
+pub use difference::Difference;
+pub use flows::{Flow, FlowPolicy, Gone};
 pub use listing::{Listing, UnexpectedListing};
+pub use live::Live;
+pub use mark::Mark;
 pub use nft::NftError;
 pub use policy_boxes::BOXES_MAX;
 pub use policy_chain::PolicyTooLarge;
-pub use policy_model::{FarEnd, decide};
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
-pub use render::{TemplateFault, render};
+pub use render::{TemplateFault, render, shape};
 pub use ruleset::{Ruleset, Surroundings};

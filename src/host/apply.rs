@@ -13,8 +13,8 @@ use crate::vm;
 
 use super::generation::{Generation, Origin};
 use super::kill_point::kill_point;
-use super::plan::{Current, Goal, conflicts, goal, plan, removal, surroundings, uplinks};
-use super::{HostError, Lock, Step, action_log, drop_in, generation, observe, record, unconfirmed};
+use super::plan::{Current, Goal, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks};
+use super::{HostError, Lock, Step, action_log, drop_in, generation, loaded, observe, record, unconfirmed};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -167,7 +167,8 @@ impl Host {
                 let generation = generation::commit(&self.root, spec, origin, drop_in)?;
                 kill_point("the generation is kept");
                 self.forget_guests(topology, &current)?;
-                Ok(Outcome { notes: notes(topology, &current), steps, generation: Some(generation.number) })
+                let notes = notes(topology, &current, &steps);
+                Ok(Outcome { notes, steps, generation: Some(generation.number) })
             }
             Err(error) => {
                 let consequence = self.roll_back(watch).await;
@@ -186,14 +187,23 @@ impl Host {
     ) -> Result<(), HostError> {
         if steps.is_empty() {
             // The plan has just been the check.
+            self.remember(steps, goal, current);
             return Ok(());
         }
         record::write(&self.root, &surroundings(goal.topology, current))?;
         self.execute(steps, watch).await?;
+        self.remember(steps, goal, current);
         kill_point("executed, not verified");
         self.verify(goal).await?;
         kill_point("verified, not kept");
         Ok(())
+    }
+
+    /// Writes down what is loaded now.
+    pub(super) fn remember(&self, steps: &[Step], goal: &Goal<'_>, current: &Current) {
+        let changes = |step: &&Step| matches!(step, Step::LoadFirewall { .. } | Step::ChangeFirewall(_));
+        let changes = u32::from(steps.iter().any(|step| changes(&step)));
+        loaded::write(&self.root, current.mark.as_ref(), changes, &goal.ruleset);
     }
 
     /// Removes everything of hostctl's, found by its marks.
@@ -235,6 +245,7 @@ impl Host {
             generation::commit(&self.root, &HostSpec::default(), origin, drop_in)?;
         }
         record::remove(&self.root)?;
+        loaded::forget(&self.root);
         Ok(Outcome { steps, notes: Vec::new(), generation: None })
     }
 
@@ -261,7 +272,7 @@ impl Host {
         Ok(())
     }
 
-    async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
+    pub(super) async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
         let netlink = Netlink::open()?;
         let failed = |index: usize, source: HostError| HostError::Step {
             number: index + 1,
@@ -373,11 +384,17 @@ impl Host {
     }
 }
 
-fn notes(topology: &Topology, current: &Current) -> Vec<String> {
+fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> {
     let offline = !topology.networks.is_empty() && uplinks(topology, &current.links).is_empty();
     let note = "no interface holds a default route, so guests don't reach the internet; \
                 apply again once one does, or name it: [host] uplink = \"…\"";
-    offline.then(|| note.to_string()).into_iter().collect()
+    let units: Vec<String> = left_to_units(topology, current, steps)
+        .into_iter()
+        .map(|name| format!("hostctl-vm@{name}.service"))
+        .collect();
+    let units =
+        (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
+    offline.then(|| note.to_string()).into_iter().chain(units).collect()
 }
 
 /// A kernel that can't list its flows goes on judging each packet that a

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::firewall::{Live, nft};
 use crate::root_dir::RootDir;
 use crate::topology::{self, Network, Topology};
 use crate::vm;
@@ -125,7 +126,10 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
     let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
     let applied = topology.is_some();
     let topology = topology.unwrap_or_else(Topology::empty);
-    let current = observe(root, &topology).await?;
+    let mut current = observe(root, &topology).await?;
+    // What is written down proves nothing to an auditor.
+    let listing = nft::observe()?;
+    current.firewall = Live::Listed(listing.clone());
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     let drift = if applied && !down { drift(&topology, &current)? } else { Vec::new() };
@@ -146,9 +150,9 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
         namespaces: topology.namespaces.iter().map(|one| namespace_status(one, &current)).collect(),
         apps: topology.apps.iter().map(|app| app_status(app, &current)).collect(),
         firewall: FirewallStatus {
-            loaded: !current.firewall.is_empty(),
-            rules: current.firewall.rules(),
-            elements: current.firewall.elements(),
+            loaded: !listing.is_empty(),
+            rules: listing.rules(),
+            elements: listing.elements(),
         },
         drift,
         unconfirmed: unconfirmed::unconfirmed(root)?,
