@@ -232,7 +232,7 @@ fn without_any_firewall_to_load_the_bridges_are_shut() {
     // While the rules are there they guard the host.
     let (code, _, stderr) = run(&lab, &["apply", "--firewall-only"], broken);
     assert_eq!(code, Some(3), "{stderr}");
-    assert!(stderr.starts_with("note: The firewall is as it was (can't use "), "{stderr}");
+    assert!(stderr.starts_with("note: The firewall is as it was (generation 1 can't be read ("), "{stderr}");
     let up = || lab.output("ip", &["-br", "link", "show", "up", "type", "bridge"]).lines().count();
     assert_eq!(up(), 2);
     lab.output("nft", &["flush", "ruleset"]);

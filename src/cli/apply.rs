@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, last_generation};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, newest_readable_generation};
 use hostctl::reach::Change;
 use hostctl::topology::Topology;
 use serde_json::json;
@@ -86,7 +86,7 @@ fn first_line(step: &Step) -> String {
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let topology = load(context, file)?.compiled;
     let steps = host(context)?.plan(&topology).await?;
-    let last = last_generation(&context.root)?;
+    let (last, _) = newest_readable_generation(&context.root)?;
     let before = last.as_ref().map_or_else(|| Ok(Topology::empty()), of_generation)?;
     let change = Change::between(&before, &topology);
     if context.json {

@@ -50,7 +50,10 @@ impl Host {
         Self::check_root().map_err(|cause| unloaded(cause, nothing))?;
         let lock = Lock::wait(&self.root, COMMAND, PATIENCE).map_err(|cause| unloaded(cause, nothing))?;
         let result = match wanted {
-            Ok(topology) => self.load_locked(&lock, topology, watch).await,
+            Ok(topology) => match self.confirmed_instead_of(topology) {
+                Ok(confirmed) => self.load_locked(&lock, confirmed.as_ref().unwrap_or(topology), watch).await,
+                Err(error) => Err(error),
+            },
             Err(refused) => Err(refused.into()),
         };
         action_log::write(&self.root, COMMAND, &result);
