@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, last_generation};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, newest_readable_generation};
 use hostctl::reach::Change;
 use hostctl::topology::Topology;
 use serde_json::json;
@@ -107,7 +107,7 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
 
 /// What opens and closes since what was applied last, and what that is.
 fn since_last(context: &Context, topology: &Topology) -> Option<(String, Change)> {
-    let before = last_generation(&context.root).and_then(|last| match last {
+    let before = newest_readable_generation(&context.root).and_then(|(last, _)| match last {
         Some(last) => Ok((format!("generation {}", last.number), last.compile()?)),
         None => Ok(("an empty host".into(), Topology::empty())),
     });

@@ -46,7 +46,10 @@ pub use drop_in::drop_in;
 pub use edit::Edited;
 pub use error::HostError;
 pub use firewall_only::Unloaded;
-pub use generation::{Generation, last as last_generation, read as read_generation};
+pub use generation::{
+    Generation, last as last_generation, newest_readable as newest_readable_generation,
+    read as read_generation,
+};
 pub use history::{Entry, history};
 pub use lock::Lock;
 pub use observe::{observe, observe_listed, observe_surroundings};
