@@ -68,13 +68,12 @@ in
       # For the time before the network is up; afterwards hostctl.service loads
       # what changes.
       hostctl-firewall = {
-        wantedBy = [ "multi-user.target" ];
+        wantedBy = [ "sysinit.target" ];
         restartIfChanged = false;
       };
 
       hostctl = {
         wantedBy = [ "multi-user.target" ];
-        after = lib.optional (cfg.tailscale != null) "tailscaled.service";
         # A failed reload has returned to the last generation, and fails the
         # switch.
         reloadIfChanged = true;
