@@ -28,7 +28,10 @@ in
     warnings = words;
 
     boot = {
-      initrd.availableKernelModules = words;
+      initrd = {
+        availableKernelModules = words;
+        systemd.enable = switch false;
+      };
       kernelModules = words;
       kernelParams = words;
       loader.grub.enable = switch true;
