@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
-    FirewallMode, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat, Network,
-    OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
-    PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport, Uplink, Vm, load, load_checked,
+    FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat,
+    Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule,
+    PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport, Uplink, Vm, load,
+    load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -142,13 +143,15 @@ fn host() -> impl Strategy<Value = Host> {
         option::of(vec(port, 0..4)),
         option::of(vec(any::<IpAddr>(), 0..4)),
         option::of(tailscale),
+        any::<[u16; 3]>(),
     )
-        .prop_map(|(uplink, firewall, allow_input, dns, tailscale)| Host {
+        .prop_map(|(uplink, firewall, allow_input, dns, tailscale, limits)| Host {
             uplink,
             firewall,
             allow_input,
             dns,
             tailscale,
+            limits: GuestLimits { flows: limits[0], fragments: limits[1], broadcasts: limits[2] },
         })
 }
 

@@ -16,7 +16,7 @@ use super::{Context, Failure, line, output};
 pub struct SpecFile {
     /// The host spec, TOML or JSON; default: /etc/hostctl/host.toml. Drop-ins of
     /// /var/lib/hostctl/host.d are merged into it.
-    spec: Option<PathBuf>,
+    pub(super) spec: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,9 @@ impl Difference {
         if loaded.full != desired.full {
             return Ok(Self::Replace { reason: "the firewall's mode changed".into() });
         }
+        if loaded.bounds != desired.bounds {
+            return Ok(Self::Replace { reason: "the limits on guests changed".into() });
+        }
         let mut script = Script::default();
         for ((families, set, wanted), (_, _, found)) in desired.sets().into_iter().zip(loaded.sets()) {
             for family in families {

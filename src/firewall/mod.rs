@@ -5,6 +5,7 @@
 //! from the topology and not from the rules. Effects: [`nft`] and
 //! [`conntrack`].
 
+mod bounds;
 mod change;
 pub mod conntrack;
 mod delta;
@@ -17,7 +18,6 @@ mod netfilter;
 pub mod nft;
 mod policy_boxes;
 mod policy_chain;
-mod policy_model;
 #[cfg(test)]
 mod policy_tests;
 mod reach;
@@ -33,7 +33,6 @@ pub use mark::Mark;
 pub use nft::NftError;
 pub use policy_boxes::BOXES_MAX;
 pub use policy_chain::PolicyTooLarge;
-pub use policy_model::{FarEnd, decide};
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use render::{TemplateFault, render, shape};
 pub use ruleset::{Ruleset, Surroundings};

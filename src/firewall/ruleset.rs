@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::topology::{Direction, FirewallMode, IfName, Imds, Network, Port, SubnetKind, Topology};
 
+use super::bounds::Bounds;
 use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
 
 /// The desired ruleset: one list of elements for each set, in nft's notation,
@@ -16,6 +17,7 @@ use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
     pub(super) full: bool,
+    pub(super) bounds: Bounds,
     ports: Elements,
     port_mac: Elements,
     port_mac_ip4: Elements,
@@ -79,6 +81,7 @@ impl Ruleset {
     pub fn new(topology: &Topology, surroundings: &Surroundings) -> Result<Self, PolicyTooLarge> {
         let mut ruleset = Self {
             full: topology.firewall == FirewallMode::Full,
+            bounds: topology.limits.into(),
             uplinks: topology.exits(&surroundings.uplinks).iter().map(quoted).collect(),
             opened: surroundings.opened.iter().map(quoted).collect(),
             closed: surroundings.closed6.then(|| "ipv6".to_string()).into_iter().collect(),

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine,
-    Memory, Name, OneOrMany, Policy, SubnetKind, Supervisor,
+    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
+    Machine, Memory, Name, OneOrMany, Policy, SubnetKind, Supervisor,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -63,6 +63,9 @@ pub struct Host {
     /// The tailnet that this host is part of; hostctl doesn't run Tailscale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tailscale: Option<Tailscale>,
+    /// What each guest may take of what all share.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: GuestLimits,
 }
 
 /// Interfaces that lead to the internet: `"auto"`, a name, or a list of names.

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec;
 pub use crate::spec::{
-    Accel, Action, Arch, Direction, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name,
-    NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
+    Accel, Action, Arch, Direction, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
+    Machine, Name, NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
@@ -39,6 +39,9 @@ pub struct Topology {
     pub firewall: FirewallMode,
     /// Host services open to everyone; only with [`FirewallMode::Full`].
     pub allow_input: Vec<HostPort>,
+    /// What each guest may take of what all share.
+    #[serde(default)]
+    pub limits: GuestLimits,
     /// The interface of the tailnet, where the host has one.
     pub tailscale: Option<IfName>,
     /// Resolvers handed to guests.
@@ -271,6 +274,7 @@ impl Topology {
             uplink: Uplink::Auto,
             firewall: FirewallMode::Guests,
             allow_input: Vec::new(),
+            limits: GuestLimits::default(),
             tailscale: None,
             dns: Vec::new(),
             networks: Vec::new(),
