@@ -59,5 +59,8 @@ else
           failed = map (one: one.message) (builtins.filter (one: !one.assertion) vm.config.assertions);
         }
     ) config.services.hostctl.vms;
-    packages = map toString config.systemd.packages;
+    packages = map (package: {
+      path = toString package;
+      inherit (package) script;
+    }) config.systemd.packages;
   }

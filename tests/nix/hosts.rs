@@ -117,7 +117,82 @@ fn a_switch_reloads_and_restarts_no_guest_by_itself() {
     assert_eq!(units(&before, "hostctl-vm@web"), units(&after, "hostctl-vm@web"));
     assert_eq!(units(&after, "hostctl-vm@web")["restartIfChanged"], false);
     assert_eq!(units(&after, "hostctl-firewall")["restartIfChanged"], false);
-    assert_eq!(before["packages"], after["packages"], "the units' files are the same");
+    assert_eq!(before["packages"][0]["path"], after["packages"][0]["path"], "the units' files are the same");
+}
+
+/// The script that makes the units' files, run: what a switch compares.
+#[test]
+fn units_have_a_file_for_each_vm_and_a_path_that_stays() {
+    if missing() {
+        return;
+    }
+    let found = small("services.hostctl.networks.green.cidr = \"10.2.0.0/24\";").unwrap();
+    let script = found["packages"][0]["script"].as_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // As the package installs them.
+    let installed = at("package/lib/systemd/system");
+    std::fs::create_dir_all(&installed).unwrap();
+    let program = at("package/bin/hostctl").display().to_string();
+    let mut templates = 0;
+    for entry in std::fs::read_dir(super::program::top().join("templates/systemd")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "service") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("@hostctl@"), "{}", path.display());
+            std::fs::write(installed.join(path.file_name().unwrap()), text.replace("@hostctl@", &program))
+                .unwrap();
+            templates += 1;
+        }
+    }
+    assert_eq!(templates, 3);
+    let package = script.split_whitespace().find_map(|word| word.strip_suffix("/bin/hostctl")).unwrap();
+    let script = script.replace(package, &at("package").display().to_string());
+    // What nixpkgs' stdenv has under this name.
+    let substitute = "substitute() { grep -qF \"$4\" \"$1\" && sed \"s|$4|$5|g\" \"$1\" >\"$2\"; }";
+    let status = std::process::Command::new("bash")
+        .args(["-euc", &format!("{substitute}\n{script}")])
+        .env("out", at("out"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let units = at("out/lib/systemd/system");
+    let mut names: Vec<String> = std::fs::read_dir(&units)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let expected =
+        ["hostctl-firewall.service", "hostctl-vm@.service", "hostctl-vm@web.service", "hostctl.service"];
+    assert_eq!(names, expected);
+    for name in names {
+        let text = std::fs::read_to_string(units.join(&name)).unwrap();
+        assert!(text.contains("ExecStart=/run/current-system/sw/bin/hostctl "), "{name}");
+        assert!(!text.contains(&program), "{name}: an upgrade would be another unit");
+    }
+}
+
+/// A volume is made once, sparse, and for root alone.
+#[test]
+fn a_volume_is_made_where_it_isnt_there() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("volumes/web.img");
+    let make = |size: &str| {
+        let script = super::program::top().join("nix/modules/make-volume.sh");
+        let status = std::process::Command::new("sh").arg(script).arg(&path).arg(size).status().unwrap();
+        assert!(status.success());
+    };
+    // What an interrupted start left.
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    std::fs::write(path.with_extension("img.new"), "half").unwrap();
+    make("8M");
+    let about = std::fs::metadata(&path).unwrap();
+    assert_eq!((about.len(), about.blocks(), about.mode() & 0o777), (8 << 20, 0, 0o600));
+    std::fs::write(&path, "kept").unwrap();
+    make("16M");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
 }
 
 #[test]

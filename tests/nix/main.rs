@@ -187,3 +187,23 @@ fn a_spec_file_is_checked_where_it_is_built() {
     let script = made["script"].as_str().unwrap();
     assert!(script.contains(" check host.json") && script.contains("nft --check"), "{script}");
 }
+
+/// What the documentation shows is Nix, and a host that the module takes.
+#[test]
+fn the_documentations_hosts_evaluate() {
+    let text = std::fs::read_to_string(top().join("docs/nixos.md")).unwrap();
+    let blocks: Vec<&str> =
+        text.split("```nix\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2, "{}", blocks.len());
+    for block in blocks {
+        assert!(rnix::Root::parse(block).errors().is_empty(), "{block}");
+        if missing() {
+            continue;
+        }
+        let found =
+            program::host(&format!("{{ imports = [ ({block}) ]; networking.nftables.enable = true; }}"))
+                .unwrap();
+        assert_eq!(found["failed"], Value::Null, "{block}");
+        assert!(!topology_of(&found["spec"]).vms.is_empty(), "{block}");
+    }
+}
