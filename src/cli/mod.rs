@@ -2,6 +2,7 @@
 
 mod app;
 mod apply;
+mod audit;
 mod change;
 mod console;
 mod deploy;
@@ -36,7 +37,8 @@ pub use failure::Failure;
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec, or a change of it, is
 /// refused; 4 another hostctl is changing the host, or a change waits for its
-/// confirmation; 5 the spec wasn't confirmed and the host stays as it was.
+/// confirmation; 5 the spec wasn't confirmed and the host stays as it was; 6 the
+/// audit found something.
 ///
 /// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
@@ -127,6 +129,15 @@ enum Command {
     /// spec's files stay as they are, except for what commands wrote where that
     /// brings the files in line. Needs root.
     Rollback(rollback::Rollback),
+    /// Compare the host with what was applied, and look for what is in guests' way.
+    ///
+    /// Drift, object by object: tables, rules, elements, links, addresses,
+    /// routes, settings. Other programs' firewall rules that drop guests'
+    /// packets, or take them past hostctl's. Changes nothing, unless told to
+    /// repair. A finding is critical where something is or may be open, a
+    /// warning where something doesn't work. Exits with 6 if there is a finding
+    /// at or above --fail-on. Needs root.
+    Audit(audit::Arguments),
     /// Remove everything that hostctl made, and nothing else.
     ///
     /// Guests are shut down, links and tables removed, forwarding turned off
@@ -233,6 +244,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Watchdog => Ok(apply::host(context)?.watch_unconfirmed().await?),
         Command::Generations => rollback::generations(context),
         Command::Rollback(arguments) => rollback::rollback(context, &arguments).await,
+        Command::Audit(arguments) => audit::audit(context, &arguments).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vpc(command) => vpc::run(context, command).await,
         Command::Subnet(command) => subnet::run(context, command).await,
@@ -245,7 +257,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Deploy(command) => deploy::run(context, command).await,
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
-        Command::Doctor => doctor::doctor(context),
+        Command::Doctor => doctor::doctor(context).await,
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man(arguments) => generate::pages(&arguments),
     }

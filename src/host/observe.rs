@@ -1,7 +1,7 @@
 //! Reads the host: links, firewall, guests.
 
 use crate::app;
-use crate::firewall::Surroundings;
+use crate::firewall::{Live, Surroundings, nft};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
@@ -44,6 +44,16 @@ pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Curr
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
     current.links = link::Observed { sysctls, ..first };
     Ok(current)
+}
+
+/// As [`observe`], with the firewall as nft lists it: what is written down
+/// proves nothing to an auditor.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let current = observe(root, topology).await?;
+    Ok(Current { firewall: Live::Listed(nft::observe()?), ..current })
 }
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {
