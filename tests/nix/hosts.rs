@@ -48,6 +48,32 @@ fn the_example_host_is_two_isolated_guests() {
     assert!(topology.vms.iter().all(|vm| vm.port.network.as_str() != vm.name.as_str()));
 }
 
+/// As a reader of the template would have it, on an a1.metal.
+#[test]
+fn the_template_is_a_host() {
+    if missing() {
+        return;
+    }
+    let found = evaluate(
+        "let \
+           flake = (import ../../examples/nixos/flake.nix).outputs { \
+             nixpkgs.lib.nixosSystem = import ./stub-nixpkgs/nixos/lib/eval-config.nix; \
+             hostctl.nixosModules.default.imports = [ ../../nix/modules ]; \
+           }; \
+           config = flake.nixosConfigurations.metal.config; \
+         in { \
+           failed = builtins.filter (one: !one.assertion) config.assertions; \
+           system = config.nixpkgs.hostPlatform; \
+           guest = config.services.hostctl.vms.web.config.nixpkgs.hostPlatform; \
+           spec = config.services.hostctl.finalSpec; \
+         }",
+    )
+    .unwrap();
+    assert_eq!(found["failed"], json!([]));
+    assert_eq!((&found["system"], &found["guest"]), (&json!("aarch64-linux"), &json!("aarch64-linux")));
+    assert_eq!(topology_of(&found["spec"]).vms.len(), 2);
+}
+
 /// The options say the same as the plain functions, and so as TOML.
 #[test]
 fn examples_as_options_are_their_toml_twins() {

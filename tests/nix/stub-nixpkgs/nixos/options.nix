@@ -34,7 +34,11 @@ in
       };
       kernelModules = words;
       kernelParams = words;
-      loader.grub.enable = switch true;
+      loader = {
+        grub.enable = switch true;
+        systemd-boot.enable = switch false;
+        efi.canTouchEfiVariables = switch false;
+      };
     };
     documentation.enable = switch true;
     environment = {
