@@ -19,3 +19,4 @@ mod losses;
 mod packets;
 mod rules;
 mod scene;
+mod soak;

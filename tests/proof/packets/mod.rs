@@ -19,6 +19,7 @@ use super::lab::Lab;
 use super::random_hosts::{RandomHost, Size, hosts, runner, seed};
 use super::scene::{Scene, addresses_of, entry, way};
 use listen::{HOST, Seen};
+pub use stage::lab;
 use stage::{Sent, Stage, owner, sender};
 
 /// Without news for so long, what hasn't arrived doesn't any more.
@@ -150,36 +151,53 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap() + 1
 }
 
-/// Applies one random host and probes it; how many probes there were. With
-/// `anew` the host is taken down before.
+/// What a test does with random hosts.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub size: Size,
+    /// How many are applied, one over the other; the last one is probed.
+    pub hosts: usize,
+}
+
+/// Few networks with several guests each; many networks; one host after
+/// another.
+pub const SMALL: Plan = Plan { size: Size { networks: 2, vms: 2, rules: 4 }, hosts: 1 };
+pub const LARGE: Plan = Plan { size: Size { networks: 5, vms: 1, rules: 4 }, hosts: 1 };
+pub const CHANGING: Plan = Plan { size: Size { networks: 3, vms: 1, rules: 3 }, hosts: 2 };
+
+/// Applies random hosts and probes the last one; how many probes there were.
 ///
 /// # Panics
-/// Where model and kernel differ, with the smallest host that was found.
-pub fn hold_random(lab: &Lab, seed: u64, size: Size, anew: bool) -> u64 {
+/// Where model and kernel differ, with the smallest hosts that were found.
+pub fn hold_random(lab: &Lab, seed: u64, plan: Plan) -> u64 {
     let total = Cell::new(0);
-    let result = runner(seed, 1, 30).run(&hosts(size), |random: RandomHost| {
-        let scene = Scene::new(&random.spec());
-        if anew {
-            lab.down();
+    let several = proptest::collection::vec(hosts(plan.size), plan.hosts);
+    let result = runner(seed, 1, 30).run(&several, |several: Vec<RandomHost>| {
+        lab.down();
+        for random in &several {
+            lab.apply(&random.spec());
         }
-        lab.apply(&scene.spec);
+        let scene = Scene::new(&several.last().map(RandomHost::spec).unwrap_or_default());
         let probes = hold(lab, &scene).map_err(TestCaseError::fail)?;
         total.set(total.get() + probes);
         Ok(())
     });
     match result {
         Ok(()) => total.get(),
-        Err(TestError::Fail(reason, random)) => panic!("HOSTCTL_SEED={seed}\n{}\n{reason}", random.spec()),
+        Err(TestError::Fail(reason, several)) => {
+            let specs: Vec<String> = several.iter().map(RandomHost::spec).collect();
+            panic!("HOSTCTL_SEED={seed}\n{}\n{reason}", specs.join("\n# and over it\n"))
+        }
         Err(TestError::Abort(reason)) => panic!("HOSTCTL_SEED={seed}: {reason}"),
     }
 }
 
 /// Probes random hosts until there were enough probes.
-fn at_least(wanted: u64, size: Size, anew: bool) {
-    let (first, lab) = (seed(), stage::lab());
+fn at_least(wanted: u64, plan: Plan) {
+    let (first, lab) = (seed(), lab());
     let (mut probes, mut count) = (0, 0);
     while probes < wanted {
-        probes += hold_random(&lab, first.wrapping_add(count), size, anew);
+        probes += hold_random(&lab, first.wrapping_add(count), plan);
         count += 1;
     }
     println!("{probes} flows probed on {count} hosts");
@@ -187,15 +205,15 @@ fn at_least(wanted: u64, size: Size, anew: bool) {
 
 #[test]
 fn real_packets_do_what_the_model_says_on_small_hosts() {
-    at_least(3_000, Size { networks: 2, vms: 2, rules: 4 }, true);
+    at_least(5_000, SMALL);
 }
 
 #[test]
 fn real_packets_do_what_the_model_says_on_large_hosts() {
-    at_least(4_000, Size { networks: 5, vms: 1, rules: 4 }, true);
+    at_least(5_000, LARGE);
 }
 
 #[test]
 fn real_packets_do_what_the_model_says_on_a_host_that_changes() {
-    at_least(4_000, Size { networks: 3, vms: 1, rules: 3 }, false);
+    at_least(5_000, CHANGING);
 }
