@@ -50,7 +50,7 @@ pub fn hold_random(seed: u64, cases: u32) -> u64 {
 fn the_kernels_rules_say_what_the_model_says() {
     let first = seed();
     let (mut flows, mut count) = (0, 0);
-    while flows < 400_000 {
+    while flows < 300_000 {
         flows += hold_random(first.wrapping_add(count), 1);
         count += 1;
     }
