@@ -133,7 +133,7 @@ impl Scene {
             })
             .collect();
         // What is sent too often would be dropped for that alone.
-        let limits = "[host.limits]\nflows = 32768\nfragments = 65535\nbroadcasts = 65535\n";
+        let limits = "[host.limits]\nnew_flows = 1000000\nfragments = 65535\nbroadcasts = 65535\n";
         let spec = format!("[host]\nfirewall = \"{firewall}\"\n{limits}{SPEC}{vms}");
         lab.apply(&spec);
         // The chains alone shall stop everything.
