@@ -26,7 +26,7 @@ pub struct Crossing<'a> {
 
 impl<'a> Crossing<'a> {
     pub fn new(scene: &'a Scene, attacker: &'static str) -> Self {
-        scene.everyones_frames().iter().for_each(|(_, log)| log.clear());
+        scene.logs("").iter().for_each(|(_, log)| log.clear());
         Self { scene, attacker, attacks: Vec::new(), sent: 0, leaks: BTreeSet::new() }
     }
 
@@ -58,7 +58,7 @@ impl<'a> Crossing<'a> {
     fn look(&mut self) {
         sleep(GRACE);
         let mut seen: BTreeMap<(usize, &str), ()> = BTreeMap::new();
-        for (place, log) in self.scene.everyones_frames() {
+        for (place, log) in self.scene.logs("") {
             for frame in log.frames() {
                 if let Some(fault) = fault(place, &frame) {
                     self.leaks.insert(format!("{fault} at {place}: {frame:02x?}"));

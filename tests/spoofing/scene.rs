@@ -227,15 +227,11 @@ impl Scene {
         guests.map(|ip| format!("a service of the host's was reached by {ip}")).collect()
     }
 
-    fn logs(&self, attacker: &str) -> Vec<(&'static str, &FrameLog)> {
+    /// What every guest but the attacker gets, and what passes every other interface.
+    pub fn logs(&self, attacker: &str) -> Vec<(&'static str, &FrameLog)> {
         let others = self.guests.iter().filter(|who| who.name != attacker);
         let others = others.map(|who| (who.name, who.guest.guest.received()));
         others.chain(self.captures.iter().map(|(name, capture)| (*name, &**capture))).collect()
-    }
-
-    /// What every guest gets, and what passes every other interface.
-    pub fn everyones_frames(&self) -> Vec<(&'static str, &FrameLog)> {
-        self.logs("")
     }
 
     /// The positive control: to the neighbour on the bridge, and routed.
