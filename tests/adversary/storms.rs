@@ -16,6 +16,9 @@ fn mark(number: u16) -> Vec<u8> {
     format!("storm{number:011}").into_bytes()
 }
 
+/// The frame of a number.
+type Build<'a> = Box<dyn Fn(u16) -> Vec<u8> + 'a>;
+
 /// Frames for everybody, for groups, for nobody, and questions for the host.
 #[test]
 fn a_storm_ends_at_its_port() {
@@ -24,7 +27,7 @@ fn a_storm_ends_at_its_port() {
     let (link, mac) = (tenants.link(), tenants.mac());
     let (own4, own6, local) = (tenants.v4(), tenants.v6(), tenants.link_local());
     let nobody = Link { source: mac, destination: [2, 0, 0, 0, 0, 0x99] };
-    let kinds: [(&str, &str, Box<dyn Fn(u16) -> Vec<u8>>); 6] = [
+    let kinds: [(&str, &str, Build<'_>); 6] = [
         (
             "broadcast",
             "group",
