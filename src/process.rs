@@ -108,6 +108,17 @@ impl Stat {
     }
 }
 
+/// Has a program start in a session of its own: what ends the caller's
+/// terminal doesn't end it.
+pub(crate) fn in_own_session(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: runs between fork and exec and makes one system call.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+    }
+}
+
 /// The pids that there are, living or not.
 pub(crate) fn pids() -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();

@@ -12,7 +12,7 @@ use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
     FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat,
     Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule,
-    PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Tailscale, Transport, Uplink, Vm, load,
+    PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport, Uplink, Vm, load,
     load_checked,
 };
 use hostctl::topology::compile;
@@ -254,16 +254,18 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(mac()),
     );
     let memory = (16u32..2048).prop_map(|mebibytes| format!("{mebibytes}M").parse::<Memory>().unwrap());
-    let files = (option::of(name()), option::of(path()), option::of(path()), option::of(disk()));
+    let files =
+        (option::of(name()), option::of(path()), option::of(path()), option::of(disk()), vec(disk(), 0..3));
     let machine = (
         option::of(select(vec![Arch::X86_64, Arch::Aarch64])),
         option::of(select(vec![Machine::Microvm, Machine::Q35, Machine::Virt])),
         select(vec![Accel::Auto, Accel::Kvm, Accel::Tcg]),
     );
-    (attached, any::<u16>(), memory, files, machine, any::<String>(), any::<bool>(), any::<bool>()).prop_map(
-        |(attached, vcpus, memory, files, machine, cmdline, autostart, restart)| {
+    let life = (any::<bool>(), any::<bool>(), select(vec![Supervisor::Hostctl, Supervisor::Unit]));
+    (attached, any::<u16>(), memory, files, machine, any::<String>(), life).prop_map(
+        |(attached, vcpus, memory, files, machine, cmdline, (autostart, restart, supervisor))| {
             let (policy, network, subnet, address, address6, mac) = attached;
-            let (image, kernel, initrd, disk) = files;
+            let (image, kernel, initrd, disk, volumes) = files;
             let (arch, machine, accel) = machine;
             Vm {
                 network,
@@ -278,12 +280,14 @@ fn vm() -> impl Strategy<Value = Vm> {
                 kernel,
                 initrd,
                 disk,
+                volumes,
                 arch,
                 machine,
                 accel,
                 cmdline,
                 autostart,
                 restart,
+                supervisor,
             }
         },
     )

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::root_dir::RootDir;
 
@@ -15,6 +17,20 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Takes the lock, waiting up to `limit` for whoever has it.
+    ///
+    /// # Errors
+    /// As [`Lock::take`], once that time is over.
+    pub fn wait(root: &RootDir, command: &str, limit: Duration) -> Result<Self, HostError> {
+        let begun = Instant::now();
+        loop {
+            match Self::take(root, command) {
+                Err(HostError::Locked(_)) if begun.elapsed() < limit => sleep(Duration::from_millis(100)),
+                result => return result,
+            }
+        }
+    }
+
     /// Takes the lock.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Reads the host: links, firewall, guests.
 
 use crate::app;
-use crate::firewall::Surroundings;
+use crate::firewall::{Live, Surroundings, nft};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
@@ -15,6 +15,22 @@ use super::{Guest, HostError, loaded, record};
 /// # Errors
 /// Where the kernel or nft doesn't answer.
 pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let mut current = observe_network(root, topology).await?;
+    current.guests = guests(root)?;
+    current.strays = vm::find_strays(root)?;
+    let apps = app::observe(root)?.into_iter().map(|seen| {
+        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
+        SeenApp { seen, ended }
+    });
+    current.apps = apps.collect();
+    Ok(current)
+}
+
+/// As [`observe`], without guests and apps.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
     let (firewall, mark) = loaded::observe(root)?;
     let netlink = Netlink::open()?;
     // Which settings matter depends on which links lead to the internet.
@@ -27,14 +43,17 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
     current.links = link::Observed { sysctls, ..first };
-    current.guests = guests(root)?;
-    current.strays = vm::find_strays(root)?;
-    let apps = app::observe(root)?.into_iter().map(|seen| {
-        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
-        SeenApp { seen, ended }
-    });
-    current.apps = apps.collect();
     Ok(current)
+}
+
+/// As [`observe`], with the firewall as nft lists it: what is written down
+/// proves nothing to an auditor.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let current = observe(root, topology).await?;
+    Ok(Current { firewall: Live::Listed(nft::observe()?), ..current })
 }
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::app;
 use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Mark, Ruleset, Surroundings, nft};
 use crate::link::{self, Conflict};
-use crate::topology::{IfName, Name, Nat, Topology, Uplink, Vm};
+use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 
 use super::step::Step;
 
@@ -104,7 +104,7 @@ pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
 /// What hostctl turned on before: the loaded firewall says so; where somebody
 /// flushed it, the file.
 fn recorded(current: &Current) -> Surroundings {
-    if current.firewall.is_empty() {
+    if !current.firewall.has("inet") {
         return current.recorded.clone();
     }
     let names = |set: &str| -> Vec<IfName> {
@@ -146,10 +146,7 @@ pub fn conflicts(topology: &Topology, current: &Current) -> Vec<Conflict> {
 /// nothing new exists; what is removed from it has no port any more.
 pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let topology = goal.topology;
-    let mut desired = link::Desired::new(topology, &uplinks(topology, &current.links));
-    if !surroundings(topology, current).closed6 {
-        desired.keep_accept_ra();
-    }
+    let desired = desired(topology, current);
     let links = link::plan(&desired, &current.links);
     let mut steps = Vec::new();
     for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
@@ -161,11 +158,35 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let wanted: Vec<app::App> = topology.apps.iter().filter_map(|app| app::App::try_from(app).ok()).collect();
     steps.extend(leaving_apps(current, &wanted));
     steps.extend(links.remove.into_iter().flat_map(leave));
+    steps.extend(firewall_steps(goal, &desired, current));
+    steps.extend(links.build.into_iter().map(Step::Link));
+    for vm in &topology.vms {
+        let guest = current.guests.iter().find(|guest| guest.name == vm.name);
+        if let Some(reason) = start_reason(guest, vm) {
+            steps.push(Step::StartVm { vm: Box::new(vm.clone()), reason });
+        }
+    }
+    steps.extend(coming_apps(current, wanted));
+    steps
+}
+
+/// What the links and settings should be.
+fn desired(topology: &Topology, current: &Current) -> link::Desired {
+    let mut desired = link::Desired::new(topology, &uplinks(topology, &current.links));
+    if !surroundings(topology, current).closed6 {
+        desired.keep_accept_ra();
+    }
+    desired
+}
+
+/// The steps that only close: forwarding that isn't needed any more, the
+/// firewall, the flows that it doesn't allow.
+fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -> Vec<Step> {
     let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
     let back = recorded_forwarding(current).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
     let mut undone = Vec::new();
     link::set_sysctls(back, true, &current.links, &mut undone);
-    steps.extend(undone.into_iter().map(Step::Link));
+    let mut steps: Vec<Step> = undone.into_iter().map(Step::Link).collect();
     let change = match goal.difference.clone() {
         Difference::None => None,
         Difference::Elements(delta) => Some(Step::ChangeFirewall(delta)),
@@ -177,18 +198,29 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
         let host =
             current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
         let gone = current.firewall.gone(&goal.ruleset, goal.listing.as_ref());
-        let policy = FlowPolicy::new(topology, host, gone);
+        let policy = FlowPolicy::new(goal.topology, host, gone);
         steps.push(Step::CutFlows(Box::new(policy)));
     }
-    steps.extend(links.build.into_iter().map(Step::Link));
-    for vm in &topology.vms {
-        let guest = current.guests.iter().find(|guest| guest.name == vm.name);
-        if let Some(reason) = start_reason(guest, vm) {
-            steps.push(Step::StartVm { vm: Box::new(vm.clone()), reason });
-        }
-    }
-    steps.extend(coming_apps(current, wanted));
     steps
+}
+
+/// The steps from `current` to the firewall of `goal` alone: what [`plan`]
+/// does before it builds anything.
+pub fn firewall_plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
+    firewall_steps(goal, &desired(goal.topology, current), current)
+}
+
+/// What a firewall has to know that is loaded by itself: nothing is turned on
+/// with it, so nothing new is noted as turned on. What somebody else turns on
+/// later is then never turned off by hostctl.
+pub fn surroundings_as_they_are(topology: &Topology, current: &Current) -> Surroundings {
+    let wanted = surroundings(topology, current);
+    let before = recorded(current);
+    Surroundings {
+        opened: wanted.opened.into_iter().filter(|name| before.opened.contains(name)).collect(),
+        closed6: wanted.closed6 && before.closed6,
+        ..wanted
+    }
 }
 
 /// The steps that remove everything that is hostctl's, found by its marks.
@@ -261,12 +293,19 @@ fn stop_reason(guest: &Guest, wanted: Option<&Vm>) -> Option<String> {
     match (wanted, &guest.launched) {
         (None, _) => Some("not in the spec".into()),
         (Some(_), None) => Some("it isn't known what it was started with".into()),
-        (Some(wanted), Some(launched)) if !same_machine(wanted, launched) => Some("its spec changed".into()),
+        (Some(wanted), Some(launched)) if !same_machine(wanted, launched) => {
+            let unit = wanted.supervisor == Supervisor::Unit;
+            Some(if unit { "its spec changed; its unit starts it" } else { "its spec changed" }.into())
+        }
         _ => None,
     }
 }
 
+/// None for a VM that its own unit starts.
 fn start_reason(guest: Option<&Guest>, vm: &Vm) -> Option<String> {
+    if vm.supervisor == Supervisor::Unit {
+        return None;
+    }
     match guest {
         Some(guest) if guest.running || guest.supervised => {
             if stop_reason(guest, Some(vm)).is_some() {
@@ -282,10 +321,21 @@ fn start_reason(guest: Option<&Guest>, vm: &Vm) -> Option<String> {
 }
 
 /// Whether a guest can go on as it is: `autostart` and `restart` are its
-/// supervisor's business.
+/// supervisor's business, and so is who that is.
 fn same_machine(a: &Vm, b: &Vm) -> bool {
-    let machine = |vm: &Vm| Vm { autostart: false, restart: false, ..vm.clone() };
+    let machine =
+        |vm: &Vm| Vm { autostart: false, restart: false, supervisor: Supervisor::default(), ..vm.clone() };
     machine(a) == machine(b)
+}
+
+/// The VMs with autostart that their units have still to start once `steps`
+/// are done: the ones that don't run, and those that are stopped.
+pub fn left_to_units<'t>(topology: &'t Topology, current: &Current, steps: &[Step]) -> Vec<&'t Name> {
+    let stops =
+        |vm: &Vm| steps.iter().any(|step| matches!(step, Step::StopVm { name, .. } if *name == vm.name));
+    let runs = |vm: &Vm| current.guests.iter().any(|guest| guest.name == vm.name && guest.supervised);
+    let units = topology.vms.iter().filter(|vm| vm.supervisor == Supervisor::Unit && vm.autostart);
+    units.filter(|vm| stops(vm) || !runs(vm)).map(|vm| &vm.name).collect()
 }
 
 /// The desired firewall of a topology, and how to get there. Where the rules
@@ -299,7 +349,20 @@ pub fn goal<'a>(
     current: &Current,
     known: Option<&Goal<'_>>,
 ) -> Result<Goal<'a>, super::HostError> {
-    let ruleset = Ruleset::new(topology, &surroundings(topology, current))?;
+    goal_in(topology, current, &surroundings(topology, current), known)
+}
+
+/// As [`goal`], in these surroundings.
+///
+/// # Errors
+/// As [`goal`].
+pub fn goal_in<'a>(
+    topology: &'a Topology,
+    current: &Current,
+    surroundings: &Surroundings,
+    known: Option<&Goal<'_>>,
+) -> Result<Goal<'a>, super::HostError> {
+    let ruleset = Ruleset::new(topology, surroundings)?;
     let mut goal =
         Goal { topology, ruleset, listing: None, difference: Difference::None, text: String::new() };
     match &current.firewall {

@@ -3,7 +3,7 @@
 use crate::firewall::{Difference, Live, Ruleset};
 use crate::topology::{Topology, compile};
 
-use super::plan::{Current, Goal, Guest, plan, removal};
+use super::plan::{Current, Goal, Guest, left_to_units, plan, removal};
 use super::step::Step;
 
 const SPEC: &str = r#"
@@ -93,6 +93,37 @@ fn a_guest_is_restarted_only_where_its_machine_changed() {
     assert_eq!(guests(&SPEC.replacen("image", "memory = \"1G\"\n image", 1)), ["stop x", "start x"]);
     assert_eq!(guests(&SPEC.replacen("image", "restart = false\nautostart = false\n image", 1)), [""; 0]);
     assert_eq!(guests(&SPEC.replacen("[vms.x]", "[host]\ndns = [\"9.9.9.9\"]\n[vms.x]", 1)).len(), 4);
+}
+
+#[test]
+fn a_guest_of_a_unit_is_stopped_by_apply_and_never_started() {
+    let of_units = SPEC.replace("image", "supervisor = \"unit\"\n image");
+    let before = topology(&of_units);
+    let guests = |spec: &str, current: &Current| {
+        let after = topology(spec);
+        let steps = plan(&goal(&after, false), current);
+        let left: Vec<String> =
+            left_to_units(&after, current, &steps).iter().map(ToString::to_string).collect();
+        let steps: Vec<String> = kinds(&steps).into_iter().filter(|kind| kind.contains(['x', 'y'])).collect();
+        (steps, left.join(" "))
+    };
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let nothing = Current { firewall: loaded(), ..Current::default() };
+    assert_eq!(guests(&of_units, &nothing), (words(&[]), "x y".into()));
+    let by_hand = of_units.replacen("supervisor", "autostart = false\n supervisor", 1);
+    assert_eq!(guests(&by_hand, &nothing), (words(&[]), "y".into()));
+
+    let current = Current { guests: running(&before), ..nothing };
+    assert_eq!(guests(&of_units, &current), (words(&[]), String::new()));
+    let bigger = of_units.replacen("image", "memory = \"1G\"\n image", 1);
+    assert_eq!(guests(&bigger, &current), (words(&["stop x"]), "x".into()));
+    let without = of_units.split("[vms.y]").next().unwrap();
+    assert_eq!(guests(without, &current), (words(&["stop y"]), String::new()));
+    // Who watches it isn't what it is; a unit's own supervisor comes again.
+    assert_eq!(guests(SPEC, &current), (words(&[]), String::new()));
+    let mut alone = current;
+    alone.guests.iter_mut().for_each(|guest| guest.supervised = false);
+    assert_eq!(guests(&of_units, &alone), (words(&[]), "x y".into()));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoVeth,
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::desired::{GROUP, INSIDE, LLDP_MASK};
@@ -108,7 +108,11 @@ impl Netlink {
                 self.handle.route().add(message).execute().await.map_err(asked(step))
             }
             Step::RemoveRoute { name, to, via } => {
-                let message = self.route(name, *to, *via).await?;
+                let mut message = self.route(name, *to, *via).await?;
+                // Whoever made it, and however (fib_table_delete matches these).
+                message.header.protocol = RouteProtocol::Unspec;
+                message.header.scope = RouteScope::NoWhere;
+                message.header.flags = RouteFlags::empty();
                 self.handle.route().del(message).execute().await.map_err(asked(step))
             }
             Step::AddProxy { name, address } => {
@@ -165,6 +169,7 @@ impl Netlink {
                 return self.handle.link().set_port(message).execute().await.map_err(asked(step));
             }
             Setting::Up => link().up().build(),
+            Setting::Down => link().down().build(),
         };
         self.handle.link().set(message).execute().await.map_err(asked(step))
     }

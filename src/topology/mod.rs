@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::spec;
 pub use crate::spec::{
     Accel, Action, Arch, Direction, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
-    Machine, Name, NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Transport,
+    Machine, Name, NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
@@ -209,6 +209,9 @@ pub struct Vm {
     pub memory: u32,
     /// What it boots.
     pub image: Image,
+    /// Its disks besides the one that it boots, in order.
+    #[serde(default)]
+    pub volumes: Vec<Disk>,
     /// The guest's processor architecture.
     pub arch: Arch,
     /// QEMU's machine type.
@@ -221,6 +224,9 @@ pub struct Vm {
     pub autostart: bool,
     /// Whether a crash is followed by a new start.
     pub restart: bool,
+    /// Who starts and watches it; what earlier versions wrote down doesn't say.
+    #[serde(default)]
+    pub supervisor: Supervisor,
     /// The unprivileged user and group that its QEMU runs as.
     pub uid: u32,
 }
@@ -245,6 +251,9 @@ pub struct ImageFiles {
     /// The first disk.
     pub disk: Option<Disk>,
 }
+
+/// Most volumes of a VM, beside its disk.
+pub const VOLUMES_MAX: usize = 8;
 
 /// A disk image of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
