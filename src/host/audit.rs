@@ -3,11 +3,11 @@
 
 use serde::Serialize;
 
-use crate::firewall::Severity;
+use crate::firewall::{Listing, Severity};
 use crate::root_dir::RootDir;
 use crate::topology::{self, Topology};
 
-use super::plan::{goal, plan, uplinks};
+use super::plan::{Goal, goal, plan, uplinks};
 use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe};
 
 /// What a finding is about.
@@ -78,6 +78,14 @@ pub(super) fn applied(root: &RootDir) -> Result<(Option<u64>, Topology), HostErr
 /// Where the caller isn't root, the kernel or nft doesn't answer, or the last
 /// generation can't be read.
 pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
+    audit_again(root, &mut None).await
+}
+
+/// A firewall's text, and what the kernel makes of it.
+pub(super) type Rehearsed = Option<(String, Listing)>;
+
+/// As [`audit`], by somebody who remembers what was rehearsed before.
+pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Result<Audit, HostError> {
     if !rustix::process::geteuid().is_root() {
         return Err(HostError::NotRoot);
     }
@@ -91,8 +99,11 @@ pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     if generation.is_some() && !down {
-        let goal = goal(&topology, &current, None)?;
+        let known = rehearsed.take();
+        let known = known.map(|(text, listing)| Goal { topology: &topology, text, listing });
+        let goal = goal(&topology, &current, known.as_ref())?;
         findings.extend(audit_drift::drift(&goal, &current, &plan(&goal, &current)));
+        *rehearsed = Some((goal.text, goal.listing));
         findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
     }
     if !topology.networks.is_empty() {

@@ -92,6 +92,12 @@ pub enum HostError {
         /// What the host is like now.
         consequence: String,
     },
+    /// No word from the kernel.
+    #[error("can't listen to the kernel's changes over netlink: {0}")]
+    Events(#[source] io::Error),
+    /// Nobody listens to a watch any more.
+    #[error("can't say what was found: {0}")]
+    Told(String),
     /// A generation of a former version of hostctl.
     #[error(
         "generation {0} is of another version of hostctl, which took what this one refuses; apply the spec again"

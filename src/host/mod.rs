@@ -7,10 +7,12 @@ mod audit;
 mod audit_drift;
 mod audit_foreign;
 mod audit_settings;
+mod audit_watch;
 mod connectivity;
 mod doctor;
 mod edit;
 mod error;
+mod events;
 mod file;
 mod generation;
 mod lock;
@@ -25,6 +27,7 @@ mod tests;
 
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use audit::{Audit, Finding, Kind, audit};
+pub use audit_watch::{News, WatchOptions, watch};
 pub use connectivity::{
     Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
     measure as measure_connectivity,
@@ -32,6 +35,7 @@ pub use connectivity::{
 pub use doctor::{Check, Level, doctor};
 pub use edit::{Edited, drop_in};
 pub use error::HostError;
+pub use events::Events;
 pub use generation::{Generation, last as last_generation};
 pub use lock::Lock;
 pub use observe::{observe, observe_surroundings};
