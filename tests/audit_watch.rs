@@ -167,10 +167,13 @@ fn a_fight_is_bounded_and_said() {
     lab.apply(SPEC);
     let watching = Watching::start(&lab, &["--repair", "--interval", "10min"]);
     let object = "state of br-a";
-    for _ in 0..3 {
+    for round in 1..=3 {
         run(&lab, "ip link set br-a down");
         watching.drift("appeared", object);
         watching.until(|news| news["event"] == "repaired");
+        if round < 3 {
+            watching.drift("vanished", object);
+        }
     }
     let paused = watching.until(|news| news["event"] == "paused");
     assert_eq!((paused["repairs"].as_u64(), paused["seconds"].as_u64()), (Some(3), Some(1)), "{paused}");

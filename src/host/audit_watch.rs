@@ -21,8 +21,6 @@ const CROWD: Duration = Duration::from_millis(250);
 /// While another hostctl changes the host, it is asked this often whether it
 /// is through.
 const BUSY: Duration = Duration::from_millis(200);
-/// Audits take at most a third of the time, however much changes.
-const REST: u32 = 2;
 /// The host is repaired at once so often in a row; then something else keeps
 /// changing it, and the pauses grow.
 const PATIENCE: u32 = 2;
@@ -102,8 +100,9 @@ pub async fn watch(host: &Host, options: WatchOptions, tell: Tell<'_>) -> Result
         let began = Instant::now();
         let next = state.look(tell).await?;
         events.follow(namespace::names().unwrap_or_default().iter().map(String::as_str));
-        // After a repair it looks at once.
-        let rest = if next.is_zero() { Duration::ZERO } else { began.elapsed() * REST };
+        // Audits take at most half of the time, however much changes; after a
+        // repair it looks at once.
+        let rest = if next.is_zero() { Duration::ZERO } else { began.elapsed() };
         sleep(rest.min(options.interval)).await;
         match timeout(next, events.changed()).await {
             Err(_) => continue,

@@ -3,13 +3,13 @@
 //! changed isn't read from it, so nothing is lost with a message that is.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll};
 
-use futures_util::future::select_all;
-use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use netlink_sys::{AsyncSocket, TokioSocket};
+use rustix::io::Errno;
 
 use crate::link::namespace;
 
@@ -34,10 +34,9 @@ const BUFFER: usize = 32 * 1024;
 const AT_ONCE: usize = 4096;
 
 /// Sockets that hear of changes, in this namespace and in named ones.
-#[derive(Debug)]
 pub struct Events {
-    own: Vec<AsyncFd<Socket>>,
-    inside: BTreeMap<String, AsyncFd<Socket>>,
+    own: Vec<TokioSocket>,
+    inside: BTreeMap<String, TokioSocket>,
     overruns: u64,
 }
 
@@ -48,20 +47,20 @@ impl Events {
     /// # Errors
     /// Where there is no netlink.
     pub fn open() -> io::Result<Self> {
-        let own = vec![
-            asynchronous(listen(NETLINK_ROUTE, &ROUTE_GROUPS)?)?,
-            asynchronous(listen(NETLINK_NETFILTER, &[NFTABLES_GROUP])?)?,
-        ];
+        let own = vec![listen(NETLINK_ROUTE, &ROUTE_GROUPS)?, listen(NETLINK_NETFILTER, &[NFTABLES_GROUP])?];
         Ok(Self { own, inside: BTreeMap::new(), overruns: 0 })
     }
 
     /// Listens in these named namespaces too, and in no others.
     pub fn follow<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         let mut inside = std::mem::take(&mut self.inside);
+        let runtime = tokio::runtime::Handle::current();
         for name in names {
             let open = || {
-                let socket = namespace::within(name, || listen(NETLINK_ROUTE, &ROUTE_GROUPS))??;
-                asynchronous(socket)
+                namespace::within(name, || {
+                    let _guard = runtime.enter();
+                    listen(NETLINK_ROUTE, &ROUTE_GROUPS)
+                })?
             };
             // One that is gone meanwhile is missed by the next audit.
             if let Some(socket) = inside.remove(name).or_else(|| open().ok()) {
@@ -75,7 +74,7 @@ impl Events {
     /// # Errors
     /// Those of setsockopt(2).
     pub fn shrink(&mut self) -> io::Result<()> {
-        self.own.iter_mut().try_for_each(|socket| socket.get_mut().set_rx_buf_sz(1_u32))
+        self.own.iter_mut().try_for_each(|socket| socket.socket_mut().set_rx_buf_sz(1_u32))
     }
 
     /// How often the kernel had more to say than it could keep.
@@ -88,63 +87,61 @@ impl Events {
     /// # Errors
     /// Where a socket breaks.
     pub async fn changed(&mut self) -> io::Result<()> {
-        loop {
-            let sockets: Vec<&AsyncFd<Socket>> = self.own.iter().chain(self.inside.values()).collect();
-            let waiting = sockets.iter().map(|socket| Box::pin(socket.readable()));
-            let (ready, index, _) = select_all(waiting).await;
-            let mut ready = ready?;
-            let mut drained = Drained::default();
-            let result = ready.try_io(|socket| drain(socket.get_ref(), &mut drained));
-            self.overruns += u64::from(drained.overrun);
-            match result {
-                Ok(Err(error)) => {
-                    // A namespace that went takes its socket's link with it.
-                    if index < self.own.len() {
-                        return Err(error);
-                    }
-                    return Ok(());
-                }
-                _ if drained.relevant || drained.overrun => return Ok(()),
-                _ => {}
+        poll_fn(|context| {
+            let mut heard = Heard::default();
+            for socket in &self.own {
+                heard.drain(socket, context)?;
             }
-        }
+            // One that breaks is opened again by the next `follow`.
+            self.inside.retain(|_, socket| {
+                let result = heard.drain(socket, context);
+                heard.relevant |= result.is_err();
+                result.is_ok()
+            });
+            self.overruns += heard.overruns;
+            if heard.relevant { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
     }
 }
 
-fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    socket.set_non_blocking(true)?;
-    for group in groups {
-        socket.add_membership(*group)?;
-    }
+fn listen(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(protocol)?;
+    socket.socket_mut().bind_auto()?;
+    groups.iter().try_for_each(|group| socket.socket_mut().add_membership(*group))?;
     Ok(socket)
 }
 
-fn asynchronous(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    AsyncFd::register_with_interest(socket, Interest::READABLE).map_err(io::Error::from)
-}
-
 #[derive(Debug, Default)]
-struct Drained {
+struct Heard {
     relevant: bool,
-    overrun: bool,
+    overruns: u64,
 }
 
-/// Reads all that there is.
-fn drain(socket: &Socket, drained: &mut Drained) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    for _ in 0..AT_ONCE {
-        match socket.recv(&mut buffer.as_mut_slice(), 0) {
-            Ok(length) => drained.relevant |= is_relevant(buffer.get(..length).unwrap_or_default()),
-            // More happened than the kernel could keep: what, it doesn't say.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
-                drained.overrun = true;
+impl Heard {
+    /// Reads all that there is.
+    fn drain(&mut self, socket: &TokioSocket, context: &mut Context<'_>) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        for _ in 0..AT_ONCE {
+            let mut rest = buffer.as_mut_slice();
+            match socket.poll_recv(context, &mut rest) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => {
+                    let length = BUFFER.saturating_sub(rest.len());
+                    self.relevant |= is_relevant(buffer.get(..length).unwrap_or_default());
+                }
+                // More happened than the kernel could keep; what, it doesn't say.
+                Poll::Ready(Err(error)) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
+                    self.relevant = true;
+                    self.overruns += 1;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
+        // There may be more: the next wait goes on here.
+        context.waker().wake_by_ref();
+        Ok(())
     }
-    Ok(())
 }
 
 /// Whether a datagram tells of anything that an audit looks at. Guests are
