@@ -5,14 +5,15 @@
 //!
 //! 1. [`spec`]: what the operator wrote: parsed, merged, checked (pure).
 //! 2. [`topology`]: every name, address, MAC and port, fixed (pure).
-//! 3. [`firewall`], [`link`], [`vm`], [`app`]: the desired host, each room with its
+//! 3. [`reach`]: who may reach whom, from the topology (pure).
+//! 4. [`firewall`], [`link`], [`vm`], [`app`]: the desired host, each room with its
 //!    decisions (pure) and its effects (nft, netlink, processes) in separate
 //!    files.
-//! 4. [`host`]: observe, plan, apply, verify; the only room that orders
+//! 5. [`host`]: observe, plan, apply, verify; the only room that orders
 //!    side effects.
 //!
 //! Arrows point downwards only: a room never imports one that comes later in
-//! this list, and the rooms of step 3 don't import each other. What several
+//! this list, and the rooms of step 4 don't import each other. What several
 //! rooms need lies in leaves beside them.
 
 pub mod app;
@@ -24,6 +25,7 @@ pub mod host;
 pub mod link;
 pub mod probe;
 mod process;
+pub mod reach;
 pub mod root_dir;
 mod runtime_dir;
 pub mod spec;

@@ -2,8 +2,8 @@
 //! held by a pid file descriptor, so that no signal ever hits another that was
 //! given the same number.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -108,6 +108,17 @@ impl Stat {
     }
 }
 
+/// Has a program start in a session of its own: what ends the caller's
+/// terminal doesn't end it.
+pub(crate) fn in_own_session(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: runs between fork and exec and makes one system call.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+    }
+}
+
 /// The pids that there are, living or not.
 pub(crate) fn pids() -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();
@@ -123,13 +134,14 @@ pub(crate) fn pids() -> io::Result<Vec<u32>> {
 pub(crate) fn of_users(uids: std::ops::RangeInclusive<u32>) -> io::Result<Vec<(Process, Vec<String>)>> {
     let mut found = Vec::new();
     for pid in pids()? {
-        let Some(process) = Process::open(pid) else { continue };
-        // Processes come and go: what can't be read is gone.
         let dir = Path::new("/proc").join(pid.to_string());
-        let Ok(status) = read_bounded(&dir.join("status"), 64 * 1024) else { continue };
-        if !real_uid(&String::from_utf8_lossy(&status)).is_some_and(|uid| uids.contains(&uid)) {
+        // Processes come and go: what can't be read is gone.
+        let theirs = || real_uid(&dir.join("status")).is_some_and(|uid| uids.contains(&uid));
+        if !theirs() {
             continue;
         }
+        // Asked again with the process in hand: the number may be another's now.
+        let Some(process) = Process::open(pid).filter(|_| theirs()) else { continue };
         let Ok(line) = read_bounded(&dir.join("cmdline"), 256 * 1024) else { continue };
         let arguments = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
         found.push((process, arguments.collect()));
@@ -137,7 +149,14 @@ pub(crate) fn of_users(uids: std::ops::RangeInclusive<u32>) -> io::Result<Vec<(P
     Ok(found)
 }
 
-fn real_uid(status: &str) -> Option<u32> {
+/// From proc_pid_status(5), where it is among the first lines.
+fn real_uid(status: &Path) -> Option<u32> {
+    let mut start = [0; 1024];
+    let length = File::open(status).and_then(|mut file| file.read(&mut start)).ok()?;
+    parse_uid(&String::from_utf8_lossy(start.get(..length)?))
+}
+
+fn parse_uid(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -184,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_real_user_is_the_first_number() {
-        assert_eq!(real_uid("Name:\tx\nUid:\t7\t8\t9\t9\n"), Some(7));
-        assert_eq!(real_uid("Name:\tx\n"), None);
+        assert_eq!(parse_uid("Name:\tx\nUid:\t7\t8\t9\t9\n"), Some(7));
+        assert_eq!(parse_uid("Name:\tx\n"), None);
     }
 }

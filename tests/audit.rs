@@ -202,7 +202,7 @@ fn namespaces_drift_is_named_object_by_object() {
 fn the_command_says_it_to_programs_and_repairs() {
     let lab = Lab::new(Options::default());
     let nothing = lab.hostctl(&["audit", "--json", "--fail-on", "info"]);
-    assert_eq!(nothing.status.code(), Some(5));
+    assert_eq!(nothing.status.code(), Some(6));
     assert!(String::from_utf8_lossy(&nothing.stdout).contains("nothing was ever applied"));
     lab.apply(SPEC);
     let clean = lab.hostctl(&["audit"]);
@@ -210,7 +210,7 @@ fn the_command_says_it_to_programs_and_repairs() {
 
     run(&lab, "ip address del 10.1.0.1/24 dev br-a");
     let json = lab.hostctl(&["audit", "--json"]);
-    assert_eq!(json.status.code(), Some(5));
+    assert_eq!(json.status.code(), Some(6));
     let parsed: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     let finding = &parsed["findings"][0];
     for (key, value) in [
@@ -226,7 +226,7 @@ fn the_command_says_it_to_programs_and_repairs() {
     assert_eq!(finding["commands"][0], "ip address add 10.1.0.1/24 dev br-a");
     assert_eq!(lab.hostctl(&["audit", "--fail-on", "critical"]).status.code(), Some(0));
     run(&lab, "bridge link set dev vm-a1 isolated off");
-    assert_eq!(lab.hostctl(&["audit", "--fail-on", "critical"]).status.code(), Some(5));
+    assert_eq!(lab.hostctl(&["audit", "--fail-on", "critical"]).status.code(), Some(6));
     let table = String::from_utf8(lab.hostctl(&["audit"]).stdout).unwrap();
     assert!(table.contains("\ncritical  isolation of vm-a1\n          found:    off\n"), "{table}");
 

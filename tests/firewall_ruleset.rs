@@ -1,7 +1,7 @@
 //! The rendered ruleset: its text, that the kernel takes it, and that
 //! changing elements ends where replacing the tables ends.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fmt::Write;
 use std::thread;
@@ -32,13 +32,17 @@ fn networks(count: usize, host: &str) -> Topology {
     topology(&text)
 }
 
-fn text(topology: &Topology) -> String {
+fn ruleset(topology: &Topology) -> Ruleset {
     let surroundings = Surroundings {
         uplinks: vec!["uplink0".to_string().try_into().unwrap()],
         opened: vec!["uplink0".to_string().try_into().unwrap()],
         closed6: true,
     };
-    render(&Ruleset::new(topology, &surroundings).unwrap()).unwrap()
+    Ruleset::new(topology, &surroundings).unwrap()
+}
+
+fn text(topology: &Topology) -> String {
+    render(&ruleset(topology)).unwrap()
 }
 
 /// Runs `work` in a network namespace of its own.
@@ -159,6 +163,67 @@ fn host() -> impl Strategy<Value = String> {
     )
 }
 
+/// Policies of two names, each with one of these as its ingress and egress, at
+/// the first network's guests.
+fn policies() -> impl Strategy<Value = String> {
+    const RULES: [&str; 6] = [
+        "",
+        "ingress = []",
+        "ingress = [{ port = 80, protocol = \"tcp\" }, { port = \"8000-9000\", protocol = \"udp\", source = \"10.9.0.0/16\" }]",
+        "ingress = [{ port = 80, protocol = \"tcp\" }, { protocol = \"icmp\" }]\negress = [{ port = 53, protocol = \"udp\" }]",
+        "default = \"allow\"\ningress = [{ port = 22, protocol = \"tcp\", action = \"deny\" }]",
+        "egress = [{ destination = \"fd00::/8\", port = [80, 443], protocol = \"tcp\" }]",
+    ];
+    proptest::collection::vec(0..RULES.len(), 0..=2).prop_map(|chosen| {
+        let mut text = String::from("[networks.p]\ncidr = \"10.200.0.0/24\"\ncidr6 = \"fd00:0:200::/64\"\n");
+        for (n, rules) in chosen.into_iter().enumerate() {
+            write!(
+                text,
+                "[vms.p{n}]\nnetwork = \"p\"\nimage = \"probe\"\npolicy = \"p{n}\"\n[policies.p{n}]\n{}\n",
+                RULES[rules]
+            )
+            .unwrap();
+        }
+        text
+    })
+}
+
+/// Guests' policies come and go, change, and change their default.
+#[test]
+fn policies_chains_come_and_go_by_deltas() {
+    let host = |policy: &str| {
+        format!(
+            "[networks.p]\ncidr = \"10.1.0.0/24\"\n[vms.v]\nnetwork = \"p\"\nimage = \"probe\"\n{}",
+            if policy.is_empty() { String::new() } else { format!("policy = \"w\"\n[policies.w]\n{policy}") }
+        )
+    };
+    let steps = [
+        "",
+        "ingress = [{ port = 80, protocol = \"tcp\" }]",
+        "ingress = [{ port = 81, protocol = \"tcp\" }]",
+        "default = \"allow\"\ningress = [{ port = 81, protocol = \"tcp\", action = \"deny\" }]",
+        "",
+    ];
+    isolated(|| {
+        let mut loaded = ruleset(&topology(&host(steps[0])));
+        nft::load(&render(&loaded).unwrap()).unwrap();
+        nft::load("add rule inet hostctl drop_input counter packets 7 bytes 7").unwrap();
+        for step in &steps[1..] {
+            let desired = ruleset(&topology(&host(step)));
+            let Difference::Elements(delta) = Difference::between_rulesets(&loaded, &desired).unwrap() else {
+                panic!("a policy is a delta: {step}")
+            };
+            nft::change(&delta).unwrap_or_else(|error| panic!("{error}: {:?}", delta.input()));
+            loaded = desired;
+        }
+        let Difference::Replace { .. } =
+            Difference::between(&nft::observe().unwrap(), &nft::rehearse(&render(&loaded).unwrap()).unwrap())
+        else {
+            panic!("the rule that somebody added is still there: nothing was replaced")
+        };
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -169,6 +234,26 @@ proptest! {
         let reached: Listing = isolated(|| {
             nft::load(&before).unwrap();
             match Difference::between(&nft::observe().unwrap(), &desired) {
+                Difference::None => {}
+                Difference::Elements(delta) => nft::change(&delta).unwrap(),
+                Difference::Replace { reason } => panic!("the shape never differs: {reason}"),
+            }
+            nft::observe().unwrap()
+        });
+        prop_assert_eq!(reached, desired);
+    }
+
+    #[test]
+    fn a_change_of_rulesets_ends_where_a_replacement_ends(
+        before in (host(), policies()),
+        after in (host(), policies()),
+    ) {
+        let [before, after] =
+            [before, after].map(|(host, policies)| ruleset(&topology(&format!("{host}{policies}"))));
+        let desired = nft::rehearse(&render(&after).unwrap()).unwrap();
+        let reached: Listing = isolated(|| {
+            nft::load(&render(&before).unwrap()).unwrap();
+            match Difference::between_rulesets(&before, &after).unwrap() {
                 Difference::None => {}
                 Difference::Elements(delta) => nft::change(&delta).unwrap(),
                 Difference::Replace { reason } => panic!("the shape never differs: {reason}"),

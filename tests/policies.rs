@@ -10,7 +10,7 @@ mod random_policies;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hostctl::firewall::{FarEnd, decide};
+use hostctl::reach::{FarEnd, decide};
 use hostctl::testbed::{
     Expectation, ExpectedVerdict, Flow, Netns, Options, Probe, Row, address, all_ok, probe_all, render,
 };

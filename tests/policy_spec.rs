@@ -139,6 +139,85 @@ fn mistakes_in_a_file_of_its_own() {
     assert!(missing.to_string().contains("can't read it: no such file"), "{missing}");
 }
 
+/// A policy with every field that there is, each on a line of its own.
+const EVERY_FIELD: &str = r#"{
+"version": "1.0",
+"description": "d",
+"subnet": "10.0.1.0/24",
+"namespace": "a-b",
+"default": "deny",
+"ingress": [{
+    "port": 80,
+    "protocol": "tcp",
+    "source": "10.0.0.0/8",
+    "action": "allow",
+    "priority": 7,
+    "description": "d"
+}],
+"egress": [{
+    "destination": "10.0.0.0/8",
+    "port": [80, "90-99"],
+    "protocol": "udp"
+}]
+}"#;
+
+/// Every field, in turn, with values of every kind: each is taken or refused,
+/// and a refusal names the field's line.
+#[test]
+fn every_field_wrong_in_every_way() {
+    const VALUES: [&str; 22] = [
+        "null",
+        "true",
+        "0",
+        "-1",
+        "1.5",
+        "70000",
+        "1e99",
+        "18446744073709551616",
+        "\"\"",
+        "\"nonsense\"",
+        "\"10.0.0.1/8\"",
+        "\"10.0.0.0/33\"",
+        "\"::/129\"",
+        "\"90-80\"",
+        "\"80-\"",
+        "\"a\\u0000b\"",
+        "[null]",
+        "[[]]",
+        "[true]",
+        "[\"\"]",
+        "{}",
+        "{\"x\": 1}",
+    ];
+    assert!(policy_file("policy.json", EVERY_FIELD).is_ok());
+    let mut taken = Vec::new();
+    for (index, line) in EVERY_FIELD.lines().enumerate() {
+        let Some((field, right)) = line.split_once(": ") else { continue };
+        for wrong in VALUES {
+            let (text, number) = if right == "[{" {
+                (format!("{{\n{field}: {wrong}\n}}"), 2)
+            } else {
+                let comma = if right.ends_with(',') { "," } else { "" };
+                let changed = format!("{field}: {wrong}{comma}");
+                let lines: Vec<&str> = EVERY_FIELD
+                    .lines()
+                    .enumerate()
+                    .map(|(n, l)| if n == index { &changed } else { l })
+                    .collect();
+                (lines.join("\n"), index + 1)
+            };
+            match policy_file("policy.json", &text) {
+                Ok(_) => taken.push(format!("{}: {wrong}", field.trim())),
+                Err(problem) => {
+                    let place = format!("policy.json:{number}:");
+                    assert!(problem.contains(&place), "{field}: {wrong}, line {number}: {problem}");
+                }
+            }
+        }
+    }
+    assert_snapshot!(taken.join("\n"));
+}
+
 #[test]
 fn mistakes_that_show_when_all_is_seen_together() {
     assert_snapshot!(toml(

@@ -355,6 +355,19 @@ fn amounts_of_memory_and_macs() {
 }
 
 #[test]
+fn limits_out_of_range() {
+    assert_snapshot!(toml(
+        r#"
+[host.limits]
+flows = 0
+fragments = 1
+broadcasts = 65536
+"#
+    ));
+    assert_snapshot!(toml("[host.limits]\nflows = 32769\nbroadcasts = 9"));
+}
+
+#[test]
 fn unknown_words() {
     assert_snapshot!(toml(
         r#"

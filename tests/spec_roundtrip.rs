@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
-    FirewallMode, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat, Network,
-    OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
-    PortRange, Ports, Subnet, SubnetKind, Tailscale, Transport, Uplink, Vm, load, load_checked,
+    FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat,
+    Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule,
+    PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport, Uplink, Vm, load,
+    load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -142,13 +143,15 @@ fn host() -> impl Strategy<Value = Host> {
         option::of(vec(port, 0..4)),
         option::of(vec(any::<IpAddr>(), 0..4)),
         option::of(tailscale),
+        any::<[u16; 3]>(),
     )
-        .prop_map(|(uplink, firewall, allow_input, dns, tailscale)| Host {
+        .prop_map(|(uplink, firewall, allow_input, dns, tailscale, limits)| Host {
             uplink,
             firewall,
             allow_input,
             dns,
             tailscale,
+            limits: GuestLimits { flows: limits[0], fragments: limits[1], broadcasts: limits[2] },
         })
 }
 
@@ -246,16 +249,18 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(mac()),
     );
     let memory = (16u32..2048).prop_map(|mebibytes| format!("{mebibytes}M").parse::<Memory>().unwrap());
-    let files = (option::of(name()), option::of(path()), option::of(path()), option::of(disk()));
+    let files =
+        (option::of(name()), option::of(path()), option::of(path()), option::of(disk()), vec(disk(), 0..3));
     let machine = (
         option::of(select(vec![Arch::X86_64, Arch::Aarch64])),
         option::of(select(vec![Machine::Microvm, Machine::Q35, Machine::Virt])),
         select(vec![Accel::Auto, Accel::Kvm, Accel::Tcg]),
     );
-    (attached, any::<u16>(), memory, files, machine, any::<String>(), any::<bool>(), any::<bool>()).prop_map(
-        |(attached, vcpus, memory, files, machine, cmdline, autostart, restart)| {
+    let life = (any::<bool>(), any::<bool>(), select(vec![Supervisor::Hostctl, Supervisor::Unit]));
+    (attached, any::<u16>(), memory, files, machine, any::<String>(), life).prop_map(
+        |(attached, vcpus, memory, files, machine, cmdline, (autostart, restart, supervisor))| {
             let (policy, network, subnet, address, address6, mac) = attached;
-            let (image, kernel, initrd, disk) = files;
+            let (image, kernel, initrd, disk, volumes) = files;
             let (arch, machine, accel) = machine;
             Vm {
                 network,
@@ -270,12 +275,14 @@ fn vm() -> impl Strategy<Value = Vm> {
                 kernel,
                 initrd,
                 disk,
+                volumes,
                 arch,
                 machine,
                 accel,
                 cmdline,
                 autostart,
                 restart,
+                supervisor,
             }
         },
     )

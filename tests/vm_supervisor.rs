@@ -259,6 +259,12 @@ fn a_disk_and_boot_files_that_only_root_may_read() {
         initrd: Some(initrd),
         disk: Some(Disk { path: disk.clone(), format: DiskFormat::Raw, read_only: false }),
     });
+    let volume = |name: &str, read_only| Disk {
+        path: private(name, &[b'-'; 1 << 16]),
+        format: DiskFormat::Raw,
+        read_only,
+    };
+    vm.volumes = vec![volume("data.img", false), volume("fixed.img", true)];
     vm::write_desired(&host.root, &vm).unwrap();
     vm::spawn_supervisor(&host.root, &vm.name, &host.program).unwrap();
     // Files say nothing of an agent: ready is running.
@@ -270,6 +276,17 @@ fn a_disk_and_boot_files_that_only_root_may_read() {
     let written = run("echo world | dd of=/dev/vda conv=notrunc,fsync 2>&1");
     assert_eq!(written.exit_code, Some(0), "{}", String::from_utf8_lossy(&written.stdout));
     assert_eq!(&std::fs::read(&disk).unwrap()[..6], b"world\n");
+    // What /dev/disk/by-id/virtio-volumeN is made of.
+    let write = |serial: &str| {
+        format!(
+            "for at in /sys/block/vd*; do [ \"$(cat $at/serial)\" != {serial} ] || \
+             echo kept | dd of=/dev/${{at##*/}} conv=notrunc,fsync 2>/dev/null; done"
+        )
+    };
+    assert_eq!(run(&write("volume1")).exit_code, Some(0));
+    assert_ne!(run(&write("volume2")).exit_code, Some(0), "a read-only volume was written to");
+    assert_eq!(&std::fs::read(&vm.volumes[0].path).unwrap()[..5], b"kept\n");
+    assert_eq!(&std::fs::read(&vm.volumes[1].path).unwrap()[..5], b"-----");
     client.stop(STOP).unwrap();
 }
 

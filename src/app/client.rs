@@ -112,8 +112,6 @@ pub fn read_desired(root: &RootDir, namespace: &Namespace, name: &Name) -> Resul
 /// Where it has a supervisor already, or none can be started. What becomes of
 /// the app, [`wait_until`] tells.
 pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(), AppError> {
-    use std::os::unix::process::CommandExt;
-
     app.check()?;
     let dir = RuntimeDir::create(root, &app.namespace, &app.name)?;
     if let Some(pid) = dir.lock_holder() {
@@ -131,11 +129,7 @@ pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(),
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
     // Started from within another app, it is none of that one's processes.
     command.env_remove(MARKER).env_remove("NOTIFY_SOCKET");
-    // SAFETY: runs between fork and exec and makes one system call.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
-    }
+    crate::process::in_own_session(&mut command);
     let error = |source| AppError::Spawn { program: program.display().to_string(), source };
     let mut child = command.spawn().map_err(error)?;
     // Where we outlive it, it shall not stay a zombie.

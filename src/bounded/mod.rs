@@ -25,7 +25,8 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 
 /// Reads a regular file of at most `max` bytes.
 pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
+    // Room for most: files under /proc have no length to go by.
+    let mut text = Vec::with_capacity(4096);
     // O_NONBLOCK: a FIFO in the file's place must not keep us waiting.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     file.take(max + 1).read_to_end(&mut text)?;

@@ -1,11 +1,40 @@
 //! Commands that change the host.
 
+use std::time::Duration;
+
 use clap::Args;
-use hostctl::host::{Host, HostError, Outcome, Step, Watch};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, last_generation};
+use hostctl::reach::Change;
+use hostctl::topology::Topology;
 use serde_json::json;
 
-use super::spec::{SpecFile, load};
+use super::diff::{self, of_generation};
+use super::spec::{SpecFile, load, load_quietly};
 use super::{Context, Failure, line, output};
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    file: SpecFile,
+    /// Return to what was confirmed last unless `hostctl confirm` comes within TIME
+    /// (`60s`, `5m`): for a change that may cut the session it is made from.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    confirm: Option<Duration>,
+    /// Load the firewall, and nothing else: for the time before the network is up.
+    ///
+    /// Makes no link, starts no guest, keeps no generation. Where the spec is
+    /// refused, or its firewall, the one that was applied last is loaded, and the
+    /// command fails all the same.
+    #[arg(long, conflicts_with = "confirm")]
+    firewall_only: bool,
+}
+
+/// Between a second and a day.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+    if range.contains(&time) { Ok(time) } else { Err("take 1s to 1day".into()) }
+}
 
 #[derive(Debug, Args)]
 pub struct Down {
@@ -56,17 +85,31 @@ fn first_line(step: &Step) -> String {
 
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let topology = load(context, file)?.compiled;
-    print_steps(context, &host(context)?.plan(&topology).await?)
+    let steps = host(context)?.plan(&topology).await?;
+    let last = last_generation(&context.root)?;
+    let before = last.as_ref().map_or_else(|| Ok(Topology::empty()), of_generation)?;
+    let change = Change::between(&before, &topology);
+    if context.json {
+        let steps = steps_json(&steps);
+        return output::json(&json!({ "steps": steps, "widens": change.widens(), "changes": change.lines }));
+    }
+    print_steps(context, &steps)?;
+    if change.lines.is_empty() {
+        return Ok(());
+    }
+    let since = last.map_or("an empty host".into(), |last| format!("generation {}", last.number));
+    line(format!("\nwho reaches whom, compared with {since}:"))?;
+    diff::print(&change)
+}
+
+fn steps_json(steps: &[Step]) -> Vec<serde_json::Value> {
+    steps.iter().map(|step| json!({ "commands": step.commands(), "reason": step.reason() })).collect()
 }
 
 /// Prints steps that would be done.
 pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     if context.json {
-        let steps: Vec<_> = steps
-            .iter()
-            .map(|step| json!({ "commands": step.commands(), "reason": step.reason() }))
-            .collect();
-        return output::json(&json!({ "steps": steps }));
+        return output::json(&json!({ "steps": steps_json(steps) }));
     }
     if steps.is_empty() {
         return line("nothing to do");
@@ -77,11 +120,54 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     Ok(())
 }
 
-pub async fn apply(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let checked = load(context, file)?;
+pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
+    if arguments.firewall_only {
+        return load_firewall(context, &arguments.file).await;
+    }
+    let host = host(context)?;
+    let lock = host.begin("apply")?;
+    let checked = load(context, &arguments.file)?;
     let mut progress = Progress { quiet: context.json };
-    let outcome = host(context)?.apply(&checked.spec, &checked.compiled, &mut progress).await?;
-    print_outcome(context, &outcome)
+    let (spec, topology) = (&checked.spec, &checked.compiled);
+    let Some(time) = arguments.confirm else {
+        return print_outcome(context, &host.apply_under(&lock, spec, topology, &mut progress).await?);
+    };
+    let outcome = host.apply_unconfirmed(&lock, (spec, topology), time, &mut progress).await?;
+    print_outcome(context, &outcome)?;
+    match host::unconfirmed(&context.root)? {
+        Some(waiting) if !context.json => line(unconfirmed(&waiting)),
+        _ => Ok(()),
+    }
+}
+
+/// What happens unless somebody confirms.
+pub fn unconfirmed(waiting: &Unconfirmed) -> String {
+    let returns = match waiting.returns_to {
+        Some(number) => format!("to generation {number}"),
+        None => "to what it was before hostctl".into(),
+    };
+    match waiting.generation {
+        Some(number) => {
+            format!(
+                "generation {number} is unconfirmed, reverts in {} s {returns} (hostctl confirm keeps it)",
+                waiting.seconds
+            )
+        }
+        None => format!("an apply that has to be confirmed isn't done; the host reverts {returns}"),
+    }
+}
+
+async fn load_firewall(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+    let loaded = load_quietly(context, file);
+    let wanted = loaded.as_ref().map(|checked| &checked.compiled).map_err(Clone::clone);
+    let mut progress = Progress { quiet: context.json };
+    match host(context)?.load_firewall(wanted, &mut progress).await {
+        Ok(outcome) => print_outcome(context, &outcome),
+        Err(unloaded) => {
+            eprintln!("note: {}", unloaded.consequence);
+            Err(unloaded.cause.into())
+        }
+    }
 }
 
 pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
@@ -101,13 +187,16 @@ pub async fn cleanup(context: &Context, arguments: &Down) -> Result<(), Failure>
     Ok(())
 }
 
-fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
+pub fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
     for note in &outcome.notes {
         eprintln!("note: {note}");
     }
     if context.json {
         let commands: Vec<_> = outcome.steps.iter().flat_map(Step::commands).collect();
-        return output::json(&json!({ "steps": commands, "generation": outcome.generation }));
+        let unconfirmed = host::unconfirmed(&context.root)?;
+        return output::json(
+            &json!({ "steps": commands, "generation": outcome.generation, "unconfirmed": unconfirmed }),
+        );
     }
     let steps = output::count(outcome.steps.len(), "step");
     match (outcome.steps.is_empty(), outcome.generation) {

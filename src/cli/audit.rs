@@ -13,7 +13,7 @@ use super::{Context, Failure, line, output};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Exit with 5 if something at least as bad is found.
+    /// Exit with 6 if something at least as bad is found.
     #[arg(long, value_name = "SEVERITY", default_value = "warning")]
     fail_on: FailOn,
     /// Put back what isn't as it was applied, then look again.

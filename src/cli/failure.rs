@@ -15,9 +15,14 @@ pub enum Failure {
     Spec(SpecError),
     /// A change of the spec is refused: exit code 3.
     Edit(EditError),
-    /// Another hostctl holds the lock: exit code 4.
+    /// A change is refused as the host and the spec's files are: exit code 3.
+    Refused(String),
+    /// Another hostctl holds the lock, or a change waits for its confirmation:
+    /// exit code 4.
     Locked(String),
-    /// An audit found something: exit code 5.
+    /// The spec is one that wasn't confirmed: exit code 5.
+    Rejected(String),
+    /// An audit found something: exit code 6.
     Found(String),
     /// Anything else: exit code 1.
     Other(String),
@@ -44,13 +49,21 @@ impl Failure {
                 eprintln!("error: {error}");
                 ExitCode::from(3)
             }
+            Self::Refused(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(3)
+            }
             Self::Locked(message) => {
                 eprintln!("error: {message}");
                 ExitCode::from(4)
             }
-            Self::Found(message) => {
+            Self::Rejected(message) => {
                 eprintln!("error: {message}");
                 ExitCode::from(5)
+            }
+            Self::Found(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(6)
             }
             Self::Other(message) => {
                 eprintln!("error: {message}");
@@ -88,7 +101,9 @@ impl From<HostError> for Failure {
         match error {
             HostError::Spec(error) => Self::Spec(error),
             HostError::Edit(error) => Self::Edit(error),
-            HostError::Locked(_) => Self::Locked(error.to_string()),
+            HostError::FilesDiffer { .. } => Self::Refused(error.to_string()),
+            HostError::Rejected { .. } => Self::Rejected(error.to_string()),
+            HostError::Unconfirmed { .. } | HostError::Locked(_) => Self::Locked(error.to_string()),
             error => Self::Other(error.to_string()),
         }
     }

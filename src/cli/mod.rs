@@ -6,12 +6,16 @@ mod audit;
 mod change;
 mod console;
 mod deploy;
+mod diff;
 mod doctor;
+mod explain;
 mod failure;
 mod firewall;
+mod generate;
 mod nat;
 mod output;
 mod peer;
+mod rollback;
 mod spec;
 mod spec_show;
 mod status;
@@ -32,7 +36,9 @@ pub use failure::Failure;
 /// Isolated networks, QEMU guests and one firewall from one host spec.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec, or a change of it, is
-/// refused; 4 another hostctl is changing the host; 5 the audit found something.
+/// refused; 4 another hostctl is changing the host, or a change waits for its
+/// confirmation; 5 the spec wasn't confirmed and the host stays as it was; 6 the
+/// audit found something.
 ///
 /// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
@@ -75,6 +81,21 @@ enum Command {
     /// Computed from the spec alone: one row for each source of flows, one
     /// column for each destination. Replies aren't shown; they follow the flow.
     Matrix(spec::SpecFile),
+    /// Say whether FROM reaches TO, and why.
+    ///
+    /// Shows the way of a flow's first packet: the guest's port, prerouting,
+    /// input or forward, policies, postrouting, and which line of the spec
+    /// decided. Without --port: for which ports what holds. Computed from the
+    /// spec alone, without root and without a network. The exit code is 0,
+    /// whatever the answer.
+    Explain(explain::Explain),
+    /// Print what a change of the spec opens and closes.
+    ///
+    /// OLD and NEW are host specs or generations. One line for each part of
+    /// who may reach whom that isn't the same; what opens is marked. Computed
+    /// from the specs alone. Exit codes: 0, whatever the answer; with
+    /// --exit-code 1 where something opens.
+    Diff(diff::Diff),
     /// Print the JSON Schema of host specs.
     Schema,
     /// Print the steps that apply would do, as commands.
@@ -87,19 +108,34 @@ enum Command {
     /// firewall in a scratch namespace and nothing foreign is in the way. A
     /// failed step is rolled back to the last generation. VMs with autostart
     /// are started and not waited for. Needs root.
-    Apply(spec::SpecFile),
+    Apply(apply::Apply),
+    /// Keep what apply --confirm applied.
+    ///
+    /// Needs root.
+    Confirm,
     /// Show networks, guests, firewall and drift.
     ///
     /// Drift is what differs from the generation that was applied last, not
     /// from the spec's file: `hostctl plan` compares with that. Needs root.
     Status,
+    /// List what was applied: when, by which command, what it changed.
+    ///
+    /// The last fifty are kept. A rollback is a generation of its own.
+    Generations,
+    /// Return to an earlier generation.
+    ///
+    /// Applied as any other, and kept as a new generation. Without a number it
+    /// is the one before the current one; again, the one before that. The
+    /// spec's files stay as they are, except for what commands wrote where that
+    /// brings the files in line. Needs root.
+    Rollback(rollback::Rollback),
     /// Compare the host with what was applied, and look for what is in guests' way.
     ///
     /// Drift, object by object: tables, rules, elements, links, addresses,
     /// routes, settings. Other programs' firewall rules that drop guests'
     /// packets, or take them past hostctl's. Changes nothing, unless told to
     /// repair. A finding is critical where something is or may be open, a
-    /// warning where something doesn't work. Exits with 5 if there is a finding
+    /// warning where something doesn't work. Exits with 6 if there is a finding
     /// at or above --fail-on. Needs root.
     Audit(audit::Arguments),
     /// Remove everything that hostctl made, and nothing else.
@@ -152,6 +188,13 @@ enum Command {
     /// guest on KVM (up to 3 s, once a boot), reads other programs' firewalls.
     /// Fails where something is missing that hostctl can't do without.
     Doctor,
+    /// Print a shell's completions.
+    Completions(generate::Completions),
+    /// Write manual pages, one for each command.
+    Man(generate::Pages),
+    /// Wait for the confirmation of an apply; started by apply --confirm.
+    #[command(hide = true)]
+    Watchdog,
 }
 
 /// What every command needs.
@@ -171,7 +214,8 @@ impl Context {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A supervisor's log is all that tells of a guest's life.
-    start_log(if matches!(arguments.command, Command::Vm(vm::Command::Run(_))) { "info" } else { "warn" });
+    let watches = matches!(arguments.command, Command::Vm(vm::Command::Run(_)) | Command::Watchdog);
+    start_log(if watches { "info" } else { "warn" });
     let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json };
     // Everything in one thread: what is done to the network is done to the
     // namespace that this thread is in.
@@ -180,20 +224,26 @@ pub fn main() -> ExitCode {
         Err(error) => return Failure::other(format!("can't start: {error}")).report(),
     };
     match runtime.block_on(run(&context, arguments.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Explain(arguments) => explain::explain(context, &arguments),
+        Command::Diff(arguments) => return diff::diff(context, &arguments),
         Command::Check(file) => spec::check(context, &file),
         Command::Render(arguments) => spec::render(context, &arguments).await,
         Command::Matrix(file) => spec::matrix(context, &file),
         Command::Schema => output::json(&hostctl::spec::json_schema()),
         Command::Plan(file) => apply::plan(context, &file).await,
-        Command::Apply(file) => apply::apply(context, &file).await,
+        Command::Apply(arguments) => apply::apply(context, &arguments).await,
         Command::Status => status::status(context).await,
+        Command::Confirm => rollback::confirm(context),
+        Command::Watchdog => Ok(apply::host(context)?.watch_unconfirmed().await?),
+        Command::Generations => rollback::generations(context),
+        Command::Rollback(arguments) => rollback::rollback(context, &arguments).await,
         Command::Audit(arguments) => audit::audit(context, &arguments).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vpc(command) => vpc::run(context, command).await,
@@ -208,7 +258,10 @@ async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context).await,
+        Command::Completions(arguments) => generate::completions(&arguments),
+        Command::Man(arguments) => generate::pages(&arguments),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep

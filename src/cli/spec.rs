@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hostctl::firewall::{self, Reach, Ruleset};
 use hostctl::host;
-use hostctl::spec::{Checked, load_checked};
+use hostctl::spec::{Checked, SpecError, load_checked};
 use hostctl::topology::{self, Topology};
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use super::{Context, Failure, line, output};
 pub struct SpecFile {
     /// The host spec, TOML or JSON; default: /etc/hostctl/host.toml. Drop-ins of
     /// /var/lib/hostctl/host.d are merged into it.
-    spec: Option<PathBuf>,
+    pub(super) spec: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -36,11 +36,16 @@ enum Format {
 
 /// Reads, checks and compiles a spec.
 pub fn load(context: &Context, file: &SpecFile) -> Result<Checked<Topology>, Failure> {
-    let checked = load_checked(file.spec.as_deref(), &context.root, topology::compile)?;
+    let checked = load_quietly(context, file)?;
     for ignored in checked.sources.ignored() {
         eprintln!("note: {} is ignored: drop-ins are called *.toml or *.json", ignored.display());
     }
     Ok(checked)
+}
+
+/// As [`load`], without notes.
+pub fn load_quietly(context: &Context, file: &SpecFile) -> Result<Checked<Topology>, SpecError> {
+    load_checked(file.spec.as_deref(), &context.root, topology::compile)
 }
 
 /// The host's own spec, for commands that name no file.

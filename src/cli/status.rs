@@ -21,6 +21,12 @@ fn print(status: &Status) -> Result<(), Failure> {
         "not loaded".into()
     };
     line(format!("generation {generation}, uplink {uplinks}, firewall {firewall}"))?;
+    if let Some(waiting) = &status.unconfirmed {
+        line(super::apply::unconfirmed(waiting))?;
+    }
+    for note in &status.notes {
+        line(format!("note: {note}"))?;
+    }
     if !status.networks.is_empty() {
         line("")?;
         let rows = status.networks.iter().map(|network| {

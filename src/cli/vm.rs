@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use hostctl::host::{self, GuestStatus};
-use hostctl::topology::{self, Name, Topology};
+use hostctl::topology::{self, Name, Supervisor, Topology};
 use hostctl::vm::{self, Client, State};
 
 use super::{Context, Failure, apply, console, line, output};
@@ -16,7 +16,8 @@ pub enum Command {
     /// Boot a VM and wait until its guest is ready.
     ///
     /// Ready is a guest whose agent answered; one whose image has no agent is
-    /// ready as soon as it executes. The VM has to be in what was applied.
+    /// ready as soon as it executes. The VM has to be in what was applied. One
+    /// with supervisor = "unit" is started by systemd, and waited for here.
     Up(Up),
     /// Shut a VM down: gracefully, then with force.
     ///
@@ -154,6 +155,7 @@ fn up(context: &Context, arguments: &Up) -> Result<(), Failure> {
     let wanted = find(context, &arguments.name)?;
     let running = Client::connect(&context.root, &wanted.name).is_ok();
     if !running {
+        not_of_a_unit(&wanted, "start")?;
         vm::BootFiles::resolve(&context.root, &wanted)?;
         vm::write_desired(&context.root, &wanted)?;
         vm::spawn_supervisor(&context.root, &wanted.name, &apply::host(context)?.program)?;
@@ -162,6 +164,20 @@ fn up(context: &Context, arguments: &Up) -> Result<(), Failure> {
         return Ok(());
     }
     wait_ready(context, &wanted.name, Duration::from_secs(arguments.timeout))
+}
+
+/// What a unit watches, its service manager starts: a supervisor beside it
+/// would keep the unit's own out.
+fn not_of_a_unit(vm: &topology::Vm, verb: &str) -> Result<(), Failure> {
+    match vm.supervisor {
+        Supervisor::Hostctl => Ok(()),
+        Supervisor::Unit => {
+            let name = &vm.name;
+            Err(Failure::other(format!(
+                "{name} is its unit's to {verb}: systemctl {verb} hostctl-vm@{name}.service"
+            )))
+        }
+    }
 }
 
 fn wait_ready(context: &Context, name: &Name, timeout: Duration) -> Result<(), Failure> {
@@ -200,6 +216,7 @@ fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
 
 fn restart(context: &Context, arguments: &Down) -> Result<(), Failure> {
     let wanted = find(context, &arguments.name)?;
+    not_of_a_unit(&wanted, "restart")?;
     vm::stop(&context.root, &wanted.name, Duration::from_secs(arguments.timeout))?;
     up(context, &Up { name: arguments.name.clone(), timeout: 120, no_wait: false })
 }
@@ -320,10 +337,11 @@ fn exec(context: &Context, arguments: &Exec) -> Result<(), Failure> {
 
 async fn supervise(context: &Context, named: &Named) -> Result<(), Failure> {
     let name = name(&named.name)?;
-    // Under a service manager nobody has written it down yet.
+    // Under a service manager nobody has written it down yet, or the unit did
+    // for an earlier spec.
     let wanted = match vm::read_desired(&context.root, &name) {
-        Ok(wanted) => wanted,
-        Err(_) => {
+        Ok(wanted) if wanted.supervisor == Supervisor::Hostctl => wanted,
+        _ => {
             let wanted = find(context, &named.name)?;
             vm::write_desired(&context.root, &wanted)?;
             wanted

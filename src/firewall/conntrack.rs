@@ -3,21 +3,13 @@
 
 use std::io;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkPayload};
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple};
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
+use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_sys::Socket;
 
 use super::flows::{Flow, FlowPolicy};
-
-/// `NETLINK_EXT_ACK` errors and one dump's part fit; the kernel sends at most
-/// 32 KiB at a time.
-const BUFFER: usize = 64 * 1024;
+use super::netfilter::{open, receive, send};
 
 /// An entry, with what the kernel needs to find it again.
 struct Entry {
@@ -30,9 +22,7 @@ struct Entry {
 /// # Errors
 /// Where the kernel doesn't answer, or keeps an entry.
 pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = open()?;
     let mut count = 0;
     for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
         for entry in dump(&socket, family)? {
@@ -42,44 +32,6 @@ pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
         }
     }
     Ok(count)
-}
-
-fn send(
-    socket: &Socket,
-    flags: u16,
-    family: NetfilterProtoFamily,
-    message: ConntrackMessage,
-) -> io::Result<()> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
-    let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    packet.finalize();
-    let mut bytes = vec![0; packet.buffer_len()];
-    packet.serialize(&mut bytes);
-    socket.send(&bytes, 0).map(drop)
-}
-
-/// Calls `each` with every answer, until one says that it was the last.
-fn receive(
-    socket: &Socket,
-    mut each: impl FnMut(NetlinkPayload<NetfilterMessage>) -> io::Result<bool>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = socket.recv(&mut buffer.as_mut_slice(), 0)?;
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while !rest.is_empty() {
-            let message: NetlinkMessage<NetfilterMessage> =
-                NetlinkMessage::deserialize(rest).map_err(|error| io::Error::other(error.to_string()))?;
-            // Messages are aligned to four bytes (netlink(7)).
-            let used = usize::try_from(message.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
-            rest = if used == 0 { &[] } else { rest.get(used..).unwrap_or_default() };
-            if each(message.payload)? {
-                return Ok(());
-            }
-        }
-    }
 }
 
 fn dump(socket: &Socket, family: NetfilterProtoFamily) -> io::Result<Vec<Entry>> {
@@ -159,11 +111,11 @@ mod tests {
 
     use nix::sched::{CloneFlags, unshare};
 
-    use crate::firewall::{Listing, nft};
+    use crate::firewall::{Gone, nft};
     use crate::topology::compile;
 
     fn tracked() -> Vec<Flow> {
-        let socket = Socket::new(NETLINK_NETFILTER).unwrap();
+        let socket = open().unwrap();
         dump(&socket, NetfilterProtoFamily::IPv4).unwrap().into_iter().map(|entry| entry.flow).collect()
     }
 
@@ -184,8 +136,7 @@ mod tests {
             }
             let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"";
             let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
-            let none = Listing::default();
-            let policy = FlowPolicy::new(&topology, [].into(), &none, &none);
+            let policy = FlowPolicy::new(&topology, [].into(), Gone::default());
             assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 2);
             assert_eq!(cut(&policy).unwrap(), 1);
             let left: Vec<IpAddr> =

@@ -8,6 +8,7 @@ use nftables::schema::{Element, NfCmd, NfListObject, Nftables};
 use nftables::types::NfFamily;
 use serde_json::Value;
 
+use super::delta::Delta;
 use super::listing::{Listing, Table};
 
 /// What separates the kernel's tables from the desired ones.
@@ -24,12 +25,6 @@ pub enum Difference {
     },
 }
 
-/// Elements to delete and to add, in one transaction.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Delta {
-    changes: Vec<Change>,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Change {
     add: bool,
@@ -39,6 +34,11 @@ struct Change {
 }
 
 impl Difference {
+    /// To what it should have, from nothing.
+    pub fn absent() -> Self {
+        Self::Replace { reason: "table bridge hostctl isn't there".into() }
+    }
+
     /// From what the kernel has to what it should have.
     pub fn between(live: &Listing, desired: &Listing) -> Self {
         let mut changes = Vec::new();
@@ -63,7 +63,14 @@ impl Difference {
                 }
             }
         }
-        if changes.is_empty() { Self::None } else { Self::Elements(Delta { changes }) }
+        if changes.is_empty() {
+            return Self::None;
+        }
+        match serde_json::to_string(&to_nftables(&changes)) {
+            Ok(json) => Self::Elements(Delta::json(json, changes.iter().map(command).collect())),
+            // It was JSON a moment ago.
+            Err(error) => Self::Replace { reason: error.to_string() },
+        }
     }
 }
 
@@ -83,36 +90,24 @@ fn shape_differs(family: &str, found: &Table, wanted: &Table) -> Option<String> 
     })
 }
 
-impl Delta {
-    /// As commands for `nft -j -f -` (libnftables-json(5)).
-    pub fn to_nftables(&self) -> Nftables<'_> {
-        let mut batch = Batch::new();
-        for change in &self.changes {
-            let element = NfListObject::Element(Element {
-                family: if change.family == "bridge" { NfFamily::Bridge } else { NfFamily::INet },
-                table: "hostctl".into(),
-                name: change.set.as_str().into(),
-                elem: change.elements.as_slice().into(),
-            });
-            batch.add_cmd(if change.add { NfCmd::Add(element) } else { NfCmd::Delete(element) });
-        }
-        batch.to_nftables()
+/// As commands for `nft -j -f -` (libnftables-json(5)).
+fn to_nftables(changes: &[Change]) -> Nftables<'_> {
+    let mut batch = Batch::new();
+    for change in changes {
+        let element = NfListObject::Element(Element {
+            family: if change.family == "bridge" { NfFamily::Bridge } else { NfFamily::INet },
+            table: "hostctl".into(),
+            name: change.set.as_str().into(),
+            elem: change.elements.as_slice().into(),
+        });
+        batch.add_cmd(if change.add { NfCmd::Add(element) } else { NfCmd::Delete(element) });
     }
+    batch.to_nftables()
+}
 
-    /// As commands that a person would type, one per set and direction.
-    pub fn commands(&self) -> Vec<String> {
-        let command = |change: &Change| {
-            let elements: Vec<String> = change.elements.iter().map(element_text).collect();
-            let verb = if change.add { "add" } else { "delete" };
-            format!(
-                "nft {verb} element {} hostctl {} '{{ {} }}'",
-                change.family,
-                change.set,
-                elements.join(", ")
-            )
-        };
-        self.changes.iter().map(command).collect()
-    }
+fn command(change: &Change) -> String {
+    let elements: Vec<String> = change.elements.iter().map(element_text).collect();
+    super::delta::element_command(change.add, &change.family, &change.set, &elements)
 }
 
 fn element_text(element: &Expression<'_>) -> String {
@@ -175,9 +170,11 @@ mod tests {
             ]
         );
         assert_eq!(
-            serde_json::to_value(delta.to_nftables()).unwrap()["nftables"][1]["add"]["element"]["elem"][0]["concat"]
-                [1],
-            "10.0.0.2"
+            delta.input(),
+            (
+                true,
+                r#"{"nftables":[{"delete":{"element":{"family":"inet","table":"hostctl","name":"net4","elem":[{"prefix":{"addr":"10.1.0.0","len":24}}]}}},{"add":{"element":{"family":"inet","table":"hostctl","name":"net4","elem":[{"concat":["br-a","10.0.0.2"]}]}}}]}"#
+            )
         );
         assert_eq!(Difference::between(&desired, &desired), Difference::None);
     }

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::topology::{Action, Direction, Imds, Name, Nat, Policy, SubnetKind, Topology};
-
-use super::listing::Listing;
-use super::policy_model::{FarEnd, decide};
+use crate::reach::{FarEnd, decide, is_metadata};
+use crate::topology::{
+    Action, Direction, FirewallMode, Imds, Name, Nat, Policy, SubnetKind, Topology, Transport,
+};
 
 /// A tracked flow, as it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +35,23 @@ pub struct FlowPolicy {
     former: Vec<IpNet>,
     /// The host's own addresses.
     host: BTreeSet<IpAddr>,
+    /// The host's open services, by protocol and port, where the firewall is
+    /// the host's too.
+    open: Option<BTreeSet<(u8, u16)>>,
+    /// Whether there is a tailnet.
+    tailnet: bool,
     policies: Vec<Policy>,
     /// Which of the policies an address is subject to.
     policed: BTreeMap<IpAddr, usize>,
+}
+
+/// What a firewall loses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Addresses whose guest is gone or another one.
+    pub guests: BTreeSet<IpAddr>,
+    /// Prefixes that were networks.
+    pub networks: Vec<IpNet>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,16 +59,31 @@ struct Net {
     name: Name,
     prefixes: Vec<IpNet>,
     public: Vec<IpNet>,
+    gateways: Vec<IpAddr>,
     imds: bool,
     tailscale: bool,
 }
 
+/// Whose an address is.
+#[derive(Debug, Clone, Copy)]
+enum Party<'p> {
+    Host,
+    Guest(&'p Net),
+    Outside,
+}
+
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+/// Tailscale's addresses: 100.64.0.0/10 (RFC 6598) and its part of fd00::/8.
+const TAILNET: [&str; 2] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"];
 
 impl FlowPolicy {
     /// The policy of `topology` on a host with these addresses, whose
-    /// firewall goes from `live` to `desired`.
-    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, live: &Listing, desired: &Listing) -> Self {
+    /// firewall loses what is in `gone`.
+    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, gone: Gone) -> Self {
         let networks = topology.networks.iter().map(|network| {
             let prefixes = |v4, v6: Option<ipnet::Ipv6Net>| {
                 [Some(IpNet::V4(v4)), v6.map(IpNet::V6)].into_iter().flatten().collect::<Vec<_>>()
@@ -65,20 +94,25 @@ impl FlowPolicy {
                 name: network.name.clone(),
                 prefixes: prefixes(network.cidr, network.cidr6),
                 public: public.flat_map(|subnet| prefixes(subnet.cidr, subnet.cidr6)).collect(),
+                gateways: std::iter::once(network.gateway.into())
+                    .chain(network.gateway6.map(IpAddr::from))
+                    .collect(),
                 imds: network.imds == Imds::Host,
                 tailscale: network.tailscale,
             }
         });
-        let ports = ["port_mac_ip4", "port_mac_ip6"];
-        let gone = ports.iter().flat_map(|set| live.gone("bridge", set, desired));
-        let changed = gone.filter_map(|parts| parts.last()?.parse().ok()).collect();
-        let nets = ["net4", "net6"].iter().flat_map(|set| live.gone("inet", set, desired));
-        let former = nets.filter_map(|parts| parts.last()?.parse().ok()).collect();
+        let transport = |transport: Transport| match transport {
+            Transport::Tcp => TCP,
+            Transport::Udp => UDP,
+        };
+        let open = topology.allow_input.iter().map(|open| (transport(open.protocol), open.port)).collect();
         Self {
+            open: (topology.firewall == FirewallMode::Full).then_some(open),
+            tailnet: topology.tailscale.is_some(),
             networks: networks.collect(),
             peerings: topology.peerings.iter().cloned().collect(),
-            changed,
-            former,
+            changed: gone.guests,
+            former: gone.networks,
             host,
             policies: topology.policies.clone(),
             policed: policed(topology),
@@ -89,19 +123,51 @@ impl FlowPolicy {
         self.networks.iter().find(|network| network.prefixes.iter().any(|prefix| prefix.contains(&address)))
     }
 
+    fn party(&self, address: IpAddr) -> Party<'_> {
+        let gateway = || self.networks.iter().any(|network| network.gateways.contains(&address));
+        if self.host.contains(&address) || gateway() {
+            return Party::Host;
+        }
+        self.network(address).map_or(Party::Outside, Party::Guest)
+    }
+
+    /// All that a guest gets of the host.
+    fn pings_gateway(network: &Net, flow: &Flow) -> bool {
+        matches!(flow.protocol, ICMP | ICMPV6) && network.gateways.contains(&flow.destination)
+    }
+
+    /// Whether somebody who is no guest may speak to the host. By its
+    /// addresses the tailnet is known here: a flow has no interface.
+    fn enters_host(&self, flow: &Flow) -> bool {
+        let Some(open) = &self.open else { return true };
+        // The host's own DHCP, as the ruleset has it.
+        let dhcp = flow.protocol == UDP && matches!(flow.port, 68 | 546);
+        let tailnet = || self.tailnet && is_in(&TAILNET, flow.source);
+        open.contains(&(flow.protocol, flow.port)) || dhcp || tailnet()
+    }
+
     /// Whether a flow has to end.
     pub fn forbids(&self, flow: &Flow) -> bool {
         let ends = [flow.source, flow.destination];
         if ends.iter().any(|end| self.changed.contains(end)) {
             return true;
         }
-        let (from, to) = (self.network(flow.source), self.network(flow.destination));
-        let former = |end: &IpAddr| self.former.iter().any(|prefix| prefix.contains(end));
-        let beyond_reach = match (from, to) {
-            (None, None) => ends.iter().any(former),
-            (Some(a), Some(b)) => a.name != b.name && !self.peered(&a.name, &b.name),
-            (Some(a), None) => former(&flow.destination) || !Self::goes_out(a, flow),
-            (None, Some(b)) => former(&flow.source) || !(self.host.contains(&flow.source) || b.tailscale),
+        // What was a network, and is nobody's now.
+        let former = |end: &IpAddr| {
+            self.network(*end).is_none() && self.former.iter().any(|prefix| prefix.contains(end))
+        };
+        if ends.iter().any(former) {
+            return true;
+        }
+        let beyond_reach = match (self.party(flow.source), self.party(flow.destination)) {
+            (Party::Host, _) => false,
+            (Party::Guest(a), Party::Host) => !Self::pings_gateway(a, flow),
+            (Party::Guest(a), Party::Guest(b)) => a.name != b.name && !self.peered(&a.name, &b.name),
+            (Party::Guest(a), Party::Outside) => !Self::goes_out(a, flow),
+            (Party::Outside, Party::Guest(b)) => !b.tailscale,
+            (Party::Outside, Party::Host) => !self.enters_host(flow),
+            // With the firewall the host's too, it forwards for guests alone.
+            (Party::Outside, Party::Outside) => self.open.is_some() && !to_many(flow.destination),
         };
         beyond_reach
             || self.denies(Direction::Egress, flow.source, flow.destination, flow)
@@ -142,26 +208,13 @@ fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
         .collect()
 }
 
-/// The ruleset's `metadata4` and `metadata6`.
-const METADATA: [&str; 13] = [
-    "169.254.0.0/16",
-    "100.100.100.200/32",
-    "168.63.129.16/32",
-    "fd00:42::42/128",
-    "fd00:c1::a9fe:a9fe/128",
-    "fd00:ec2::/32",
-    "fd20:ce::254/128",
-    "fe80::/10",
-    "::/96",
-    "::ffff:0:0/96",
-    "64:ff9b::6464:64c8/128",
-    "64:ff9b::a83f:8110/128",
-    "64:ff9b::a9fe:0/112",
-];
+/// Whether an address is a group's, or everybody's.
+fn to_many(address: IpAddr) -> bool {
+    address.is_multicast() || address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+}
 
-/// Whether an address is in the ruleset's `metadata4` or `metadata6`.
-fn is_metadata(address: IpAddr) -> bool {
-    METADATA.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|prefix| prefix.contains(&address))
+fn is_in(prefixes: &[&str], address: IpAddr) -> bool {
+    prefixes.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|prefix| prefix.contains(&address))
 }
 
 #[cfg(test)]
@@ -172,7 +225,7 @@ mod tests {
     fn policy(text: &str) -> FlowPolicy {
         let topology = compile(&toml::from_str(text).unwrap()).unwrap();
         let host = ["10.1.0.1", "198.51.100.2"].map(|address| address.parse().unwrap()).into();
-        FlowPolicy::new(&topology, host, &Listing::default(), &Listing::default())
+        FlowPolicy::new(&topology, host, Gone::default())
     }
 
     fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> Flow {
@@ -231,20 +284,48 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_what_the_ruleset_says() {
-        let template = include_str!("../../templates/ruleset.nft.hbs");
-        let elements = |set: &str| {
-            let set = template.split(&format!("set {set} {{")).nth(1).unwrap();
-            let list = set.split("elements = {").nth(1).unwrap().split('}').next().unwrap();
-            list.split(',').map(|element| element.trim().to_string()).collect::<Vec<_>>()
-        };
-        let nets = |texts: Vec<String>| -> BTreeSet<IpNet> {
-            let net =
-                |text: String| text.parse().unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap()));
-            texts.into_iter().map(net).collect()
-        };
-        let ruleset = [elements("metadata4"), elements("metadata6")].concat();
-        assert_eq!(nets(METADATA.map(String::from).into()), nets(ruleset));
+    fn with_the_hosts_firewall_its_flows_are_judged_too() {
+        let guests = policy(HOST);
+        let full = policy(&HOST.replacen(
+            "[host.tailscale]",
+            "[host]\nfirewall = \"full\"\nallow_input = [{ port = 443, protocol = \"tcp\" }]\n[host.tailscale]",
+            1,
+        ));
+        let host = "198.51.100.2";
+        for (source, destination, protocol, port, ends) in [
+            ("203.0.113.1", host, TCP, 443, false),
+            ("203.0.113.1", host, TCP, 22, true),
+            ("203.0.113.1", host, UDP, 443, true),
+            ("203.0.113.1", host, ICMP, 0, true),
+            ("198.51.100.1", host, UDP, 68, false),
+            ("100.64.0.7", host, TCP, 22, false),
+            (host, "203.0.113.1", TCP, 22, false),
+            (host, host, TCP, 22, false),
+            (host, "10.1.0.2", TCP, 22, false),
+            ("203.0.113.1", "192.0.2.1", TCP, 22, true),
+            ("203.0.113.1", "255.255.255.255", UDP, 9, false),
+            ("203.0.113.1", "224.0.0.251", UDP, 5353, false),
+        ] {
+            let flow = flow(source, destination, protocol, port);
+            assert_eq!(full.forbids(&flow), ends, "{flow:?}");
+            assert!(!guests.forbids(&flow), "{flow:?}");
+        }
+    }
+
+    #[test]
+    fn of_the_host_a_guest_keeps_the_ping_of_its_gateway() {
+        let policy = policy(HOST);
+        for (source, destination, protocol, port, ends) in [
+            ("10.1.0.2", "10.1.0.1", ICMP, 0, false),
+            ("10.1.0.2", "10.1.0.1", TCP, 22, true),
+            ("10.1.0.2", "198.51.100.2", TCP, 22, true),
+            ("10.3.0.2", "10.3.0.1", ICMP, 0, false),
+            ("10.3.0.2", "10.2.0.1", ICMP, 0, true),
+            ("fd00:0:0:2::2", "fd00:0:0:2::1", ICMPV6, 0, false),
+        ] {
+            let flow = flow(source, destination, protocol, port);
+            assert_eq!(policy.forbids(&flow), ends, "{flow:?}");
+        }
     }
 
     #[test]

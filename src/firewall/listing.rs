@@ -17,7 +17,8 @@ pub struct Listing {
 pub(super) struct Table {
     /// Everything but the elements of named sets.
     pub shape: Vec<Value>,
-    /// The named sets' elements, each in canonical JSON.
+    /// The named sets' elements, each in canonical JSON. Sets that rules fill
+    /// while packets pass have none: what is in them is nobody's wish.
     pub sets: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -61,6 +62,8 @@ impl Listing {
             normalise(&mut body);
             table.shape.push(serde_json::json!({ kind: body }));
         }
+        let filled: Vec<&str> = table.shape.iter().flat_map(filled_by).collect();
+        table.sets.retain(|name, _| !filled.contains(&name.as_str()));
         // Rules keep their order; sets and chains have none.
         table.shape.sort_by_key(|object| match object.get("rule") {
             Some(rule) => (1, rule.get("chain").map(ToString::to_string).unwrap_or_default()),
@@ -117,6 +120,17 @@ impl Listing {
     pub fn elements(&self) -> usize {
         self.tables.values().flat_map(|table| table.sets.values()).map(BTreeSet::len).sum()
     }
+}
+
+/// The sets that a rule adds elements to. Not each version of nft lists the
+/// flag `dynamic`.
+fn filled_by(object: &Value) -> impl Iterator<Item = &str> {
+    let statements = object.get("rule").and_then(|rule| rule.get("expr")).and_then(Value::as_array);
+    statements.into_iter().flatten().filter_map(filled_set)
+}
+
+fn filled_set(statement: &Value) -> Option<&str> {
+    statement.get("set")?.get("set")?.as_str()?.strip_prefix('@')
 }
 
 /// The parts of an element, as nft writes them.
@@ -201,6 +215,23 @@ mod tests {
         one.add("inet", LISTED).unwrap();
         two.add("inet", &swapped).unwrap();
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn elements_that_rules_added_do_not_matter() {
+        let rule = r#"{"set": {"op": "update", "elem": {"meta": {"key": "iifname"}}, "set": "@net4",
+                       "stmt": [{"limit": {"rate": 5, "per": "second"}}]}}, {"drop": null}"#;
+        let filled = LISTED.replace(r#"{"drop": null}"#, rule);
+        let emptied = filled.replace(r#"{"prefix": {"addr": "10.2.0.0", "len": 24}}, "#, "");
+        let (mut one, mut two) = (Listing::default(), Listing::default());
+        one.add("inet", &filled).unwrap();
+        two.add("inet", &emptied).unwrap();
+        assert_eq!(one, two);
+        assert_eq!(one.elements(), 0);
+        let another = emptied.replace("\"rate\": 5", "\"rate\": 6");
+        let mut three = Listing::default();
+        three.add("inet", &another).unwrap();
+        assert_ne!(two, three);
     }
 
     #[test]

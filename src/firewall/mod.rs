@@ -5,17 +5,22 @@
 //! from the topology and not from the rules. Effects: [`nft`] and
 //! [`conntrack`].
 
+mod bounds;
+mod change;
 pub mod conntrack;
+mod delta;
 mod deviation;
 mod difference;
 mod flows;
 mod foreign;
 mod listing;
+mod live;
+mod mark;
+mod netfilter;
 pub mod nft;
 pub mod nft_foreign;
 mod policy_boxes;
 mod policy_chain;
-mod policy_model;
 #[cfg(test)]
 mod policy_tests;
 mod reach;
@@ -24,16 +29,18 @@ mod rule_text;
 mod ruleset;
 mod severity;
 
+pub use delta::Delta;
 pub use deviation::{Deviation, deviations};
-pub use difference::{Delta, Difference};
-pub use flows::{Flow, FlowPolicy};
+pub use difference::Difference;
+pub use flows::{Flow, FlowPolicy, Gone};
 pub use foreign::{Foreign, Hazard, hazards};
 pub use listing::{Listing, UnexpectedListing};
+pub use live::Live;
+pub use mark::Mark;
 pub use nft::NftError;
 pub use policy_boxes::BOXES_MAX;
 pub use policy_chain::PolicyTooLarge;
-pub use policy_model::{FarEnd, decide};
 pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
-pub use render::{TemplateFault, render};
+pub use render::{TemplateFault, render, shape};
 pub use ruleset::{Ruleset, Surroundings};
 pub use severity::Severity;

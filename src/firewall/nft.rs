@@ -6,7 +6,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::difference::Delta;
+use super::delta::Delta;
 use super::listing::{Listing, UnexpectedListing};
 
 /// The families that hostctl has a table in.
@@ -124,14 +124,14 @@ pub fn load(text: &str) -> Result<(), NftError> {
     nft(&["-f", "-"], Some(text)).map(drop)
 }
 
-/// Changes elements in one transaction.
+/// Changes the tables in one transaction.
 ///
 /// # Errors
 /// Where nft or the kernel refuses; then nothing was changed.
 pub fn change(delta: &Delta) -> Result<(), NftError> {
-    let commands =
-        serde_json::to_string(&delta.to_nftables()).map_err(|error| NftError::Run(error.into()))?;
-    nft(&["-j", "-f", "-"], Some(&commands)).map(drop)
+    let (json, input) = delta.input();
+    let arguments: &[&str] = if json { &["-j", "-f", "-"] } else { &["-f", "-"] };
+    nft(arguments, Some(input)).map(drop)
 }
 
 /// The text that removes hostctl's tables, whether they are there or not.

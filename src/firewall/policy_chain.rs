@@ -1,7 +1,7 @@
 //! A policy as nft has it: for each direction one chain and the sets that it
 //! looks flows up in.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::topology::{Action, Direction, Policy, RuleList};
 
@@ -23,15 +23,15 @@ pub struct PolicyTooLarge {
 }
 
 /// One direction of a policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PolicyChain {
-    chain: String,
+    pub chain: String,
     /// For people: `ingress of web, db`.
     what: String,
     /// The far end's field of a packet.
-    far: &'static str,
+    far: String,
     /// Whether what the sets don't hold is allowed.
-    open: bool,
+    pub open: bool,
     ports4: Elements,
     ports6: Elements,
     protocols4: Elements,
@@ -59,8 +59,8 @@ impl PolicyChain {
             chain: chain_name(policy, direction),
             what: format!("{} of {}", direction.as_str(), names.join(", ")),
             far: match direction {
-                Direction::Ingress => "saddr",
-                Direction::Egress => "daddr",
+                Direction::Ingress => "saddr".into(),
+                Direction::Egress => "daddr".into(),
             },
             open: list.default == Action::Allow,
             ports4: ports(&v4, Family::V4),
@@ -68,6 +68,23 @@ impl PolicyChain {
             protocols4: protocols(&v4, Family::V4),
             protocols6: protocols(&v6, Family::V6),
         })
+    }
+
+    /// Its sets: names and elements.
+    pub fn sets(&self) -> [(String, &Elements); 4] {
+        let name = |suffix: &str| format!("{}_{suffix}", self.chain);
+        [
+            (name("ports4"), &self.ports4),
+            (name("ports6"), &self.ports6),
+            (name("protocols4"), &self.protocols4),
+            (name("protocols6"), &self.protocols6),
+        ]
+    }
+
+    /// The same without elements.
+    pub fn bare(&self) -> Self {
+        let none = Elements::default;
+        Self { ports4: none(), ports6: none(), protocols4: none(), protocols6: none(), ..self.clone() }
     }
 }
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::policy_boxes::{BOXES_MAX, Boxes, Family, TooMany};
-use super::policy_model::{FarEnd, decide};
+use crate::reach::{FarEnd, decide};
 use crate::spec::HostSpec;
 use crate::topology::{Action, PolicyProtocol, PortRange, Rule, RuleList, compile};
 

@@ -3,18 +3,21 @@
 use std::fmt::Display;
 use std::net::Ipv6Addr;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::topology::{Direction, FirewallMode, IfName, Imds, Network, Port, SubnetKind, Topology};
 
+use super::bounds::Bounds;
 use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
 
 /// The desired ruleset: one list of elements for each set, in nft's notation,
 /// and the one choice that changes the rules. Every text in it comes from a
 /// validated type; none needs escaping.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
-    full: bool,
+    pub(super) full: bool,
+    pub(super) bounds: Bounds,
     ports: Elements,
     port_mac: Elements,
     port_mac_ip4: Elements,
@@ -44,23 +47,12 @@ pub struct Ruleset {
     egress4: Elements,
     egress6: Elements,
     receivers: Elements,
-    policies: Vec<PolicyChain>,
+    pub(super) policies: Vec<PolicyChain>,
 }
 
-/// A set's elements. The template puts them behind the set's type.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Elements(Vec<String>);
-
-impl Serialize for Elements {
-    /// Nothing for an empty set, since nft takes no empty list.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.is_empty() {
-            return serializer.serialize_str("");
-        }
-        let list = self.0.join(",\n            ");
-        serializer.serialize_str(&format!("\n        elements = {{\n            {list}\n        }}"))
-    }
-}
+/// A set's elements, in nft's notation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Elements(pub Vec<String>);
 
 impl FromIterator<String> for Elements {
     fn from_iter<I: IntoIterator<Item = String>>(elements: I) -> Self {
@@ -89,6 +81,7 @@ impl Ruleset {
     pub fn new(topology: &Topology, surroundings: &Surroundings) -> Result<Self, PolicyTooLarge> {
         let mut ruleset = Self {
             full: topology.firewall == FirewallMode::Full,
+            bounds: topology.limits.into(),
             uplinks: topology.exits(&surroundings.uplinks).iter().map(quoted).collect(),
             opened: surroundings.opened.iter().map(quoted).collect(),
             closed: surroundings.closed6.then(|| "ipv6".to_string()).into_iter().collect(),
@@ -96,6 +89,8 @@ impl Ruleset {
             open_ports: topology
                 .allow_input
                 .iter()
+                // The set is there only where the whole host is closed.
+                .filter(|_| topology.firewall == FirewallMode::Full)
                 .map(|open| concat(&[&open.protocol.as_str(), &open.port]))
                 .collect(),
             ..Self::default()
@@ -134,6 +129,22 @@ impl Ruleset {
             }
         }
         Ok(ruleset)
+    }
+
+    /// The sets that every host has, each with the families whose table has
+    /// one, and its elements.
+    pub(super) fn sets(&self) -> Vec<(&'static [&'static str], String, Vec<String>)> {
+        let Ok(Value::Object(fields)) = serde_json::to_value(self) else { return Vec::new() };
+        let set = |(name, value): (String, Value)| {
+            let elements = serde_json::from_value(value).ok()?;
+            let families: &[&str] = match name.as_str() {
+                "ports" => &["bridge", "inet"],
+                "port_mac" | "port_mac_ip4" | "port_mac_ip6" | "port_target" => &["bridge"],
+                _ => &["inet"],
+            };
+            (name != "policies").then_some((families, name, elements))
+        };
+        fields.into_iter().filter_map(set).collect()
     }
 
     /// Leads a guest's packets to the chains of its policy.

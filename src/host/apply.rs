@@ -8,11 +8,13 @@ use crate::firewall::{FlowPolicy, conntrack, nft};
 use crate::link::Netlink;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
-use crate::topology::{self, Name, Topology};
+use crate::topology::{Name, Topology};
 use crate::vm;
 
-use super::plan::{Current, Goal, conflicts, goal, plan, removal, surroundings, uplinks};
-use super::{HostError, Lock, Step, action_log, generation, observe, record};
+use super::generation::{Generation, Origin};
+use super::kill_point::kill_point;
+use super::plan::{Current, Goal, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks};
+use super::{HostError, Lock, Step, action_log, drop_in, generation, loaded, observe, record, unconfirmed};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -106,37 +108,67 @@ impl Host {
         topology: &Topology,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
+        let lock = self.begin("apply")?;
+        self.apply_under(&lock, spec, topology, watch).await
+    }
+
+    /// Takes the lock for a change of the host, and finishes what a killed
+    /// command left. A spec is best read after this: nobody changes it then.
+    ///
+    /// # Errors
+    /// Where another hostctl is at it.
+    pub fn begin(&self, command: &str) -> Result<Lock, HostError> {
         Self::check_root()?;
-        let lock = Lock::take(&self.root, "apply")?;
-        let result = self.apply_locked(&lock, spec, topology, watch).await;
-        action_log::write(&self.root, "apply", &result);
-        result
+        let lock = Lock::take(&self.root, command)?;
+        drop_in::recover(&self.root)?;
+        Ok(lock)
     }
 
     /// [`Host::apply`] by whoever holds the lock.
+    ///
+    /// # Errors
+    /// Those of [`Host::apply`].
+    pub async fn apply_under(
+        &self,
+        lock: &Lock,
+        spec: &HostSpec,
+        topology: &Topology,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        let rejected = self.settle(lock).await?;
+        if rejected.as_ref() == Some(spec) {
+            // At boot there is nothing yet of what was confirmed.
+            return Err(self.keep_confirmed().await.err().unwrap_or(self.rejected()?));
+        }
+        let result = self.apply_locked(lock, spec, topology, &Origin::of("apply"), watch).await;
+        action_log::write(&self.root, "apply", &result);
+        if result.is_ok() && rejected.is_some() {
+            unconfirmed::remove(&self.root)?;
+        }
+        result
+    }
+
+    /// Makes the host what `topology` says, and keeps it; takes it back where
+    /// that fails.
     pub(super) async fn apply_locked(
         &self,
         _lock: &Lock,
         spec: &HostSpec,
         topology: &Topology,
+        origin: &Origin,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
         let current = observe(&self.root, topology).await?;
         let (steps, goal) = self.plan_from(topology, &current)?;
-        if !steps.is_empty() {
-            record::write(&self.root, &surroundings(topology, &current))?;
-        }
-        let result = match self.execute(&steps, watch).await {
-            // Nothing was done: the plan has just been the check.
-            Ok(()) if steps.is_empty() => Ok(()),
-            Ok(()) => self.verify(&goal).await,
-            Err(error) => Err(error),
-        };
-        match result {
+        match self.carry_out(&steps, &goal, &current, watch).await {
             Ok(()) => {
-                let generation = generation::commit(&self.root, spec)?;
+                // That the drop-in can't be read is no reason to fail now.
+                let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
+                let generation = generation::commit(&self.root, spec, origin, drop_in)?;
+                kill_point("the generation is kept");
                 self.forget_guests(topology, &current)?;
-                Ok(Outcome { notes: notes(topology, &current), steps, generation: Some(generation.number) })
+                let notes = notes(topology, &current, &steps);
+                Ok(Outcome { notes, steps, generation: Some(generation.number) })
             }
             Err(error) => {
                 let consequence = self.roll_back(watch).await;
@@ -145,19 +177,55 @@ impl Host {
         }
     }
 
+    /// Executes a plan and verifies what the kernel is then.
+    async fn carry_out(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+        watch: &mut dyn Watch,
+    ) -> Result<(), HostError> {
+        if steps.is_empty() {
+            // The plan has just been the check.
+            self.remember(steps, goal, current);
+            return Ok(());
+        }
+        record::write(&self.root, &surroundings(goal.topology, current))?;
+        self.execute(steps, watch).await?;
+        self.remember(steps, goal, current);
+        kill_point("executed, not verified");
+        self.verify(goal).await?;
+        kill_point("verified, not kept");
+        Ok(())
+    }
+
+    /// Writes down what is loaded now.
+    pub(super) fn remember(&self, steps: &[Step], goal: &Goal<'_>, current: &Current) {
+        let changes = |step: &&Step| matches!(step, Step::LoadFirewall { .. } | Step::ChangeFirewall(_));
+        let changes = u32::from(steps.iter().any(|step| changes(&step)));
+        loaded::write(&self.root, current.mark.as_ref(), changes, &goal.ruleset);
+    }
+
     /// Removes everything of hostctl's, found by its marks.
     ///
     /// # Errors
     /// Where a step fails; the rest is still there.
     pub async fn down(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
         Self::check_root()?;
-        let _lock = Lock::take(&self.root, "down")?;
-        let result = self.down_locked(watch).await;
+        let _lock = self.begin("down")?;
+        let result = self.down_locked(&Origin::of("down"), watch).await;
         action_log::write(&self.root, "down", &result);
+        if result.is_ok() {
+            self.reject_waiting()?;
+        }
         result
     }
 
-    async fn down_locked(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
+    pub(super) async fn down_locked(
+        &self,
+        origin: &Origin,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
         let steps = self.removal().await?;
         self.execute(&steps, watch).await?;
         // What apps left that lost their supervisors.
@@ -173,9 +241,11 @@ impl Host {
         }
         // A later apply that fails shall not bring back what was taken down.
         if generation::last(&self.root).is_ok_and(|last| last.is_some()) {
-            generation::commit(&self.root, &HostSpec::default())?;
+            let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
+            generation::commit(&self.root, &HostSpec::default(), origin, drop_in)?;
         }
         record::remove(&self.root)?;
+        loaded::forget(&self.root);
         Ok(Outcome { steps, notes: Vec::new(), generation: None })
     }
 
@@ -202,7 +272,7 @@ impl Host {
         Ok(())
     }
 
-    async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
+    pub(super) async fn execute(&self, steps: &[Step], watch: &mut dyn Watch) -> Result<(), HostError> {
         let netlink = Netlink::open()?;
         let failed = |index: usize, source: HostError| HostError::Step {
             number: index + 1,
@@ -214,6 +284,7 @@ impl Host {
         let mut leaving = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             watch.before(index + 1, steps.len(), step).map_err(|source| failed(index, source))?;
+            kill_point("before a step");
             // Guests that go take their time side by side.
             if let Step::StopVm { name, .. } = step {
                 leaving.push((index, name));
@@ -296,26 +367,34 @@ impl Host {
             Err(error) => return format!("The last generation can't be read ({error}). {CLOSED}."),
         };
         watch.rolling_back(last.number);
-        match self.restore(&last.spec).await {
-            Ok(()) => format!("The host is back at generation {}.", last.number),
+        match self.restore(&last).await {
+            Ok(_) => format!("The host is back at generation {}.", last.number),
             Err(error) => format!("Returning to generation {} failed too ({error}). {CLOSED}.", last.number),
         }
     }
 
-    async fn restore(&self, spec: &HostSpec) -> Result<(), HostError> {
-        let topology = topology::compile(spec).map_err(|_| HostError::Interrupted)?;
+    /// Makes the host what a generation says, without a way back.
+    pub(super) async fn restore(&self, generation: &Generation) -> Result<Vec<Step>, HostError> {
+        let topology = generation.compile()?;
         let current = observe(&self.root, &topology).await?;
         let (steps, goal) = self.plan_from(&topology, &current)?;
-        self.execute(&steps, &mut Silent).await?;
-        self.verify(&goal).await
+        self.carry_out(&steps, &goal, &current, &mut Silent).await?;
+        self.forget_guests(&topology, &current)?;
+        Ok(steps)
     }
 }
 
-fn notes(topology: &Topology, current: &Current) -> Vec<String> {
+fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> {
     let offline = !topology.networks.is_empty() && uplinks(topology, &current.links).is_empty();
     let note = "no interface holds a default route, so guests don't reach the internet; \
                 apply again once one does, or name it: [host] uplink = \"…\"";
-    offline.then(|| note.to_string()).into_iter().collect()
+    let units: Vec<String> = left_to_units(topology, current, steps)
+        .into_iter()
+        .map(|name| format!("hostctl-vm@{name}.service"))
+        .collect();
+    let units =
+        (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
+    offline.then(|| note.to_string()).into_iter().chain(units).collect()
 }
 
 /// A kernel that can't list its flows goes on judging each packet that a

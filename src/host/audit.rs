@@ -3,12 +3,12 @@
 
 use serde::Serialize;
 
-use crate::firewall::{Listing, Severity};
+use crate::firewall::{Difference, Listing, Ruleset, Severity};
 use crate::root_dir::RootDir;
-use crate::topology::{self, Topology};
+use crate::topology::Topology;
 
 use super::plan::{Goal, goal, plan, uplinks};
-use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe};
+use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe_listed};
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -67,9 +67,7 @@ impl Audit {
 /// The topology of the last generation; none where nothing was applied.
 pub(super) fn applied(root: &RootDir) -> Result<(Option<u64>, Topology), HostError> {
     let Some(last) = generation::last(root)? else { return Ok((None, Topology::empty())) };
-    // What a former version of hostctl took can be refused by this one.
-    let topology = topology::compile(&last.spec).map_err(|_| HostError::Outdated(last.number))?;
-    Ok((Some(last.number), topology))
+    Ok((Some(last.number), last.compile()?))
 }
 
 /// Looks at everything.
@@ -81,8 +79,8 @@ pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
     audit_again(root, &mut None).await
 }
 
-/// A firewall's text, and what the kernel makes of it.
-pub(super) type Rehearsed = Option<(String, Listing)>;
+/// A firewall, and what the kernel makes of it.
+pub(super) type Rehearsed = Option<(Ruleset, Listing)>;
 
 /// As [`audit`], by somebody who remembers what was rehearsed before.
 pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Result<Audit, HostError> {
@@ -90,7 +88,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
         return Err(HostError::NotRoot);
     }
     let (generation, topology) = applied(root)?;
-    let current = observe(root, &topology).await?;
+    let current = observe_listed(root, &topology).await?;
     let uplinks = uplinks(&topology, &current.links);
     let mut findings = Vec::new();
     if generation.is_none() {
@@ -100,10 +98,16 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     if generation.is_some() && !down {
         let known = rehearsed.take();
-        let known = known.map(|(text, listing)| Goal { topology: &topology, text, listing });
+        let known = known.map(|(ruleset, listing)| Goal {
+            topology: &topology,
+            ruleset,
+            listing: Some(listing),
+            difference: Difference::None,
+            text: String::new(),
+        });
         let goal = goal(&topology, &current, known.as_ref())?;
         findings.extend(audit_drift::drift(&goal, &current, &plan(&goal, &current)));
-        *rehearsed = Some((goal.text, goal.listing));
+        *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
         findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
     }
     if !topology.networks.is_empty() {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::firewall::{self, Severity};
+use crate::firewall::{self, Live, Severity};
 use crate::link::{self, Conflict, Link, Setting};
 
 use super::audit::{Finding, Kind};
@@ -123,7 +123,10 @@ fn guest(kind: Kind, object: String, found: String, expected: &str, step: &Step)
 
 fn firewall(goal: &Goal<'_>, current: &Current, reason: &str, findings: &mut Vec<Finding>) {
     let before = findings.len();
-    let deviations = firewall::deviations(&current.firewall, &goal.listing);
+    let deviations = match (&current.firewall, &goal.listing) {
+        (Live::Listed(live), Some(desired)) => firewall::deviations(live, desired),
+        _ => Vec::new(),
+    };
     findings.extend(deviations.into_iter().map(|one| Finding {
         severity: one.severity,
         kind: Kind::Drift,
@@ -367,6 +370,7 @@ fn of_setting(
                 .collect()
         }
         Setting::Up => one(warning, "state", "down", "up"),
+        Setting::Down => one(warning, "state", "up", "down"),
     }
 }
 

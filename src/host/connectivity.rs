@@ -7,7 +7,7 @@ use std::thread;
 
 use serde::Serialize;
 
-use crate::firewall::{Flow, FlowPolicy, Listing};
+use crate::firewall::{Flow, FlowPolicy, Gone};
 use crate::link::namespace;
 use crate::probe::{DEFAULT_TIMEOUT, Probe, Verdict, attempt};
 use crate::topology::{Port, Topology, Transport};
@@ -78,7 +78,7 @@ pub fn between(
     (to, target): (&str, &Port),
     port: Option<(Transport, u16)>,
 ) -> Vec<Test> {
-    let policy = FlowPolicy::new(topology, BTreeSet::new(), &Listing::default(), &Listing::default());
+    let policy = FlowPolicy::new(topology, BTreeSet::new(), Gone::default());
     let v4 = (IpAddr::V4(source.address), IpAddr::V4(target.address));
     let v6 = source.v6.as_ref().zip(target.v6.as_ref());
     let v6 = v6.map(|(source, target)| (IpAddr::V6(source.address), IpAddr::V6(target.address)));

@@ -1,16 +1,15 @@
 //! Commands that change the spec: they write a drop-in and apply it.
 
-use std::io;
-use std::path::PathBuf;
-
-use crate::root_dir::RootDir;
 use crate::spec::{
     Before, Change, Checked, EditError, HostSpec, Loaded, Replaced, SpecPath, load, load_checked_with,
     load_drop_in,
 };
 use crate::topology::{self, Topology};
 
-use super::{Host, HostError, Lock, Outcome, Step, Watch, action_log, file, generation};
+use super::changes::changes;
+use super::generation::Origin;
+use super::unconfirmed::{self, Record};
+use super::{Host, HostError, Lock, Outcome, Step, Watch, action_log, drop_in, file, generation};
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,11 +18,6 @@ pub struct Edited {
     pub outcome: Outcome,
     /// What went besides what the change names.
     pub also: Vec<String>,
-}
-
-/// The drop-in that commands write.
-pub fn drop_in(root: &RootDir) -> PathBuf {
-    root.drop_ins().join("commands.json")
 }
 
 /// The drop-in as it shall be, and the host that follows from it.
@@ -43,28 +37,43 @@ impl Host {
     /// Where the change is refused, nothing was touched; else those of
     /// [`Host::apply`].
     pub async fn edit(&self, change: &Change, watch: &mut dyn Watch) -> Result<Edited, HostError> {
-        Self::check_root()?;
-        let lock = Lock::take(&self.root, "apply")?;
+        let command = change.to_string();
+        let lock = self.begin("apply")?;
+        let rejected = self.settle(&lock).await?;
         let Draft { checked, text, also } = self.draft(change)?;
-        let path = drop_in(&self.root);
-        let failed = |source| HostError::File { path: path.clone(), source };
-        let old = match std::fs::read_to_string(&path) {
-            Ok(old) => Some(old),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
-        };
-        let write = |text: Option<&str>| match text {
-            Some(text) => file::replace(&path, text),
-            None => file::remove(&path),
-        };
-        write(text.as_deref()).map_err(failed)?;
-        let result = self.apply_locked(&lock, &checked.spec, &checked.compiled, watch).await;
-        action_log::write(&self.root, &change.to_string(), &result);
-        match result {
-            Ok(outcome) => Ok(Edited { outcome, also }),
-            Err(cause) => match write(old.as_deref()) {
+        let (spec, origin) = (&checked.spec, Origin::of(&command));
+        let outcome =
+            self.apply_with_drop_in(&lock, text.as_deref(), (spec, &checked.compiled), &origin, watch);
+        let outcome = outcome.await;
+        action_log::write(&self.root, &command, &outcome);
+        if outcome.is_ok() && rejected.is_some() {
+            unconfirmed::remove(&self.root)?;
+        }
+        Ok(Edited { outcome: outcome?, also })
+    }
+
+    /// Writes the drop-in, or removes it where there is no text, and applies.
+    /// Where that fails, or is killed, the drop-in is as it was.
+    pub(super) async fn apply_with_drop_in(
+        &self,
+        lock: &Lock,
+        text: Option<&str>,
+        (spec, topology): (&HostSpec, &Topology),
+        origin: &Origin,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        let written = drop_in::write(&self.root, &origin.command, text)?;
+        match self.apply_locked(lock, spec, topology, origin, watch).await {
+            Ok(outcome) => {
+                written.keep();
+                Ok(outcome)
+            }
+            Err(cause) => match written.take_back() {
                 Ok(()) => Err(cause),
-                Err(source) => Err(HostError::Unrestored { cause: Box::new(cause), path, source }),
+                Err(error) => {
+                    let (cause, error) = (Box::new(cause), Box::new(error));
+                    Err(HostError::Unrestored { cause, path: drop_in::drop_in(&self.root), error })
+                }
             },
         }
     }
@@ -75,8 +84,9 @@ impl Host {
     /// Where another hostctl is at it, or the file can't be removed.
     pub fn forget_commands(&self) -> Result<(), HostError> {
         let _lock = Lock::take(&self.root, "cleanup")?;
-        let path = drop_in(&self.root);
-        file::remove(&path).map_err(|source| HostError::File { path, source })
+        let path = drop_in::drop_in(&self.root);
+        file::remove(&path).map_err(|source| HostError::File { path, source })?;
+        unconfirmed::remove(&self.root)
     }
 
     /// The steps that [`Host::edit`] would do.
@@ -89,9 +99,18 @@ impl Host {
     }
 
     fn draft(&self, change: &Change) -> Result<Draft, HostError> {
-        let path = drop_in(&self.root);
+        let path = drop_in::drop_in(&self.root);
         let Loaded { spec: whole, sources } = load(None, &self.root)?;
         let last = generation::last(&self.root)?;
+        if let Some(Record::Rejected { generation, spec }) = unconfirmed::read(&self.root)?
+            && spec == whole
+        {
+            return Err(HostError::Rejected { generation });
+        }
+        // What was rolled back shall not come back with something else.
+        if let Some(last) = last.as_ref().filter(|last| last.from.is_some() && last.spec != whole) {
+            return Err(HostError::FilesDiffer { number: last.number, changes: changes(&last.spec, &whole) });
+        }
         let unsaid = last.map(|last| unsaid(&last.spec, &whole)).unwrap_or_default();
         if !unsaid.is_empty() {
             let file = self.root.host_spec().display().to_string();

@@ -37,14 +37,55 @@ pub enum HostError {
     #[error(transparent)]
     Edit(#[from] EditError),
     /// A change failed, and its drop-in can't be taken back.
-    #[error("{cause}\n  {} still says the change, and can't be restored ({source}): edit or remove it", path.display())]
+    #[error("{cause}\n  {} still says the change, and can't be restored ({error}): edit or remove it", path.display())]
     Unrestored {
         /// Why the change failed.
         cause: Box<HostError>,
         /// The drop-in.
         path: PathBuf,
-        /// What the kernel said.
+        /// Why it can't be restored.
+        error: Box<HostError>,
+    },
+    /// There is no such generation.
+    #[error("there is no generation {number}; {}", range(kept))]
+    NoGeneration {
+        /// The number that was asked for.
+        number: u64,
+        /// Those that are there, in order.
+        kept: Vec<u64>,
+    },
+    /// There is no generation before.
+    #[error("there is no generation to return to: hostctl generations lists those that are kept")]
+    NoEarlier,
+    /// A generation's file is torn, or somebody edited it.
+    #[error("generation {number} can't be read ({}: {source}): hostctl apply keeps a new one", path.display())]
+    Unreadable {
+        /// Its number.
+        number: u64,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
         source: io::Error,
+    },
+    /// A generation that an earlier version of hostctl applied.
+    #[error("generation {number} isn't valid any more: {reason}")]
+    Outdated {
+        /// Its number.
+        number: u64,
+        /// The first thing that is wrong with it.
+        reason: String,
+    },
+    /// The host was rolled back, and the spec's files still say what it was.
+    #[error(
+        "the host was rolled back, as generation {number}, and the spec's files say otherwise: {}\n  \
+         hint: bring the files in line, or run hostctl apply to have what they say; then run this again",
+        changes.join(", ")
+    )]
+    FilesDiffer {
+        /// The newest generation.
+        number: u64,
+        /// What an apply of the files would change.
+        changes: Vec<String>,
     },
     /// The firewall.
     #[error(transparent)]
@@ -98,12 +139,52 @@ pub enum HostError {
     /// Nobody listens to a watch any more.
     #[error("can't say what was found: {0}")]
     Told(String),
-    /// A generation of a former version of hostctl.
+    /// A change waits for its confirmation.
     #[error(
-        "generation {0} is of another version of hostctl, which took what this one refuses; apply the spec again"
+        "{} isn't confirmed yet and goes in {seconds} s\n  \
+         hint: hostctl confirm keeps it, hostctl rollback takes it back now, hostctl apply --confirm TIME tries another",
+        which(generation)
     )]
-    Outdated(u64),
+    Unconfirmed {
+        /// Its generation; none while it is being applied.
+        generation: Option<u64>,
+        /// How long it is waited for.
+        seconds: u64,
+    },
+    /// The spec is the one that nobody confirmed; the host is as it was before.
+    #[error(
+        "the spec is that of {}, which wasn't confirmed: the host stays as it was before\n  \
+         hint: change the spec's files, or try it again with hostctl apply --confirm TIME",
+        which(generation)
+    )]
+    Rejected {
+        /// Its generation.
+        generation: Option<u64>,
+    },
+    /// Nothing waits for a confirmation.
+    #[error("there is nothing to confirm: hostctl apply --confirm TIME waits for it")]
+    NothingToConfirm,
+    /// The confirmation came after the time.
+    #[error("it is too late to confirm: the host returns to what it was before")]
+    TooLate,
+    /// Nobody would return to the last generation.
+    #[error("can't start a process that waits for the confirmation: {0}")]
+    NoWatchdog(#[source] io::Error),
     /// The caller of an apply wanted it to end.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// `generation 7`.
+fn which(generation: &Option<u64>) -> String {
+    generation.map_or("an apply".into(), |number| format!("generation {number}"))
+}
+
+/// `those from 3 to 52 are kept`.
+fn range(kept: &[u64]) -> String {
+    match kept {
+        [] => "none is kept yet".into(),
+        [only] => format!("{only} is kept"),
+        [first, .., last] => format!("those from {first} to {last} are kept"),
+    }
 }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::kill_point::kill_point;
+
 /// Replaces `path` by `text`, and makes its directory where there is none.
 /// The draft beside it is hidden, so that nobody takes it for a file of the
 /// directory's.
@@ -15,21 +17,31 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     fs::create_dir_all(directory)?;
-    let draft = directory.join(format!(".{}.new", name.to_string_lossy()));
+    let name = name.to_string_lossy();
+    kill_point(&format!("before {name} is written"));
+    let draft = directory.join(format!(".{name}.new"));
     let mut file = File::create(&draft)?;
-    file.write_all(text.as_bytes())?;
+    let (start, end) = text.as_bytes().split_at(text.len() / 2);
+    file.write_all(start)?;
+    kill_point(&format!("half of {name} is written"));
+    file.write_all(end)?;
     file.sync_all()?;
+    kill_point(&format!("{name} is written and not in its place"));
     fs::rename(&draft, path)?;
+    kill_point(&format!("{name} is in its place"));
     File::open(directory)?.sync_all()
 }
 
-/// Removes `path`, where it exists.
+/// Removes `path`, where it exists, for good.
 ///
 /// # Errors
 /// Where it can't be removed.
 pub fn remove(path: &Path) -> io::Result<()> {
+    kill_point("before a file is removed");
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
     }
+    kill_point("after a file is removed");
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }

@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::root_dir::RootDir;
 
@@ -26,6 +28,20 @@ impl Lock {
             let words: Vec<&str> = line.split_whitespace().collect();
             words.get(1) == Some(&"FLOCK") && words.get(5).is_some_and(|file| file.ends_with(&inode))
         })
+    }
+
+    /// Takes the lock, waiting up to `limit` for whoever has it.
+    ///
+    /// # Errors
+    /// As [`Lock::take`], once that time is over.
+    pub fn wait(root: &RootDir, command: &str, limit: Duration) -> Result<Self, HostError> {
+        let begun = Instant::now();
+        loop {
+            match Self::take(root, command) {
+                Err(HostError::Locked(_)) if begun.elapsed() < limit => sleep(Duration::from_millis(100)),
+                result => return result,
+            }
+        }
     }
 
     /// Takes the lock.

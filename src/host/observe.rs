@@ -1,32 +1,21 @@
 //! Reads the host: links, firewall, guests.
 
 use crate::app;
-use crate::firewall::{Surroundings, nft};
+use crate::firewall::{Live, Surroundings, nft};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
 use crate::vm;
 
 use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
-use super::{Guest, HostError, record};
+use super::{Guest, HostError, loaded, record};
 
 /// What the host is, as far as `topology` asks.
 ///
 /// # Errors
 /// Where the kernel or nft doesn't answer.
 pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
-    let firewall = nft::observe()?;
-    let netlink = Netlink::open()?;
-    // Which settings matter depends on which links lead to the internet.
-    let first = netlink.observe().await?;
-    let desired = Desired::new(topology, &uplinks(topology, &first));
-    let mut current = Current { firewall, recorded: record::read(root), ..Current::default() };
-    let mut keys = link::sysctl_keys(&desired, &first.links);
-    keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
-    keys.push(link::FORWARDING6_KEY.into());
-    let sysctls = link::sysctl::read(keys)
-        .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
-    current.links = link::Observed { sysctls, ..first };
+    let mut current = observe_network(root, topology).await?;
     current.guests = guests(root)?;
     current.strays = vm::find_strays(root)?;
     let apps = app::observe(root)?.into_iter().map(|seen| {
@@ -35,6 +24,36 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
     });
     current.apps = apps.collect();
     Ok(current)
+}
+
+/// As [`observe`], without guests and apps.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let (firewall, mark) = loaded::observe(root)?;
+    let netlink = Netlink::open()?;
+    // Which settings matter depends on which links lead to the internet.
+    let first = netlink.observe().await?;
+    let desired = Desired::new(topology, &uplinks(topology, &first));
+    let mut current = Current { firewall, mark, recorded: record::read(root), ..Current::default() };
+    let mut keys = link::sysctl_keys(&desired, &first.links);
+    keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
+    keys.push(link::FORWARDING6_KEY.into());
+    let sysctls = link::sysctl::read(keys)
+        .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
+    current.links = link::Observed { sysctls, ..first };
+    Ok(current)
+}
+
+/// As [`observe`], with the firewall as nft lists it: what is written down
+/// proves nothing to an auditor.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let current = observe(root, topology).await?;
+    Ok(Current { firewall: Live::Listed(nft::observe()?), ..current })
 }
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {

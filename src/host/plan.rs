@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::app;
-use crate::firewall::{self, Difference, FlowPolicy, Listing, Surroundings};
+use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Mark, Ruleset, Surroundings, nft};
 use crate::link::{self, Conflict};
-use crate::topology::{IfName, Name, Nat, Topology, Uplink, Vm};
+use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 
 use super::step::Step;
 
@@ -16,7 +16,10 @@ pub struct Current {
     /// Its links and kernel settings.
     pub links: link::Observed,
     /// Its tables, as far as they are hostctl's.
-    pub firewall: Listing,
+    pub firewall: Live,
+    /// The state of the kernel's tables when they were read, where they stood
+    /// still.
+    pub mark: Option<Mark>,
     /// Its guests.
     pub guests: Vec<Guest>,
     /// Its apps.
@@ -55,10 +58,14 @@ pub struct SeenApp {
 pub struct Goal<'a> {
     /// Every name and address.
     pub topology: &'a Topology,
-    /// The firewall's text.
+    /// The firewall.
+    pub ruleset: Ruleset,
+    /// What the kernel lists once it has loaded it, where that had to be known.
+    pub listing: Option<Listing>,
+    /// What separates the loaded firewall from it.
+    pub difference: Difference,
+    /// The firewall's text, where it has to be loaded whole.
     pub text: String,
-    /// What the kernel lists once it has loaded the text.
-    pub listing: Listing,
 }
 
 /// The host's interfaces that lead to the internet.
@@ -101,9 +108,9 @@ fn recorded(current: &Current) -> Surroundings {
         return current.recorded.clone();
     }
     let names = |set: &str| -> Vec<IfName> {
-        current.firewall.texts("inet", set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
+        current.firewall.texts(set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
     };
-    let closed6 = current.firewall.texts("inet", "closed").iter().any(|family| family == "ipv6");
+    let closed6 = current.firewall.texts("closed").iter().any(|family| family == "ipv6");
     Surroundings { uplinks: names("uplinks"), opened: names("opened"), closed6 }
 }
 
@@ -139,10 +146,7 @@ pub fn conflicts(topology: &Topology, current: &Current) -> Vec<Conflict> {
 /// nothing new exists; what is removed from it has no port any more.
 pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let topology = goal.topology;
-    let mut desired = link::Desired::new(topology, &uplinks(topology, &current.links));
-    if !surroundings(topology, current).closed6 {
-        desired.keep_accept_ra();
-    }
+    let desired = desired(topology, current);
     let links = link::plan(&desired, &current.links);
     let mut steps = Vec::new();
     for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
@@ -154,24 +158,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let wanted: Vec<app::App> = topology.apps.iter().filter_map(|app| app::App::try_from(app).ok()).collect();
     steps.extend(leaving_apps(current, &wanted));
     steps.extend(links.remove.into_iter().flat_map(leave));
-    let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
-    let back = recorded_forwarding(current).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
-    let mut undone = Vec::new();
-    link::set_sysctls(back, true, &current.links, &mut undone);
-    steps.extend(undone.into_iter().map(Step::Link));
-    let change = match Difference::between(&current.firewall, &goal.listing) {
-        Difference::None => None,
-        Difference::Elements(delta) => Some(Step::ChangeFirewall(delta)),
-        Difference::Replace { reason } => Some(Step::LoadFirewall { text: goal.text.clone(), reason }),
-    };
-    if let Some(change) = change {
-        steps.push(change);
-        // Also at the first load: what was tracked before was judged by nobody.
-        let host =
-            current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
-        let policy = FlowPolicy::new(topology, host, &current.firewall, &goal.listing);
-        steps.push(Step::CutFlows(Box::new(policy)));
-    }
+    steps.extend(firewall_steps(goal, &desired, current));
     steps.extend(links.build.into_iter().map(Step::Link));
     for vm in &topology.vms {
         let guest = current.guests.iter().find(|guest| guest.name == vm.name);
@@ -181,6 +168,59 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     }
     steps.extend(coming_apps(current, wanted));
     steps
+}
+
+/// What the links and settings should be.
+fn desired(topology: &Topology, current: &Current) -> link::Desired {
+    let mut desired = link::Desired::new(topology, &uplinks(topology, &current.links));
+    if !surroundings(topology, current).closed6 {
+        desired.keep_accept_ra();
+    }
+    desired
+}
+
+/// The steps that only close: forwarding that isn't needed any more, the
+/// firewall, the flows that it doesn't allow.
+fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -> Vec<Step> {
+    let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
+    let back = recorded_forwarding(current).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
+    let mut undone = Vec::new();
+    link::set_sysctls(back, true, &current.links, &mut undone);
+    let mut steps: Vec<Step> = undone.into_iter().map(Step::Link).collect();
+    let change = match goal.difference.clone() {
+        Difference::None => None,
+        Difference::Elements(delta) => Some(Step::ChangeFirewall(delta)),
+        Difference::Replace { reason } => Some(Step::LoadFirewall { text: goal.text.clone(), reason }),
+    };
+    if let Some(change) = change {
+        steps.push(change);
+        // Also at the first load: what was tracked before was judged by nobody.
+        let host =
+            current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
+        let gone = current.firewall.gone(&goal.ruleset, goal.listing.as_ref());
+        let policy = FlowPolicy::new(goal.topology, host, gone);
+        steps.push(Step::CutFlows(Box::new(policy)));
+    }
+    steps
+}
+
+/// The steps from `current` to the firewall of `goal` alone: what [`plan`]
+/// does before it builds anything.
+pub fn firewall_plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
+    firewall_steps(goal, &desired(goal.topology, current), current)
+}
+
+/// What a firewall has to know that is loaded by itself: nothing is turned on
+/// with it, so nothing new is noted as turned on. What somebody else turns on
+/// later is then never turned off by hostctl.
+pub fn surroundings_as_they_are(topology: &Topology, current: &Current) -> Surroundings {
+    let wanted = surroundings(topology, current);
+    let before = recorded(current);
+    Surroundings {
+        opened: wanted.opened.into_iter().filter(|name| before.opened.contains(name)).collect(),
+        closed6: wanted.closed6 && before.closed6,
+        ..wanted
+    }
 }
 
 /// The steps that remove everything that is hostctl's, found by its marks.
@@ -253,12 +293,19 @@ fn stop_reason(guest: &Guest, wanted: Option<&Vm>) -> Option<String> {
     match (wanted, &guest.launched) {
         (None, _) => Some("not in the spec".into()),
         (Some(_), None) => Some("it isn't known what it was started with".into()),
-        (Some(wanted), Some(launched)) if !same_machine(wanted, launched) => Some("its spec changed".into()),
+        (Some(wanted), Some(launched)) if !same_machine(wanted, launched) => {
+            let unit = wanted.supervisor == Supervisor::Unit;
+            Some(if unit { "its spec changed; its unit starts it" } else { "its spec changed" }.into())
+        }
         _ => None,
     }
 }
 
+/// None for a VM that its own unit starts.
 fn start_reason(guest: Option<&Guest>, vm: &Vm) -> Option<String> {
+    if vm.supervisor == Supervisor::Unit {
+        return None;
+    }
     match guest {
         Some(guest) if guest.running || guest.supervised => {
             if stop_reason(guest, Some(vm)).is_some() {
@@ -274,14 +321,26 @@ fn start_reason(guest: Option<&Guest>, vm: &Vm) -> Option<String> {
 }
 
 /// Whether a guest can go on as it is: `autostart` and `restart` are its
-/// supervisor's business.
+/// supervisor's business, and so is who that is.
 fn same_machine(a: &Vm, b: &Vm) -> bool {
-    let machine = |vm: &Vm| Vm { autostart: false, restart: false, ..vm.clone() };
+    let machine =
+        |vm: &Vm| Vm { autostart: false, restart: false, supervisor: Supervisor::default(), ..vm.clone() };
     machine(a) == machine(b)
 }
 
-/// The desired firewall of a topology, rehearsed away from the host; not
-/// again where `known` has the same text.
+/// The VMs with autostart that their units have still to start once `steps`
+/// are done: the ones that don't run, and those that are stopped.
+pub fn left_to_units<'t>(topology: &'t Topology, current: &Current, steps: &[Step]) -> Vec<&'t Name> {
+    let stops =
+        |vm: &Vm| steps.iter().any(|step| matches!(step, Step::StopVm { name, .. } if *name == vm.name));
+    let runs = |vm: &Vm| current.guests.iter().any(|guest| guest.name == vm.name && guest.supervised);
+    let units = topology.vms.iter().filter(|vm| vm.supervisor == Supervisor::Unit && vm.autostart);
+    units.filter(|vm| stops(vm) || !runs(vm)).map(|vm| &vm.name).collect()
+}
+
+/// The desired firewall of a topology, and how to get there. Where the rules
+/// change, this kernel has taken them, away from the host; what `known`
+/// learned of the same ruleset isn't asked again.
 ///
 /// # Errors
 /// Where a policy is too large, the template is broken, or nft or the kernel refuses the text.
@@ -290,10 +349,40 @@ pub fn goal<'a>(
     current: &Current,
     known: Option<&Goal<'_>>,
 ) -> Result<Goal<'a>, super::HostError> {
-    let text = firewall::render(&firewall::Ruleset::new(topology, &surroundings(topology, current))?)?;
-    let listing = match known.filter(|known| known.text == text) {
-        Some(known) => known.listing.clone(),
-        None => firewall::nft::rehearse(&text)?,
-    };
-    Ok(Goal { topology, text, listing })
+    goal_in(topology, current, &surroundings(topology, current), known)
+}
+
+/// As [`goal`], in these surroundings.
+///
+/// # Errors
+/// As [`goal`].
+pub fn goal_in<'a>(
+    topology: &'a Topology,
+    current: &Current,
+    surroundings: &Surroundings,
+    known: Option<&Goal<'_>>,
+) -> Result<Goal<'a>, super::HostError> {
+    let ruleset = Ruleset::new(topology, surroundings)?;
+    let mut goal =
+        Goal { topology, ruleset, listing: None, difference: Difference::None, text: String::new() };
+    match &current.firewall {
+        Live::Known(loaded) => goal.difference = Difference::between_rulesets(loaded, &goal.ruleset)?,
+        Live::Listed(listing) if listing.is_empty() => goal.difference = Difference::absent(),
+        Live::Listed(live) => {
+            goal.text = firewall::render(&goal.ruleset)?;
+            let known = known.filter(|known| known.ruleset == goal.ruleset);
+            let desired = match known.and_then(|known| known.listing.clone()) {
+                Some(listing) => listing,
+                None => nft::rehearse(&goal.text)?,
+            };
+            goal.difference = Difference::between(live, &desired);
+            goal.listing = Some(desired);
+            return Ok(goal);
+        }
+    }
+    if matches!(goal.difference, Difference::Replace { .. }) {
+        goal.text = firewall::render(&goal.ruleset)?;
+        nft::probe(&goal.text)?;
+    }
+    Ok(goal)
 }

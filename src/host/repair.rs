@@ -1,7 +1,7 @@
 //! Puts the host back to the last generation.
 
-use super::{Host, HostError, Lock, Outcome, Watch, action_log, generation};
-use crate::topology;
+use super::generation::{self, Origin};
+use super::{Host, HostError, Lock, Outcome, Watch, action_log};
 
 impl Host {
     /// Applies the last generation again, which is read under the lock, so that
@@ -13,8 +13,8 @@ impl Host {
         Self::check_root()?;
         let lock = Lock::take(&self.root, "audit --repair")?;
         let Some(last) = generation::last(&self.root)? else { return Ok(None) };
-        let topology = topology::compile(&last.spec).map_err(|_| HostError::Outdated(last.number))?;
-        let result = self.apply_locked(&lock, &last.spec, &topology, watch).await;
+        let (topology, origin) = (last.compile()?, Origin::of("audit --repair"));
+        let result = self.apply_locked(&lock, &last.spec, &topology, &origin, watch).await;
         // What needed no repair is nothing to write down.
         if !result.as_ref().is_ok_and(|outcome| outcome.steps.is_empty()) {
             action_log::write(&self.root, "audit --repair", &result);

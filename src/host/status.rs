@@ -2,12 +2,16 @@
 
 use serde::Serialize;
 
+use crate::firewall::Live;
 use crate::root_dir::RootDir;
 use crate::topology::{self, Network, Topology};
 use crate::vm;
 
 use super::plan::{Current, goal, plan, uplinks};
-use super::{HostError, Step, generation, observe};
+use super::rollback::files;
+use super::unconfirmed::{self, Due, Record, Unconfirmed};
+use super::{Files, Generation, HostError, Step, drop_in, generation, observe_listed, watchdog};
+use crate::spec::load;
 
 /// The state of a host.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +37,10 @@ pub struct Status {
     pub drift: Vec<String>,
     /// Hostctl's links that no network or guest accounts for.
     pub strays: Vec<String>,
+    /// The confirmation that is waited for, where one is.
+    pub unconfirmed: Option<Unconfirmed>,
+    /// What an operator should know besides.
+    pub notes: Vec<String>,
 }
 
 /// The state of the firewall.
@@ -44,6 +52,18 @@ pub struct FirewallStatus {
     pub rules: usize,
     /// How many elements their sets have.
     pub elements: usize,
+}
+
+impl FirewallStatus {
+    fn of(live: &Live) -> Self {
+        match live {
+            Live::Listed(listing) => {
+                Self { loaded: !listing.is_empty(), rules: listing.rules(), elements: listing.elements() }
+            }
+            // Nothing is counted that wasn't listed.
+            Live::Known(_) => Self { loaded: true, rules: 0, elements: 0 },
+        }
+    }
 }
 
 /// The state of a network.
@@ -114,11 +134,12 @@ pub struct GuestStatus {
 /// Where the kernel or nft doesn't answer, or the last generation can't be
 /// read.
 pub async fn status(root: &RootDir) -> Result<Status, HostError> {
-    let last = generation::last(root)?;
+    let (last, unreadable) = generation::newest_readable(root)?;
     let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
     let applied = topology.is_some();
     let topology = topology.unwrap_or_else(Topology::empty);
-    let current = observe(root, &topology).await?;
+    let current = observe_listed(root, &topology).await?;
+    let firewall = FirewallStatus::of(&current.firewall);
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     let drift = if applied && !down { drift(&topology, &current)? } else { Vec::new() };
@@ -138,14 +159,52 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
         guests: guests_of(root, &topology)?,
         namespaces: topology.namespaces.iter().map(|one| namespace_status(one, &current)).collect(),
         apps: topology.apps.iter().map(|app| app_status(app, &current)).collect(),
-        firewall: FirewallStatus {
-            loaded: !current.firewall.is_empty(),
-            rules: current.firewall.rules(),
-            elements: current.firewall.elements(),
-        },
+        firewall,
         drift,
+        unconfirmed: unconfirmed::unconfirmed(root)?,
+        notes: notes(root, last.as_ref(), &unreadable)?,
         strays: current.links.ours().map(|(name, _)| name.clone()).filter(|name| !known(name)).collect(),
     })
+}
+
+fn notes(
+    root: &RootDir,
+    last: Option<&Generation>,
+    unreadable: &[HostError],
+) -> Result<Vec<String>, HostError> {
+    let mut notes: Vec<String> = unreadable.iter().map(ToString::to_string).collect();
+    if let Some(command) = drop_in::unfinished(root) {
+        let note = "a command was killed before it was done, and the next one takes back what it wrote";
+        notes.push(format!("{note}: {command}"));
+    }
+    match unconfirmed::read(root)? {
+        Some(Record::Waiting(waiting)) => {
+            if watchdog::pid(root).is_none() {
+                let note = "no process waits for the confirmation any more";
+                let then = match waiting.due() {
+                    Due::Now => "the time is over: hostctl apply returns to what was confirmed last",
+                    Due::In(_) => "once the time is over, hostctl apply returns to what was confirmed last",
+                };
+                notes.push(format!("{note}; {then}"));
+            }
+        }
+        Some(Record::Rejected { generation, spec })
+            if load(None, root).is_ok_and(|loaded| loaded.spec == spec) =>
+        {
+            notes.push(HostError::Rejected { generation }.to_string());
+        }
+        // Whoever edits a file knows; after a rollback it is easily forgotten.
+        _ => {
+            if let Some(last) = last.filter(|last| last.from.is_some())
+                && let (Files::Differ(changes), _) = files(root, last)
+            {
+                let note = "the host was rolled back and the spec's files still say otherwise; \
+                            hostctl apply does what they say";
+                notes.push(format!("{note}: {}", changes.join(", ")));
+            }
+        }
+    }
+    Ok(notes)
 }
 
 fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostError> {
@@ -202,7 +261,7 @@ fn network_status(network: &Network, topology: &Topology, current: &Current) -> 
 /// # Errors
 /// Where the last generation can't be read.
 pub fn guests(root: &RootDir) -> Result<Vec<GuestStatus>, HostError> {
-    let last = generation::last(root)?;
+    let (last, _) = generation::newest_readable(root)?;
     let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
     guests_of(root, &topology.unwrap_or_else(Topology::empty))
 }

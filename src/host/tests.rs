@@ -1,9 +1,9 @@
 //! The order of whole plans, without a kernel.
 
-use crate::firewall::Listing;
+use crate::firewall::{Difference, Live, Ruleset};
 use crate::topology::{Topology, compile};
 
-use super::plan::{Current, Goal, Guest, plan, removal};
+use super::plan::{Current, Goal, Guest, left_to_units, plan, removal};
 use super::step::Step;
 
 const SPEC: &str = r#"
@@ -21,16 +21,15 @@ fn topology(spec: &str) -> Topology {
     compile(&toml::from_str(spec).unwrap()).unwrap()
 }
 
-/// A listing that nothing equals but itself.
-fn listing(name: &str) -> Listing {
-    let mut listing = Listing::default();
-    let text = format!(r#"{{"nftables": [{{"table": {{"family": "inet", "name": "{name}"}}}}]}}"#);
-    listing.add("inet", &text).unwrap();
-    listing
+/// A firewall that is loaded.
+fn loaded() -> Live {
+    Live::Known(Box::default())
 }
 
-fn goal(topology: &Topology) -> Goal<'_> {
-    Goal { topology, text: String::new(), listing: listing("new") }
+/// The goal where the firewall differs, or doesn't.
+fn goal(topology: &Topology, differs: bool) -> Goal<'_> {
+    let difference = if differs { Difference::absent() } else { Difference::None };
+    Goal { topology, ruleset: Ruleset::default(), listing: None, difference, text: String::new() }
 }
 
 fn running(topology: &Topology) -> Vec<Guest> {
@@ -66,7 +65,7 @@ fn kinds(steps: &[Step]) -> Vec<String> {
 #[test]
 fn the_firewall_comes_first_and_guests_last() {
     let topology = topology(SPEC);
-    let steps = plan(&goal(&topology), &Current::default());
+    let steps = plan(&goal(&topology, true), &Current::default());
     assert_eq!(kinds(&steps), ["firewall", "cut", "link", "start x", "start y"]);
 }
 
@@ -74,20 +73,20 @@ fn the_firewall_comes_first_and_guests_last() {
 fn what_goes_goes_before_the_firewall_changes() {
     let before = topology(SPEC);
     let after = topology(SPEC.split("[vms.y]").next().unwrap());
-    let mut current = Current { firewall: listing("old"), guests: running(&before), ..Current::default() };
+    let mut current = Current { firewall: loaded(), guests: running(&before), ..Current::default() };
     let link = crate::link::Link { group: crate::link::GROUP, kind: "tun".into(), ..Default::default() };
     current.links.links.insert("vm-y".into(), link);
-    let steps = plan(&goal(&after), &current);
+    let steps = plan(&goal(&after, true), &current);
     assert_eq!(kinds(&steps), ["stop y", "remove link", "firewall", "cut", "link"]);
 }
 
 #[test]
 fn a_guest_is_restarted_only_where_its_machine_changed() {
     let before = topology(SPEC);
-    let current = Current { firewall: listing("new"), guests: running(&before), ..Current::default() };
+    let current = Current { firewall: loaded(), guests: running(&before), ..Current::default() };
     let guests = |spec: &str| {
         let after = topology(spec);
-        let steps = plan(&goal(&after), &current);
+        let steps = plan(&goal(&after, false), &current);
         kinds(&steps).into_iter().filter(|kind| kind != "link").collect::<Vec<_>>()
     };
     assert_eq!(guests(SPEC), [""; 0]);
@@ -97,13 +96,44 @@ fn a_guest_is_restarted_only_where_its_machine_changed() {
 }
 
 #[test]
+fn a_guest_of_a_unit_is_stopped_by_apply_and_never_started() {
+    let of_units = SPEC.replace("image", "supervisor = \"unit\"\n image");
+    let before = topology(&of_units);
+    let guests = |spec: &str, current: &Current| {
+        let after = topology(spec);
+        let steps = plan(&goal(&after, false), current);
+        let left: Vec<String> =
+            left_to_units(&after, current, &steps).iter().map(ToString::to_string).collect();
+        let steps: Vec<String> = kinds(&steps).into_iter().filter(|kind| kind.contains(['x', 'y'])).collect();
+        (steps, left.join(" "))
+    };
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let nothing = Current { firewall: loaded(), ..Current::default() };
+    assert_eq!(guests(&of_units, &nothing), (words(&[]), "x y".into()));
+    let by_hand = of_units.replacen("supervisor", "autostart = false\n supervisor", 1);
+    assert_eq!(guests(&by_hand, &nothing), (words(&[]), "y".into()));
+
+    let current = Current { guests: running(&before), ..nothing };
+    assert_eq!(guests(&of_units, &current), (words(&[]), String::new()));
+    let bigger = of_units.replacen("image", "memory = \"1G\"\n image", 1);
+    assert_eq!(guests(&bigger, &current), (words(&["stop x"]), "x".into()));
+    let without = of_units.split("[vms.y]").next().unwrap();
+    assert_eq!(guests(without, &current), (words(&["stop y"]), String::new()));
+    // Who watches it isn't what it is; a unit's own supervisor comes again.
+    assert_eq!(guests(SPEC, &current), (words(&[]), String::new()));
+    let mut alone = current;
+    alone.guests.iter_mut().for_each(|guest| guest.supervised = false);
+    assert_eq!(guests(&of_units, &alone), (words(&[]), "x y".into()));
+}
+
+#[test]
 fn a_guest_without_a_supervisor_gets_one_and_one_without_a_name_is_ended() {
     let topology = topology(SPEC);
     let mut guests = running(&topology);
     guests[0].supervised = false;
     let strays = vec![(7, "z".to_string())];
-    let current = Current { firewall: listing("new"), guests, strays, ..Current::default() };
-    let steps = plan(&goal(&topology), &current);
+    let current = Current { firewall: loaded(), guests, strays, ..Current::default() };
+    let steps = plan(&goal(&topology, false), &current);
     let kinds: Vec<String> = kinds(&steps).into_iter().filter(|kind| kind != "link").collect();
     assert_eq!(kinds, ["end z", "start x"]);
 }
@@ -111,7 +141,7 @@ fn a_guest_without_a_supervisor_gets_one_and_one_without_a_name_is_ended() {
 #[test]
 fn down_ends_guests_then_links_then_the_firewall() {
     let topology = topology(SPEC);
-    let mut current = Current { firewall: listing("old"), guests: running(&topology), ..Current::default() };
+    let mut current = Current { firewall: loaded(), guests: running(&topology), ..Current::default() };
     for (name, kind, group) in
         [("br-a", "bridge", crate::link::GROUP), ("vm-x", "tun", crate::link::GROUP), ("br-0", "bridge", 0)]
     {

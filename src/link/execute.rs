@@ -169,6 +169,7 @@ impl Netlink {
                 return self.handle.link().set_port(message).execute().await.map_err(asked(step));
             }
             Setting::Up => link().up().build(),
+            Setting::Down => link().down().build(),
         };
         self.handle.link().set(message).execute().await.map_err(asked(step))
     }

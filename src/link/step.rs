@@ -154,6 +154,8 @@ pub enum Setting {
     QuietPort,
     /// It carries packets.
     Up,
+    /// It carries none.
+    Down,
 }
 
 impl fmt::Display for Step {
@@ -201,6 +203,7 @@ impl fmt::Display for Step {
                     write!(f, "bridge link set dev {name} learning off flood off isolated on")
                 }
                 Setting::Up => write!(f, "ip link set {name} up"),
+                Setting::Down => write!(f, "ip link set {name} down"),
             },
             Self::AddAddress { name, address } => {
                 let nodad = if matches!(address, IpNet::V6(_)) { " nodad" } else { "" };

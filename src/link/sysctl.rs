@@ -2,8 +2,8 @@
 //! calling thread's namespace's.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 fn path(key: &str) -> std::path::PathBuf {
@@ -17,13 +17,20 @@ fn path(key: &str) -> std::path::PathBuf {
 pub fn read(keys: impl IntoIterator<Item = String>) -> io::Result<BTreeMap<String, String>> {
     let mut values = BTreeMap::new();
     for key in keys {
-        match fs::read_to_string(path(&key)) {
+        match value(&path(&key)) {
             Ok(value) => _ = values.insert(key, value.trim().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
     Ok(values)
+}
+
+/// The kernel hands out a value in one piece; there are many to read.
+fn value(path: &Path) -> io::Result<String> {
+    let mut text = [0; 256];
+    let length = File::open(path)?.read(&mut text)?;
+    Ok(String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())
 }
 
 /// Sets `key`. A setting that this kernel doesn't have (one of IPv6, where

@@ -106,6 +106,18 @@ pub enum Accel {
     Tcg,
 }
 
+/// Who watches a VM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Supervisor {
+    /// A process that `apply` and `vm up` start in the background.
+    #[default]
+    Hostctl,
+    /// The systemd unit `hostctl-vm@NAME.service`, which alone starts it; what
+    /// is changed or removed is stopped by `apply`.
+    Unit,
+}
+
 impl Arch {
     /// The architecture that hostctl itself was built for.
     pub const NATIVE: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };

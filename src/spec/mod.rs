@@ -16,6 +16,7 @@ mod issue;
 mod json_document;
 mod json_repair;
 mod keyword;
+mod limits;
 mod load;
 mod mac;
 mod memory;
@@ -37,7 +38,10 @@ pub use closest::closest;
 pub use edit::{After, Before, Change, find_network, find_subnet, policy_name};
 pub use edit_error::EditError;
 pub use issue::{Issue, Segment, SpecPath};
-pub use keyword::{Accel, Arch, DiskFormat, FirewallMode, HostPort, Imds, Machine, SubnetKind, Transport};
+pub use keyword::{
+    Accel, Arch, DiskFormat, FirewallMode, HostPort, Imds, Machine, SubnetKind, Supervisor, Transport,
+};
+pub use limits::GuestLimits;
 pub use load::{Checked, Loaded, Replaced, Sources, load, load_checked, load_checked_with, load_drop_in};
 pub use mac::{MacAddr, MacError};
 pub use memory::{Memory, MemoryError};

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine,
-    Memory, Name, OneOrMany, Policy, SubnetKind,
+    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
+    Machine, Memory, Name, OneOrMany, Policy, SubnetKind, Supervisor,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -63,6 +63,9 @@ pub struct Host {
     /// The tailnet that this host is part of; hostctl doesn't run Tailscale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tailscale: Option<Tailscale>,
+    /// What each guest may take of what all share.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: GuestLimits,
 }
 
 /// Interfaces that lead to the internet: `"auto"`, a name, or a list of names.
@@ -238,6 +241,10 @@ pub struct Vm {
     /// The first disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
+    /// Further disks, also beside an `image`: the guest finds the first as
+    /// `/dev/disk/by-id/virtio-volume1`. At most eight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Disk>,
     /// The guest's architecture; default: the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<Arch>,
@@ -259,6 +266,10 @@ pub struct Vm {
     /// 1 s to 60 s.
     #[serde(default = "yes")]
     pub restart: bool,
+    /// Who starts and watches it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "hostctl"))]
+    pub supervisor: Supervisor,
 }
 
 /// A disk image.

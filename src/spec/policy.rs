@@ -1,8 +1,11 @@
 //! Policies: what may reach a guest, and what a guest may reach. The JSON of
 //! seeds 000, 001 and 004 is read as it is.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Cidr4, Issue, Peer, Peers, Ports, SpecPath};
 
@@ -78,7 +81,19 @@ enum DefaultText {
     /// For both directions.
     Both(Action),
     /// For each.
+    #[serde(deserialize_with = "each")]
     Each(DefaultEach),
+}
+
+/// A table: serde would take a list of the fields' values too.
+fn each<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DefaultEach, D::Error> {
+    let mut actions = BTreeMap::<String, Option<Action>>::deserialize(deserializer)?;
+    let mut take = |direction: Direction| actions.remove(direction.as_str()).flatten();
+    let each = DefaultEach { ingress: take(Direction::Ingress), egress: take(Direction::Egress) };
+    match actions.into_keys().next() {
+        None => Ok(each),
+        Some(key) => Err(D::Error::custom(format!("no direction {key}"))),
+    }
 }
 
 /// A default for each direction.

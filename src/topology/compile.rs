@@ -8,8 +8,8 @@ use crate::spec::{self, Cidr4, Cidr6, HostSpec, Issue, SpecPath};
 use super::address::{gateway4, gateway6, reserved4, reserved6, usable_resolver};
 use super::identity::{derive_mac, hash};
 use super::{
-    FirewallMode, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology, Transport,
-    Uplink, Vm,
+    FirewallMode, GuestLimits, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology,
+    Transport, Uplink, Vm,
 };
 
 /// Resolvers where the spec names none: those of seed 003.
@@ -88,6 +88,7 @@ impl<'a> Compiler<'a> {
             uplink,
             firewall: spec.host.firewall,
             allow_input: self.allow_input(),
+            limits: self.limits(),
             tailscale,
             dns,
             networks,
@@ -144,6 +145,17 @@ impl<'a> Compiler<'a> {
                 ports.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
             }
         }
+    }
+
+    fn limits(&mut self) -> GuestLimits {
+        let limits = self.spec.host.limits;
+        for ((key, least, most), value) in GuestLimits::RANGES.into_iter().zip(limits.values()) {
+            if !(least..=most).contains(&value) {
+                let path = SpecPath::keys(["host", "limits", key]);
+                self.issue(path, format!("{value} is out of range"), format!("between {least} and {most}"));
+            }
+        }
+        limits
     }
 
     fn dns(&mut self) -> Vec<IpAddr> {

@@ -13,7 +13,8 @@ use super::address::{first_free4, first_free6, unusable4, unusable6};
 use super::compile::Compiler;
 use super::identity::{derive_mac, hash, link_local};
 use super::{
-    Arch, Disk, IfName, Image, ImageFiles, MacAddr, Machine, Name, Network, Port, PortV6, Subnet, Vm,
+    Arch, Disk, IfName, Image, ImageFiles, MacAddr, Machine, Name, Network, Port, PortV6, Subnet,
+    VOLUMES_MAX, Vm,
 };
 
 /// Guests' QEMUs run as users of this range, which systemd's list of user
@@ -76,12 +77,14 @@ impl Compiler<'_> {
                 vcpus: vm.vcpus,
                 memory: vm.memory.mebibytes(),
                 image,
+                volumes: vm.volumes.iter().map(disk).collect(),
                 arch,
                 machine,
                 accel: vm.accel,
                 cmdline: vm.cmdline.clone(),
                 autostart: vm.autostart,
                 restart: vm.restart,
+                supervisor: vm.supervisor,
                 name,
             });
         }
@@ -89,12 +92,17 @@ impl Compiler<'_> {
     }
 
     fn image(&mut self, path: &SpecPath, vm: &spec::Vm) -> Option<Image> {
-        let disk = vm.disk.as_ref().map(|disk| disk.path.as_path());
-        let files = [("kernel", vm.kernel.as_deref()), ("initrd", vm.initrd.as_deref()), ("disk", disk)];
-        for (field, file) in files {
+        let boots = vm.disk.as_ref().map(|disk| disk.path.as_path());
+        let files = [("kernel", vm.kernel.as_deref()), ("initrd", vm.initrd.as_deref()), ("disk", boots)];
+        let files = files.into_iter().filter_map(|(field, file)| {
             let path = path.clone().key(field);
-            let path = if field == "disk" { path.key("path") } else { path };
-            let Some(file) = file else { continue };
+            Some((if field == "disk" { path.key("path") } else { path }, file?))
+        });
+        let volumes =
+            vm.volumes.iter().enumerate().map(|(index, disk)| {
+                (path.clone().key("volumes").index(index).key("path"), disk.path.as_path())
+            });
+        for (path, file) in files.chain(volumes).collect::<Vec<_>>() {
             if !file.is_absolute() {
                 self.issue(path, "the path isn't absolute", "begin it with /");
             } else if has_control(file) {
@@ -122,11 +130,7 @@ impl Compiler<'_> {
             None => Some(Image::Files(ImageFiles {
                 kernel: vm.kernel.clone(),
                 initrd: vm.initrd.clone(),
-                disk: vm.disk.as_ref().map(|disk| Disk {
-                    path: disk.path.clone(),
-                    format: disk.format,
-                    read_only: disk.read_only,
-                }),
+                disk: vm.disk.as_ref().map(disk),
             })),
         }
     }
@@ -164,6 +168,10 @@ impl Compiler<'_> {
         if vm.cmdline.len() > 1024 || vm.cmdline.chars().any(char::is_control) {
             let hint = "at most 1024 bytes of printable text";
             self.issue(path.clone().key("cmdline"), "not a kernel command line", hint);
+        }
+        if vm.volumes.len() > VOLUMES_MAX {
+            let hint = format!("at most {VOLUMES_MAX}");
+            self.issue(path.clone().key("volumes"), format!("{} volumes", vm.volumes.len()), &hint);
         }
     }
 
@@ -282,6 +290,10 @@ impl Compiler<'_> {
         }
         Some(address)
     }
+}
+
+fn disk(disk: &spec::Disk) -> Disk {
+    Disk { path: disk.path.clone(), format: disk.format, read_only: disk.read_only }
 }
 
 /// No file's name needs one, and NUL can't be in an argument of QEMU's.

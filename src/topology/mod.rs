@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec;
 pub use crate::spec::{
-    Accel, Action, Arch, Direction, DiskFormat, FirewallMode, HostPort, IfName, Imds, MacAddr, Machine, Name,
-    NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Transport,
+    Accel, Action, Arch, Direction, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
+    Machine, Name, NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
 pub use compile::compile;
 pub use identity::link_local;
@@ -39,6 +39,9 @@ pub struct Topology {
     pub firewall: FirewallMode,
     /// Host services open to everyone; only with [`FirewallMode::Full`].
     pub allow_input: Vec<HostPort>,
+    /// What each guest may take of what all share.
+    #[serde(default)]
+    pub limits: GuestLimits,
     /// The interface of the tailnet, where the host has one.
     pub tailscale: Option<IfName>,
     /// Resolvers handed to guests.
@@ -206,6 +209,9 @@ pub struct Vm {
     pub memory: u32,
     /// What it boots.
     pub image: Image,
+    /// Its disks besides the one that it boots, in order.
+    #[serde(default)]
+    pub volumes: Vec<Disk>,
     /// The guest's processor architecture.
     pub arch: Arch,
     /// QEMU's machine type.
@@ -218,6 +224,9 @@ pub struct Vm {
     pub autostart: bool,
     /// Whether a crash is followed by a new start.
     pub restart: bool,
+    /// Who starts and watches it; what earlier versions wrote down doesn't say.
+    #[serde(default)]
+    pub supervisor: Supervisor,
     /// The unprivileged user and group that its QEMU runs as.
     pub uid: u32,
 }
@@ -243,6 +252,9 @@ pub struct ImageFiles {
     pub disk: Option<Disk>,
 }
 
+/// Most volumes of a VM, beside its disk.
+pub const VOLUMES_MAX: usize = 8;
+
 /// A disk image of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
@@ -262,6 +274,7 @@ impl Topology {
             uplink: Uplink::Auto,
             firewall: FirewallMode::Guests,
             allow_input: Vec::new(),
+            limits: GuestLimits::default(),
             tailscale: None,
             dns: Vec::new(),
             networks: Vec::new(),

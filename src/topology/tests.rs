@@ -228,3 +228,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn volumes_are_files_by_their_whole_names_and_not_too_many() {
+    let vm = |volumes: &str| {
+        format!(
+            "[networks.a]\ncidr = \"10.1.0.0/24\"\n[vms.a]\nnetwork = \"a\"\nimage = \"probe\"\nvolumes = [{volumes}]"
+        )
+    };
+    let volume = |path: &str| format!("{{ path = \"{path}\", format = \"raw\" }},");
+    let found = topology(&vm(&volume("/srv/a.img").repeat(8)));
+    assert_eq!(found.vms[0].volumes.len(), 8);
+    assert_eq!(issues(&vm(&volume("/srv/a.img").repeat(9))), ["vms.a.volumes: 9 volumes"]);
+    let wrong = volume("/srv/a.img") + &volume("a.img");
+    assert_eq!(issues(&vm(&wrong)), ["vms.a.volumes[1].path: the path isn't absolute"]);
+}

@@ -23,6 +23,8 @@ pub struct BootFiles {
     pub initrd: Option<PathBuf>,
     /// The first disk.
     pub disk: Option<Disk>,
+    /// Further disks.
+    pub volumes: Vec<Disk>,
     /// Kernel words that the image needs.
     pub cmdline: String,
     /// Whether the image runs the QEMU guest agent: such a VM is ready when
@@ -69,6 +71,7 @@ impl BootFiles {
                 kernel: files.kernel.clone(),
                 initrd: files.initrd.clone(),
                 disk: files.disk.clone(),
+                volumes: vm.volumes.clone(),
                 cmdline: String::new(),
                 agent: false,
                 instance,
@@ -80,7 +83,9 @@ impl BootFiles {
             return Err(VmError::BadImage { path, reason: reason.into() });
         }
         let disk = files.disk.as_ref().map(|disk| &disk.path);
-        for file in [files.kernel.as_ref(), files.initrd.as_ref(), disk].into_iter().flatten() {
+        let volumes = files.volumes.iter().map(|disk| Some(&disk.path));
+        for file in [files.kernel.as_ref(), files.initrd.as_ref(), disk].into_iter().chain(volumes).flatten()
+        {
             std::fs::metadata(file).map_err(VmError::file("boot", file))?;
         }
         Ok(files)
@@ -115,6 +120,7 @@ impl BootFiles {
             kernel: found.kernel.map(inside).transpose()?,
             initrd: found.initrd.map(inside).transpose()?,
             disk,
+            volumes: vm.volumes.clone(),
             cmdline: found.cmdline,
             agent: found.agent,
             instance,

@@ -133,8 +133,6 @@ pub fn read_desired(root: &RootDir, name: &Name) -> Result<Vm, VmError> {
 /// # Errors
 /// Where it can't be started. What becomes of it, [`wait_until`] tells.
 pub fn spawn_supervisor(root: &RootDir, name: &Name, program: &Path) -> Result<(), VmError> {
-    use std::os::unix::process::CommandExt;
-
     let dir = RuntimeDir::create(root, name)?;
     if let Some(pid) = dir.lock_holder() {
         return Err(VmError::Supervised { name: name.clone(), pid });
@@ -149,11 +147,7 @@ pub fn spawn_supervisor(root: &RootDir, name: &Name, program: &Path) -> Result<(
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
     // A unit's readiness isn't this VM's.
     command.env_remove("NOTIFY_SOCKET");
-    // SAFETY: runs between fork and exec and makes one system call.
-    #[allow(unsafe_code)]
-    unsafe {
-        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
-    }
+    crate::process::in_own_session(&mut command);
     let error = |source| VmError::Spawn { program: program.display().to_string(), source };
     let mut child = command.spawn().map_err(error)?;
     // Where we outlive it, it shall not stay a zombie.

@@ -101,6 +101,7 @@ pub(super) fn launch(
         kernel: boot.kernel.as_deref().map(|file| inherited.readable(file)).transpose()?,
         initrd: boot.initrd.as_deref().map(|file| inherited.readable(file)).transpose()?,
         disk: boot.disk.as_ref().map(|disk| inherited.disk(disk)).transpose()?,
+        volumes: boot.volumes.iter().map(|disk| inherited.disk(disk)).collect::<Result<_, _>>()?,
     };
     let command = command_line(vm, boot, accel, &fds);
     let mut child = spawn(&command, inherited.0, accel::user(vm.uid, accel))?;
@@ -145,7 +146,7 @@ struct Inherited(Vec<FdMapping>);
 
 impl Inherited {
     fn add(&mut self, parent_fd: OwnedFd) -> RawFd {
-        // At most seven are added.
+        // At most fifteen are added.
         let child_fd = 3 + self.0.len() as RawFd;
         self.0.push(FdMapping { parent_fd, child_fd });
         child_fd

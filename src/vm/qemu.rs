@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::topology::{Arch, DiskFormat, Machine, Vm};
+use crate::topology::{Arch, Disk, DiskFormat, Machine, Vm};
 
 use super::boot_files::BootFiles;
 
@@ -32,7 +32,7 @@ impl std::fmt::Display for Accelerator {
 }
 
 /// The descriptors that QEMU inherits, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fds {
     /// An attached TAP device.
     pub tap: RawFd,
@@ -48,6 +48,8 @@ pub struct Fds {
     pub initrd: Option<RawFd>,
     /// The disk.
     pub disk: Option<DiskFd>,
+    /// The volumes, in their order.
+    pub volumes: Vec<DiskFd>,
 }
 
 /// A disk's descriptor.
@@ -104,8 +106,15 @@ pub fn command_line(vm: &Vm, boot: &BootFiles, accel: Accelerator, fds: &Fds) ->
     if let (Some(disk), Some(opened)) = (&boot.disk, fds.disk) {
         // A descriptor set: QEMU opens files by name only, this is its name for them.
         args.add("-add-fd", format!("fd={},set=1", opened.fd));
-        args.add("-blockdev", block_device(disk.format, disk.read_only, opened.block_device));
-        args.add("-device", format!("{},drive=disk,bootindex=1", virtio("blk", vm.machine)));
+        args.add("-blockdev", block_device("disk", 1, disk, opened.block_device));
+        args.add("-device", format!("{},drive=disk,serial=disk,bootindex=1", virtio("blk", vm.machine)));
+    }
+    for (number, (disk, opened)) in boot.volumes.iter().zip(&fds.volumes).enumerate() {
+        let (node, set) = (format!("volume{}", number + 1), number + 2);
+        args.add("-add-fd", format!("fd={},set={set}", opened.fd));
+        args.add("-blockdev", block_device(&node, set, disk, opened.block_device));
+        // Guests find it by its serial number; the order of letters is the bus's affair.
+        args.add("-device", format!("{},drive={node},serial={node}", virtio("blk", vm.machine)));
     }
     if let (Some(_), Some(fd)) = (&boot.kernel, fds.kernel) {
         args.add("-kernel", format!("/proc/self/fd/{fd}"));
@@ -154,18 +163,18 @@ fn socket(id: &str, fd: RawFd) -> String {
 }
 
 /// JSON, in which nothing needs escaping for QEMU's option syntax.
-fn block_device(format: DiskFormat, read_only: bool, block_device: bool) -> String {
+fn block_device(node: &str, set: usize, disk: &Disk, block_device: bool) -> String {
     let file = json!({
         "driver": if block_device { "host_device" } else { "file" },
-        "filename": "/dev/fdset/1",
+        "filename": format!("/dev/fdset/{set}"),
     });
     let mut node = json!({
-        "node-name": "disk",
-        "read-only": read_only,
+        "node-name": node,
+        "read-only": disk.read_only,
         "discard": "unmap",
         "file": file,
     });
-    let format = match format {
+    let format = match disk.format {
         DiskFormat::Raw => json!({ "driver": "raw" }),
         // Whatever the image says, no other file is opened.
         DiskFormat::Qcow2 => json!({ "driver": "qcow2", "backing": null }),
@@ -232,21 +241,29 @@ mod tests {
 
     use super::super::test_vm::vm;
     use super::*;
-    use crate::topology::Disk;
 
     fn boot() -> BootFiles {
         BootFiles {
             kernel: Some(PathBuf::from("/images/a, b/vmlinuz")),
             initrd: Some(PathBuf::from("/images/initrd.img")),
             disk: None,
+            volumes: Vec::new(),
             cmdline: "quiet panic=-1".into(),
             agent: true,
             instance: "0123456789abcdef".into(),
         }
     }
 
-    const FDS: Fds =
-        Fds { tap: 3, qmp: 4, agent: 5, serial: 6, kernel: Some(7), initrd: Some(8), disk: None };
+    const FDS: Fds = Fds {
+        tap: 3,
+        qmp: 4,
+        agent: 5,
+        serial: 6,
+        kernel: Some(7),
+        initrd: Some(8),
+        disk: None,
+        volumes: Vec::new(),
+    };
 
     /// One option a line.
     fn lines(command: &QemuCommand) -> String {
@@ -301,6 +318,18 @@ mod tests {
     fn qcow2_disk_read_only() {
         let command = command_line(&vm(), &disk(DiskFormat::Qcow2, true), Accelerator::Tcg, &disk_fds(false));
         insta::assert_snapshot!(lines(&command));
+    }
+
+    #[test]
+    fn volumes_stand_beside_a_disk() {
+        let volume = |path: &str, read_only| Disk { path: path.into(), format: DiskFormat::Raw, read_only };
+        let boot = BootFiles {
+            volumes: vec![volume("/srv/a.img", false), volume("/dev/b", true)],
+            ..disk(DiskFormat::Raw, true)
+        };
+        let fd = |fd, block_device| DiskFd { fd, block_device };
+        let fds = Fds { volumes: vec![fd(8, false), fd(9, true)], ..disk_fds(false) };
+        insta::assert_snapshot!(lines(&command_line(&vm(), &boot, Accelerator::Tcg, &fds)));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The sections: how the table is written in TOML, and its type in the schema.
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("[host]", "Host"),
     ("[[host.allow_input]]", "HostPort"),
+    ("[host.limits]", "GuestLimits"),
     ("[host.tailscale]", "Tailscale"),
     ("[networks.NAME]", "Network"),
     ("[networks.NAME.subnets.NAME]", "Subnet"),

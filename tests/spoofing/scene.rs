@@ -132,7 +132,9 @@ impl Scene {
                 format!("[vms.{name}]\nnetwork = \"{network}\"\nimage = \"probe\"\nautostart = false\n")
             })
             .collect();
-        let spec = format!("[host]\nfirewall = \"{firewall}\"\n{SPEC}{vms}");
+        // What is sent too often would be dropped for that alone.
+        let limits = "[host.limits]\nflows = 32768\nfragments = 65535\nbroadcasts = 65535\n";
+        let spec = format!("[host]\nfirewall = \"{firewall}\"\n{limits}{SPEC}{vms}");
         lab.apply(&spec);
         // The chains alone shall stop everything.
         lab.meet_on_the_bridge(&GUESTS, &["br-a", "br-b", "br-c", "br-n"]);
@@ -231,8 +233,13 @@ impl Scene {
         others.chain(self.captures.iter().map(|(name, capture)| (*name, &**capture))).collect()
     }
 
+    /// What every guest gets, and what passes every other interface.
+    pub fn everyones_frames(&self) -> Vec<(&'static str, &FrameLog)> {
+        self.logs("")
+    }
+
     /// The positive control: to the neighbour on the bridge, and routed.
-    fn honest_frames_arrive(&self, from: &Who, number: usize) {
+    pub fn honest_frames_arrive(&self, from: &Who, number: usize) {
         let neighbour =
             self.guests.iter().find(|who| who.name != from.name && who.name[..1] == from.name[..1]);
         let source = SocketAddr::new(from.v4.into(), 4242);

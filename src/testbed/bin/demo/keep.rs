@@ -10,13 +10,13 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::Failure;
 use super::report::say;
-use super::stage::Stage;
+use super::stage::{Stage, top};
 
 /// The line that ends the show; what follows isn't for the terminal.
 const KEPT: &str = "\u{4}kept";
 
 fn pid_file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo.pid")
+    top().join("target/demo.pid")
 }
 
 /// Runs the demo in a process of its own, shows what it says until all is

@@ -25,6 +25,13 @@ const BOOT: Duration = Duration::from_secs(240);
 #[derive(Clone)]
 pub struct Stage(Arc<Inner>);
 
+/// Where `examples`, `target/images` and the demo's own files are: the source
+/// tree, or what a package names instead.
+pub fn top() -> PathBuf {
+    let named = std::env::var_os("HOSTCTL_DEMO_DIR").filter(|named| !named.is_empty());
+    named.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 struct Inner {
     world: World,
     host: Host,
@@ -35,7 +42,7 @@ struct Inner {
 impl Stage {
     /// Makes the namespaces; removes what a killed demo may have left.
     pub fn new() -> Result<Self, Failure> {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let top = top();
         let program = std::env::current_exe()?.with_file_name("hostctl");
         let directory = top.join("target/demo");
         let root = RootDir::new(&directory);

@@ -1,0 +1,84 @@
+//! What does it cost to build a host of 1,000 networks with a VM's TAP each,
+//! and to find that nothing is to be done? The floor is the same objects made
+//! by four programs: one `nft -f`, one `ip -batch`, one `sysctl -p` and one
+//! `bridge -batch`, all from what `hostctl plan` printed.
+
+use std::fmt::Write;
+
+use super::harness::host::Host;
+use super::harness::program::Program;
+use super::harness::{Aim, Report, Sample, Table, bytes, seconds, specs};
+
+const NETWORKS: usize = 1000;
+const ROUNDS: usize = 5;
+
+pub fn ask() -> Report {
+    let (mut floor, mut apply, mut noop) = (Sample::default(), Sample::default(), Sample::default());
+    let mut peak = Sample::default();
+    let text = specs::spec(NETWORKS, 1);
+    for round in 0..ROUNDS {
+        // Which one is first changes, and each begins with nothing.
+        for contestant in [round % 2, (round + 1) % 2] {
+            let host = Host::new();
+            let spec = host.file("host.toml", &text);
+            let spec = spec.to_str().unwrap();
+            if contestant == 0 {
+                floor.0.push(by_hand(&host, spec).must(&host.netns).seconds);
+                host.output("ip", &["link", "del", "group", "26735"]);
+            } else {
+                let measured = host.hostctl(&["apply", spec]).must(&host.netns);
+                apply.0.push(measured.seconds);
+                peak.0.push(measured.peak_kib);
+                noop.0.push(host.hostctl(&["apply", spec]).must(&host.netns).seconds);
+                host.hostctl_output(&["down"]);
+            }
+        }
+    }
+    let (over, idle) = (apply.over(&floor), noop.over(&apply));
+    let header = ["", "time", "over the floor", "peak memory"];
+    let mut table = Table::new(
+        "1,000 networks with a TAP each, both families; in brackets the middle half of 5 rounds.",
+        &header,
+    );
+    table.row(["the floor, by hand".into(), floor.text(seconds), "1".into(), String::new()]);
+    table.row(["`hostctl apply`".into(), apply.text(seconds), over.to_string(), bytes(peak.median())]);
+    table.row([
+        "`hostctl apply` again".into(),
+        noop.text(seconds),
+        noop.over(&floor).to_string(),
+        String::new(),
+    ]);
+    Report {
+        aims: vec![
+            Aim::new("an apply at most 1.2 times the floor", over.to_string(), over.median() <= 1.2),
+            Aim::new("a second apply at most a tenth of the first", idle.to_string(), idle.median() <= 0.1),
+        ],
+        tables: vec![table],
+        plots: Vec::new(),
+    }
+}
+
+/// The plan's own commands, sorted by the program that does them.
+fn by_hand(host: &Host, spec: &str) -> Program {
+    let plan: serde_json::Value =
+        serde_json::from_str(&host.hostctl_output(&["--json", "plan", spec])).unwrap();
+    let (mut ip, mut bridge, mut sysctl) = (String::new(), String::new(), String::new());
+    let steps =
+        plan["steps"].as_array().unwrap().iter().flat_map(|step| step["commands"].as_array().unwrap());
+    for command in steps.flat_map(|command| command.as_str().unwrap().split(" && ")) {
+        match command.split_once(' ') {
+            Some(("ip", rest)) => writeln!(ip, "{rest}").unwrap(),
+            Some(("bridge", rest)) => writeln!(bridge, "{rest}").unwrap(),
+            Some(("sysctl", rest)) => writeln!(sysctl, "{}", rest.strip_prefix("-w ").unwrap()).unwrap(),
+            // The firewall, and what is tracked: nothing yet.
+            _ => {}
+        }
+    }
+    host.file("ruleset.nft", &host.hostctl_output(&["render", spec]));
+    host.file("ip", &ip);
+    host.file("bridge", &bridge);
+    host.file("sysctl", &sysctl);
+    let script =
+        "cd \"$1\"; nft -f ruleset.nft && ip -batch ip && bridge -batch bridge && sysctl -q -p sysctl";
+    Program::new(["sh", "-c", script, "sh", host.path().to_str().unwrap()])
+}

@@ -1,0 +1,96 @@
+//! Runs a program and says how long it took and how much memory.
+//!
+//! Between the bench and the program stands a small process of its own: the
+//! kernel counts the memory of whoever starts a program as that program's
+//! (exec_mmap in `fs/exec.c`), and the bench itself is large. What is
+//! reported is therefore never less than that small process has, about 4 MiB.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use hostctl::testbed::Netns;
+use nix::sys::resource::{UsageWho, getrusage};
+use serde::{Deserialize, Serialize};
+
+/// The word that makes this program that small process.
+pub const MEASURE: &str = "--measure";
+
+/// What a program took.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Measured {
+    pub seconds: f64,
+    /// Most memory that it had at a time, or one that it started had, in KiB.
+    pub peak_kib: f64,
+}
+
+/// A program that is to be run.
+#[derive(Debug, Clone)]
+pub struct Program {
+    words: Vec<String>,
+    input: Option<String>,
+    /// In seconds.
+    limit: Option<u32>,
+}
+
+impl Program {
+    pub fn new<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Self {
+        let words = words.into_iter().map(|word| word.as_ref().to_str().unwrap().to_string()).collect();
+        Self { words, input: None, limit: None }
+    }
+
+    /// Reads its standard input from a file.
+    pub fn input(mut self, path: &Path) -> Self {
+        self.input = Some(path.to_str().unwrap().into());
+        self
+    }
+
+    /// Ends it after so many seconds.
+    pub fn limit(mut self, seconds: u32) -> Self {
+        self.limit = Some(seconds);
+        self
+    }
+
+    /// Runs it in a namespace; an error is what it wrote to standard error.
+    pub fn run(&self, netns: &Netns) -> Result<Measured, String> {
+        let output = netns.run(|| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.arg(MEASURE).stderr(Stdio::piped());
+            if let Some(limit) = self.limit {
+                command.args(["timeout", &limit.to_string()]);
+            }
+            command.stdin(match &self.input {
+                Some(path) => Stdio::from(File::open(path).unwrap()),
+                None => Stdio::null(),
+            });
+            command.args(&self.words).output().unwrap()
+        });
+        if output.status.success() {
+            return Ok(serde_json::from_slice(&output.stdout).unwrap());
+        }
+        let text: String = String::from_utf8_lossy(&output.stderr).chars().take(500).collect();
+        let limit = self.limit.map(|limit| format!("not in {limit} s")).unwrap_or_default();
+        Err(if text.trim().is_empty() { limit } else { text })
+    }
+
+    /// As [`Self::run`], where it can't fail.
+    pub fn must(&self, netns: &Netns) -> Measured {
+        self.run(netns).unwrap_or_else(|error| panic!("{:?}: {error}", self.words))
+    }
+}
+
+/// What the small process does.
+pub fn measure(command: &[String]) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
+    let started = Instant::now();
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).status();
+    let seconds = started.elapsed().as_secs_f64();
+    if !status.is_ok_and(|status| status.success()) {
+        return ExitCode::FAILURE;
+    }
+    let peak_kib = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as f64;
+    println!("{}", serde_json::to_string(&Measured { seconds, peak_kib }).unwrap());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,89 @@
+# hostctl's units. What they say comes with the package
+# (templates/systemd); here is what only NixOS knows: when a switch touches
+# them, and what starts them.
+#
+# - A switch reloads hostctl.service, which applies the new spec. apply stops
+#   the guests that are another machine now, and no others; then the switch
+#   starts multi-user.target, and with it what is stopped.
+# - A unit's text decides nothing: `restartIfChanged = false`.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.hostctl;
+  program = "/run/current-system/sw/bin/hostctl";
+  vms = lib.filterAttrs (_: vm: vm.supervisor or "unit" == "unit") (cfg.finalSpec.vms or { });
+  names = builtins.attrNames vms;
+
+  # The package's units with a path for the program that outlives an upgrade,
+  # and one file for each VM rather than the template alone: a switch takes an
+  # instance whose file is gone for a unit that is gone, and stops it.
+  units = pkgs.runCommand "hostctl-units" { } ''
+    units="$out/lib/systemd/system"
+    mkdir -p "$units"
+    for unit in ${cfg.package}/lib/systemd/system/hostctl*; do
+      substitute "$unit" "$units/$(basename "$unit")" \
+        --replace-fail ${cfg.package}/bin/hostctl ${program}
+    done
+    for name in ${toString names}; do
+      cp "$units/hostctl-vm@.service" "$units/hostctl-vm@$name.service"
+    done
+  '';
+
+  # Makes a VM's volume where it isn't there: whole, or not at all.
+  makeVolume =
+    name: volume:
+    pkgs.writeShellScript "hostctl-volume-${name}" ''
+      set -eu
+      umask 077
+      path=${lib.escapeShellArg volume.path}
+      [ ! -e "$path" ] || exit 0
+      ${pkgs.coreutils}/bin/mkdir -p "$(${pkgs.coreutils}/bin/dirname "$path")"
+      ${pkgs.coreutils}/bin/rm -f "$path.new"
+      ${pkgs.coreutils}/bin/truncate -s ${volume.size} "$path.new"
+      ${pkgs.coreutils}/bin/mv -n "$path.new" "$path"
+    '';
+
+  volumeOf = name: if cfg.vms ? ${name} then cfg.vms.${name}.dataVolume else null;
+
+  vmUnit = name: {
+    name = "hostctl-vm@${name}";
+    value = {
+      wantedBy = lib.optional (vms.${name}.autostart or true) "multi-user.target";
+      restartIfChanged = false;
+      serviceConfig = lib.mkIf (volumeOf name != null) {
+        ExecStartPre = [ "${makeVolume name (volumeOf name)}" ];
+      };
+    };
+  };
+in
+{
+  config = lib.mkIf cfg.enable {
+    systemd.packages = [ units ];
+
+    systemd.services = {
+      # For the time before the network is up; afterwards hostctl.service loads
+      # what changes.
+      hostctl-firewall = {
+        wantedBy = [ "multi-user.target" ];
+        restartIfChanged = false;
+      };
+
+      hostctl = {
+        wantedBy = [ "multi-user.target" ];
+        after = lib.optional (cfg.tailscale != null) "tailscaled.service";
+        # A failed reload has returned to the last generation, and fails the
+        # switch.
+        reloadIfChanged = true;
+        reloadTriggers = [
+          cfg.specFile
+          cfg.package
+        ];
+      };
+    }
+    // builtins.listToAttrs (map vmUnit names);
+  };
+}

@@ -1,0 +1,113 @@
+//! The firewall that hostctl loaded last, written down, so that it needn't be
+//! listed where nobody changed it since.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::firewall::{self, Listing, Live, Mark, NftError, Ruleset, nft};
+use crate::root_dir::RootDir;
+
+/// What was written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Loaded {
+    /// Where and by whom: another boot, network namespace or hostctl knows
+    /// nothing of it.
+    place: Place,
+    /// The state of the kernel's tables after it was loaded.
+    mark: Mark,
+    /// What was loaded.
+    ruleset: Ruleset,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    boot: String,
+    namespace: (u64, u64),
+    shape: u64,
+}
+
+impl Place {
+    fn here() -> Option<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = fs::metadata("/proc/thread-self/ns/net").ok()?;
+        let mut shape = DefaultHasher::new();
+        firewall::shape().hash(&mut shape);
+        Some(Self { boot, namespace: (namespace.dev(), namespace.ino()), shape: shape.finish() })
+    }
+}
+
+fn path(root: &RootDir) -> PathBuf {
+    root.run().join("firewall.json")
+}
+
+/// The firewall that the kernel has, and its mark where it didn't change
+/// meanwhile.
+///
+/// # Errors
+/// Where it has to be listed, and nft can't be run or understood.
+pub fn observe(root: &RootDir) -> Result<(Live, Option<Mark>), NftError> {
+    // Where the kernel has no marks, or keeps them to itself, tables are listed.
+    let Ok(mark) = Mark::read() else { return Ok((Live::Listed(nft::observe()?), None)) };
+    if mark.is_bare() {
+        return Ok((Live::Listed(Listing::default()), Some(mark)));
+    }
+    let written = read(root);
+    if let Some(loaded) = written.as_ref().filter(|loaded| loaded.mark == mark) {
+        return Ok((Live::Known(Box::new(loaded.ruleset.clone())), Some(mark)));
+    }
+    let listing = nft::observe()?;
+    // A listing during which somebody changed something may be of neither.
+    let mark = Mark::read().ok().filter(|now| *now == mark);
+    // Other programs' transactions leave marks too.
+    let same = written.filter(|loaded| {
+        let text = firewall::render(&loaded.ruleset).ok();
+        text.and_then(|text| nft::rehearse(&text).ok()).is_some_and(|loaded| loaded == listing)
+    });
+    let live = match same {
+        Some(loaded) => Live::Known(Box::new(loaded.ruleset)),
+        None => Live::Listed(listing),
+    };
+    Ok((live, mark))
+}
+
+fn read(root: &RootDir) -> Option<Loaded> {
+    let loaded: Loaded = serde_json::from_slice(&fs::read(path(root)).ok()?).ok()?;
+    (Some(&loaded.place) == Place::here().as_ref()).then_some(loaded)
+}
+
+/// Writes down that `ruleset` is loaded: it was, or was made so by `changes`
+/// transactions since `before`. Where somebody else made one, nothing is
+/// known.
+pub fn write(root: &RootDir, before: Option<&Mark>, changes: u32, ruleset: &Ruleset) {
+    let mark = before.and_then(|before| Mark::read().ok().filter(|now| now.is_after(before, changes)));
+    let loaded = mark.filter(|mark| !mark.is_bare()).zip(Place::here());
+    let loaded = loaded.map(|(mark, place)| Loaded { place, mark, ruleset: ruleset.clone() });
+    match loaded {
+        Some(loaded) if read(root).as_ref() == Some(&loaded) => {}
+        Some(loaded) => {
+            let path = path(root);
+            let draft = path.with_extension("new");
+            let write = || -> std::io::Result<()> {
+                fs::create_dir_all(root.run())?;
+                fs::write(&draft, serde_json::to_vec(&loaded)?)?;
+                fs::rename(&draft, &path)
+            };
+            // What isn't written down is listed.
+            if let Err(error) = write() {
+                tracing::warn!("can't write {}: {error}", path.display());
+                forget(root);
+            }
+        }
+        None => forget(root),
+    }
+}
+
+/// Forgets it.
+pub fn forget(root: &RootDir) {
+    // What stays has another mark than the kernel.
+    _ = fs::remove_file(path(root));
+}

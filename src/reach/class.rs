@@ -1,0 +1,162 @@
+//! Guests that no rule tells apart: of the same subnet, with the same policy,
+//! and named by the same rules of others.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::topology::{Direction, Name, Port, Topology};
+
+use super::side::{Family, Range, address_of, number, range};
+
+/// A guest by its name in the spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Guest<'t> {
+    /// A VM.
+    Vm(&'t Name),
+    /// A subnet's namespace.
+    Namespace(&'t str),
+}
+
+impl<'t> Guest<'t> {
+    /// As people call it.
+    pub fn name(self) -> &'t str {
+        match self {
+            Self::Vm(name) => name.as_str(),
+            Self::Namespace(name) => name,
+        }
+    }
+}
+
+/// Every guest with its port, in order.
+pub(super) fn guests(topology: &Topology) -> BTreeMap<Guest<'_>, &Port> {
+    let vms = topology.vms.iter().map(|vm| (Guest::Vm(&vm.name), &vm.port));
+    let namespaces = topology.namespaces.iter();
+    vms.chain(namespaces.map(|namespace| (Guest::Namespace(&namespace.name), &namespace.port))).collect()
+}
+
+/// What the guests of a class have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Class<'t> {
+    pub network: &'t Name,
+    subnet: &'t Name,
+    policy: Option<&'t str>,
+    /// Which rules name its addresses, and whether it has IPv6.
+    named: [Option<usize>; 2],
+}
+
+/// The classes of one topology.
+#[derive(Debug)]
+pub(super) struct Classes<'t> {
+    topology: &'t Topology,
+    marks: [Marks; 2],
+}
+
+impl<'t> Classes<'t> {
+    pub fn new(topology: &'t Topology) -> Self {
+        Self { topology, marks: Family::ALL.map(|family| Marks::new(topology, family)) }
+    }
+
+    /// The class of a guest.
+    pub fn of(&self, port: &'t Port) -> Class<'t> {
+        let [v4, v6] = &self.marks;
+        let mark = |marks: &Marks, family| address_of(port, family).map(|address| marks.at(number(address)));
+        Class {
+            network: &port.network,
+            subnet: &port.subnet,
+            policy: self.topology.policy(port).map(|policy| policy.id.as_str()),
+            named: [mark(v4, Family::V4), mark(v6, Family::V6)],
+        }
+    }
+}
+
+/// Which rules name which addresses of a family: a number for each set of
+/// rules, from each of these addresses on.
+#[derive(Debug)]
+struct Marks(Vec<(u128, usize)>);
+
+/// Numbers for sets of rules: of those that name a prefix, and those that name
+/// one around it.
+#[derive(Default)]
+struct Sets {
+    own: BTreeMap<Vec<usize>, usize>,
+    within: HashMap<(usize, usize), usize>,
+}
+
+impl Marks {
+    fn new(topology: &Topology, family: Family) -> Self {
+        // By start, the widest first: prefixes are apart, or one is in the other.
+        let mut named: BTreeMap<(u128, std::cmp::Reverse<u128>), BTreeSet<usize>> = BTreeMap::new();
+        let mut number = 0;
+        for policy in &topology.policies {
+            for direction in Direction::ALL {
+                for rule in policy.rules(direction).map(|list| list.rules.as_slice()).unwrap_or_default() {
+                    number += 1;
+                    let nets = rule.peers.iter().flatten().filter(|net| Family::of(net.addr()) == family);
+                    for (first, last) in nets.map(range) {
+                        named.entry((first, std::cmp::Reverse(last))).or_default().insert(number);
+                    }
+                }
+            }
+        }
+        let mut sets = Sets::default();
+        let mut marks = vec![(0, 0)];
+        let mut open: Vec<(Range, usize)> = Vec::new();
+        for ((first, std::cmp::Reverse(last)), rules) in named {
+            Self::close(&mut marks, &mut open, first);
+            let around = open.last().map_or(0, |(_, mark)| *mark);
+            let fresh = sets.own.len() + 1;
+            let own = *sets.own.entry(rules.into_iter().collect()).or_insert(fresh);
+            let fresh = sets.within.len() + 1;
+            let mark = *sets.within.entry((around, own)).or_insert(fresh);
+            marks.push((first, mark));
+            open.push(((first, last), mark));
+        }
+        Self::close(&mut marks, &mut open, u128::MAX);
+        Self(marks)
+    }
+
+    /// Ends the prefixes that end before `next`.
+    fn close(marks: &mut Vec<(u128, usize)>, open: &mut Vec<(Range, usize)>, next: u128) {
+        while let Some(((_, last), _)) = open.last().filter(|((_, last), _)| *last < next) {
+            let start = last + 1;
+            open.pop();
+            marks.push((start, open.last().map_or(0, |(_, mark)| *mark)));
+        }
+    }
+
+    fn at(&self, address: u128) -> usize {
+        let behind = self.0.partition_point(|(start, _)| *start <= address);
+        behind.checked_sub(1).and_then(|index| self.0.get(index)).map_or(0, |(_, mark)| *mark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::compile;
+
+    #[test]
+    fn guests_that_rules_tell_apart_are_of_several_classes() {
+        let topology = compile(
+            &toml::from_str(
+                r#"
+                [networks.a]
+                cidr = "10.1.0.0/24"
+                policy = "p"
+                [vms]
+                one = { network = "a", image = "i" }
+                three = { network = "a", image = "i" }
+                two = { network = "a", image = "i" }
+                [policies.p]
+                ingress = [{ source = "10.1.0.3" }, { source = ["10.0.0.0/8", "10.1.0.0/25"] }]
+                "#,
+            )
+            .unwrap(),
+        )
+        .unwrap();
+        let classes = Classes::new(&topology);
+        let [one, three, two] = [0, 1, 2].map(|index| classes.of(&topology.vms[index].port));
+        assert_eq!(one, two);
+        assert_ne!(one, three);
+        assert_eq!(Marks(vec![(0, 0), (5, 1), (9, 0)]).at(8), 1);
+    }
+}

@@ -1,0 +1,34 @@
+//! The reachability model: what becomes of a packet, by the definition of who
+//! may reach whom. Pure, and computed from the topology, never from the rules
+//! that nftables loads: so the two can be held against each other.
+//!
+//! [`Model::judge`] follows the first packet of a [`Flow`] through the host
+//! and says at each [`Stage`] whether it passes, why, and which key of the
+//! spec decided.
+
+mod change;
+mod class;
+mod end;
+mod explain;
+mod flow;
+mod judge;
+mod key;
+mod metadata;
+mod names;
+mod policy;
+mod services;
+mod side;
+#[cfg(test)]
+mod tests;
+mod vicinity;
+
+pub use change::{Change, Line};
+pub use end::{End, EndError};
+pub use explain::{Answer, FamilyAnswer, Outcome, Verdicts, alike, explain};
+pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity, protocol};
+pub use judge::Model;
+pub use key::Key;
+pub use metadata::{is_metadata, is_metadata_service, metadata};
+pub use policy::{FarEnd, decide};
+pub use services::{Both, Ports, Services};
+pub use side::{Family, Service, Side};

@@ -1,0 +1,348 @@
+//! Who sends and who receives, and the flows between them that rules may tell
+//! apart.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::topology::{Direction, IfName, Port, RuleList};
+
+use super::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
+use super::services::Services;
+use super::vicinity::{HOST4, HOST6, TAILNET4, TAILNET6};
+use super::{Entry, Flow, Judgement, Model, Verdict};
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Family {
+    /// IPv4.
+    #[serde(rename = "4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "6")]
+    V6,
+}
+
+/// A sender or receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side<'t> {
+    /// A guest.
+    Guest(&'t Port),
+    /// The host: to a guest, its gateway.
+    Host,
+    /// Whoever is behind an uplink, or behind the interface named.
+    Internet(Option<&'t IfName>),
+    /// Whoever is behind Tailscale's interface.
+    Tailnet,
+    /// The clouds' metadata services.
+    Imds,
+    /// Whoever has an address that isn't a guest's.
+    Address(IpAddr),
+}
+
+/// Addresses as numbers, both ends included.
+pub(super) type Range = (u128, u128);
+
+/// A protocol that rules don't tell from the others: SCTP's number.
+const ANY_OTHER: u8 = 132;
+
+/// Stand for the internet and the tailnet where all of it is the same.
+const INTERNET: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+const TAILNET: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1)),
+];
+const IMDS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Whether an address is one that stands for all.
+pub(super) fn is_usual(address: IpAddr) -> bool {
+    INTERNET.contains(&address) || TAILNET.contains(&address)
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    fn pick(self, [v4, v6]: [IpAddr; 2]) -> IpAddr {
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+        }
+    }
+
+    const fn last(self) -> u128 {
+        match self {
+            Self::V4 => u32::MAX as u128,
+            Self::V6 => u128::MAX,
+        }
+    }
+
+    pub(super) fn address(self, number: u128) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+            Self::V6 => Ipv6Addr::from(number).into(),
+        }
+    }
+}
+
+pub(super) fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+pub(super) fn range(net: &IpNet) -> Range {
+    (number(net.network()), number(net.broadcast()))
+}
+
+/// A port's address of a family, where it has one.
+pub(super) fn address_of(port: &Port, family: Family) -> Option<IpAddr> {
+    match family {
+        Family::V4 => Some(port.address.into()),
+        Family::V6 => port.v6.as_ref().map(|v6| v6.address.into()),
+    }
+}
+
+impl<'t> Side<'t> {
+    /// The rules that judge flows of a direction at this end.
+    pub(super) fn rules(self, model: &Model<'t>, direction: Direction) -> Option<&'t RuleList> {
+        match self {
+            Self::Guest(port) => model.topology().policy(port)?.rules(direction),
+            _ => None,
+        }
+    }
+
+    /// Whether it is many, which the other end's rules may tell apart by
+    /// their addresses.
+    pub(super) fn is_remote(self) -> bool {
+        matches!(self, Self::Internet(_) | Self::Tailnet)
+    }
+}
+
+/// The address that a guest knows the host by.
+fn gateway(model: &Model<'_>, port: &Port, family: Family) -> Option<IpAddr> {
+    let network = model.topology().network(&port.network)?;
+    match family {
+        Family::V4 => Some(network.gateway.into()),
+        Family::V6 => network.gateway6.map(IpAddr::V6),
+    }
+}
+
+/// The ends of flows in one family; none where an end has no such addresses.
+/// `far` is the address of an end that [is many](Side::is_remote).
+#[derive(Debug, Clone)]
+pub(super) struct Pair<'t> {
+    entry: Entry,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    exit: Option<&'t IfName>,
+    rules: [Option<&'t RuleList>; 2],
+}
+
+impl<'t> Pair<'t> {
+    pub fn new(
+        model: &Model<'t>,
+        from: Side<'t>,
+        to: Side<'t>,
+        family: Family,
+        far: Option<IpAddr>,
+    ) -> Option<Self> {
+        let topology = model.topology();
+        let uplink = model.vicinity().uplinks.first();
+        let host = || {
+            let own = model.vicinity().addresses.iter().map(|(_, address)| *address);
+            own.into_iter()
+                .find(|address| Family::of(*address) == family)
+                .unwrap_or(family.pick([HOST4.into(), HOST6.into()]))
+        };
+        let side = |side: Side<'t>, other: Side<'t>| match (side, other) {
+            (Side::Guest(port), _) => address_of(port, family),
+            (Side::Host, Side::Guest(port)) => gateway(model, port, family),
+            (Side::Host, _) => Some(host()),
+            (Side::Internet(_), _) => Some(far.unwrap_or(family.pick(INTERNET))),
+            (Side::Tailnet, _) => Some(far.unwrap_or(family.pick(TAILNET))),
+            (Side::Imds, _) => Some(family.pick(IMDS)),
+            (Side::Address(address), _) => Some(address).filter(|address| Family::of(*address) == family),
+        };
+        let link = |link: Option<&IfName>| link.cloned().map(Entry::Interface);
+        let entry = match from {
+            Side::Guest(port) => Entry::Guest(port.interface.clone()),
+            Side::Host => Entry::Host,
+            Side::Internet(by) => link(by.or(uplink))?,
+            // A tailnet that the spec doesn't name comes in by some link.
+            Side::Tailnet => match &topology.tailscale {
+                Some(interface) => Entry::Interface(interface.clone()),
+                None => Entry::Interface(IfName::new("tailscale0").ok()?),
+            },
+            Side::Address(address) => match entry_of(model, address) {
+                Some(entry) => entry,
+                None => link(uplink)?,
+            },
+            Side::Imds => return None,
+        };
+        if to == Side::Tailnet && topology.tailscale.is_none() {
+            return None;
+        }
+        let exit = match to {
+            Side::Internet(by) => by,
+            _ => None,
+        };
+        let rules = [from.rules(model, Direction::Egress), to.rules(model, Direction::Ingress)];
+        Some(Self { entry, source: side(from, to)?, destination: side(to, from)?, exit, rules })
+    }
+
+    fn judge(&self, model: &Model<'t>, protocol: u8, port: u16) -> Judgement {
+        let (source, destination) = (self.source, self.destination);
+        let flow = Flow { entry: self.entry.clone(), source, destination, protocol, port };
+        model.judge_by(&flow, self.exit)
+    }
+
+    /// What becomes of one service's flows.
+    pub fn one(&self, model: &Model<'t>, service: Service) -> Judgement {
+        match service {
+            Service::Tcp(port) => self.judge(model, TCP, port),
+            Service::Udp(port) => self.judge(model, UDP, port),
+            Service::Ping => self.judge(model, if self.source.is_ipv4() { ICMP } else { ICMPV6 }, 0),
+        }
+    }
+
+    /// Every flow between the two, by what becomes of it. UDP's ports 68 and
+    /// 546, which guests' ports close, count as those around them.
+    pub fn sweep(&self, model: &Model<'t>, mut found: impl FnMut(&dyn Fn(&mut Services), Judgement)) {
+        let borders = self.borders(model);
+        for (protocol, tcp) in [(TCP, true), (UDP, false)] {
+            for (index, &first) in borders.iter().enumerate() {
+                let last = borders.get(index + 1).map_or(u16::MAX, |next| next - 1);
+                // A port that stands for the range.
+                let sample = (first..=last).find(|port| tcp || ![68, 546].contains(port)).unwrap_or(first);
+                let add = move |services: &mut Services| {
+                    let ports = if tcp { &mut services.tcp } else { &mut services.udp };
+                    ports.push(first, last);
+                };
+                found(&add, self.judge(model, protocol, sample));
+            }
+        }
+        found(&|services| services.ping = true, self.one(model, Service::Ping));
+        found(&|services| services.other = true, self.judge(model, ANY_OTHER, 0));
+    }
+
+    /// What isn't dropped.
+    pub fn open(&self, model: &Model<'t>) -> Services {
+        let mut open = Services::default();
+        self.sweep(model, |add, judgement| {
+            if judgement.verdict != Verdict::Dropped {
+                add(&mut open);
+            }
+        });
+        open
+    }
+
+    /// The ports at which something may begin to be judged otherwise, in order.
+    fn borders(&self, model: &Model<'t>) -> Vec<u16> {
+        let ranges = self.rules.iter().flatten().flat_map(|list| &list.rules).flat_map(|rule| &rule.ports);
+        let open = model.topology().allow_input.iter().map(|open| (open.port, open.port));
+        let fixed = [(80, 80)].into_iter().chain(open);
+        let ranges = ranges.map(|ports| (ports.first(), ports.last())).chain(fixed);
+        let borders = ranges.flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
+        let borders: BTreeSet<u16> = borders.flatten().chain([0]).collect();
+        borders.into_iter().collect()
+    }
+}
+
+/// Where packets from an address that isn't a guest's come in; none where it
+/// is the host's.
+fn entry_of(model: &Model<'_>, address: IpAddr) -> Option<Entry> {
+    if model.is_own(address) {
+        return Some(Entry::Host);
+    }
+    let routes = model.vicinity().routes.iter().filter(|(net, _)| net.contains(&address));
+    routes.max_by_key(|(net, _)| net.prefix_len()).map(|(_, link)| Entry::Interface(link.clone()))
+}
+
+/// One service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// A TCP port.
+    Tcp(u16),
+    /// A UDP port.
+    Udp(u16),
+    /// ICMP echo, of the flow's family.
+    Ping,
+}
+
+/// Parts of what is behind an interface that rules may tell apart, each with
+/// an address of it. The rules are those of the other end.
+pub(super) fn regions(
+    models: &[&Model<'_>],
+    side: Side<'_>,
+    rules: &[&RuleList],
+    family: Family,
+) -> Vec<(Range, IpAddr)> {
+    let whole = match (side, family) {
+        (Side::Tailnet, Family::V4) => range(&IpNet::V4(TAILNET4)),
+        (Side::Tailnet, Family::V6) => range(&IpNet::V6(TAILNET6)),
+        _ => (0, family.last()),
+    };
+    let prefer = family.pick(if side == Side::Tailnet { TAILNET } else { INTERNET });
+    let nets = rules.iter().flat_map(|list| &list.rules).flat_map(|rule| rule.peers.iter().flatten());
+    let nets = nets.filter(|net| Family::of(net.addr()) == family).map(range);
+    let borders = nets.flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
+    let inside = borders.flatten().filter(|border| (whole.0..=whole.1).contains(border));
+    let borders: BTreeSet<u128> = inside.chain([whole.0]).collect();
+    let ends = borders.iter().skip(1).map(|next| next - 1).chain([whole.1]);
+    let parts = borders.iter().copied().zip(ends);
+    let sample = |part: Range| {
+        let mut candidate = if (part.0..=part.1).contains(&number(prefer)) { number(prefer) } else { part.0 };
+        while candidate <= part.1 {
+            let address = family.address(candidate);
+            match models.iter().find_map(|model| model.elsewhere(address, side)) {
+                None => return Some((part, address)),
+                Some(end) => candidate = end.checked_add(1)?,
+            }
+        }
+        None
+    };
+    parts.filter_map(sample).collect()
+}
+
+/// What isn't anybody's on the internet (IANA's special-purpose registries).
+const NOBODYS: [&str; 7] =
+    ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/8", "fec0::/10", "ff00::/8"];
+
+static NOBODYS_NETS: std::sync::LazyLock<Vec<IpNet>> =
+    std::sync::LazyLock::new(|| NOBODYS.iter().filter_map(|text| text.parse().ok()).collect());
+
+impl Model<'_> {
+    /// Whether an address is the host's.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        let own = |(_, own): &(IfName, IpAddr)| *own == address;
+        let gateway = self.network_of(address).is_some_and(|(_, network)| {
+            IpAddr::V4(network.gateway) == address
+                || network.gateway6.is_some_and(|gateway| IpAddr::V6(gateway) == address)
+        });
+        gateway || address.is_loopback() || self.vicinity().addresses.iter().any(own)
+    }
+
+    /// The last address of the prefix for which an address isn't `side`'s.
+    fn elsewhere(&self, address: IpAddr, side: Side<'_>) -> Option<u128> {
+        let tailnet = self.topology().tailscale.is_some() && side != Side::Tailnet;
+        let tailnet = tailnet.then_some([IpNet::V4(TAILNET4), IpNet::V6(TAILNET6)]);
+        let nets = NOBODYS_NETS.iter().chain(super::metadata()).chain(tailnet.iter().flatten());
+        let fixed = nets.filter(|net| net.contains(&address)).map(|net| range(net).1).max();
+        let network = self.network_of(address).map(|(net, _)| range(&net).1);
+        let own = self.is_own(address).then(|| number(address));
+        fixed.into_iter().chain(network).chain(own).max()
+    }
+}

@@ -1,0 +1,58 @@
+# A NixOS host with hostctl's module: what it comes to, for tests/nix.rs.
+# `host` is a NixOS module, as a file or a text.
+{ host }:
+let
+  evalConfig = import ./stub-nixpkgs/nixos/lib/eval-config.nix;
+  module = if builtins.isString host then import (builtins.toFile "host.nix" host) else import host;
+  evaluated = evalConfig {
+    modules = [
+      ../../nix/modules
+      (
+        { pkgs, ... }:
+        {
+          # The package's sources needn't be read for this.
+          services.hostctl.package = pkgs.writeText "hostctl" "";
+        }
+      )
+      module
+    ];
+  };
+  inherit (evaluated) config;
+  failed = builtins.filter (one: !one.assertion) config.assertions;
+in
+if failed != [ ] then
+  { failed = map (one: one.message) failed; }
+else
+  {
+    spec = config.services.hostctl.finalSpec;
+    etc = builtins.mapAttrs (_: file: file.source) config.environment.etc;
+    units = builtins.mapAttrs (_: unit: {
+      inherit (unit)
+        after
+        reloadIfChanged
+        restartIfChanged
+        serviceConfig
+        wantedBy
+        ;
+      reloadTriggers = map toString unit.reloadTriggers;
+    }) config.systemd.services;
+    network = {
+      inherit (config.networking) firewall;
+      networks = config.systemd.network.networks;
+      dhcpcd = config.networking.dhcpcd.denyInterfaces;
+      networkmanager = config.networking.networkmanager.unmanaged;
+    };
+    guests = builtins.mapAttrs (
+      _: vm:
+      if vm.config == null then
+        null
+      else
+        {
+          inherit (vm.config.networking) hostName;
+          inherit (vm.config) fileSystems;
+          units = builtins.attrNames vm.config.systemd.services;
+          failed = map (one: one.message) (builtins.filter (one: !one.assertion) vm.config.assertions);
+        }
+    ) config.services.hostctl.vms;
+    packages = map toString config.systemd.packages;
+  }

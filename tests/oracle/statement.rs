@@ -1,0 +1,103 @@
+//! Statements: what a rule does.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Unknown;
+use super::expression::{Left, Match, fields, only};
+use super::set::{Set, Sets};
+
+/// A table's chains by name.
+pub type Chains = BTreeMap<String, usize>;
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Accept,
+    Drop,
+    Return,
+    Jump(usize),
+    Goto(usize),
+    /// Accepted with another source address; only in a chain for NAT.
+    Masquerade,
+}
+
+impl Action {
+    pub fn parse(value: &Value, chains: &Chains) -> Result<Self, Unknown> {
+        let unknown = || Unknown(format!("action {value}"));
+        let (kind, body) = only(value)?;
+        let target = || {
+            let [name] = fields(body, ["target"])?;
+            name.as_str().and_then(|name| chains.get(name)).copied().ok_or_else(unknown)
+        };
+        Ok(match kind {
+            "accept" if body.is_null() => Self::Accept,
+            "drop" if body.is_null() => Self::Drop,
+            "return" if body.is_null() => Self::Return,
+            "jump" => Self::Jump(target()?),
+            "goto" => Self::Goto(target()?),
+            "masquerade" if body.is_null() || *body == masquerade_of_ports() => Self::Masquerade,
+            _ => return Err(unknown()),
+        })
+    }
+}
+
+fn masquerade_of_ports() -> Value {
+    json!({ "port": { "range": [1024, 65535] }, "flags": "fully-random" })
+}
+
+/// One of a rule's statements.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    Match(Match),
+    Map(Left, Right),
+    Act(Action),
+    /// Lets some packets on to the rest of the rule and others not.
+    Limit,
+    /// Counters, logs, and a segment size that is made smaller: the packet
+    /// goes on.
+    Aside,
+}
+
+/// The map of a [`Statement::Map`].
+#[derive(Debug, Clone)]
+pub enum Right {
+    Anonymous(Set),
+    Named(usize),
+}
+
+impl Statement {
+    pub fn parse(value: &Value, sets: &Sets, chains: &Chains) -> Result<Self, Unknown> {
+        let unknown = || Unknown(format!("statement {value}"));
+        let (kind, body) = only(value)?;
+        Ok(match kind {
+            "match" => Self::Match(Match::parse(body, sets)?),
+            "vmap" => {
+                let [key, data] = fields(body, ["key", "data"])?;
+                let key = Left::parse(key)?;
+                let right = match data {
+                    Value::String(name) => Right::Named(sets.find(name, &key.kinds())?),
+                    data => {
+                        let [pairs] = fields(data, ["set"])?;
+                        Right::Anonymous(Set::map(&key.kinds(), pairs, chains)?)
+                    }
+                };
+                Self::Map(key, right)
+            }
+            "limit" => {
+                fields(body, ["rate", "burst", "per"])?;
+                Self::Limit
+            }
+            "counter" => fields(body, ["packets", "bytes"]).map(|_| Self::Aside)?,
+            "log" => fields(body, ["prefix"]).map(|_| Self::Aside)?,
+            "mangle" => {
+                let [key, mtu] = fields(body, ["key", "value"])?;
+                let clamps = *key == json!({ "tcp option": { "name": "maxseg", "field": "size" } })
+                    && *mtu == json!({ "rt": { "key": "mtu" } });
+                clamps.then_some(Self::Aside).ok_or_else(unknown)?
+            }
+            _ => Self::Act(Action::parse(value, chains)?),
+        })
+    }
+}

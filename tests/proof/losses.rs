@@ -1,0 +1,319 @@
+//! The comparison can fail: each rule, and elements of each set, are taken
+//! away, and some flow has to notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hostctl::reach::{Flow, Model};
+use serde_json::Value;
+
+use super::flows::flows;
+use super::oracle::Tables;
+use super::scene::Scene;
+
+/// A host with everything that the rules know of.
+const FULL: &str = r#"
+[host]
+firewall = "full"
+allow_input = [{ protocol = "tcp", port = 22 }]
+[host.tailscale]
+interface = "tailscale0"
+[networks.a]
+cidr = "10.1.0.0/24"
+cidr6 = "fd00:0:0:1::/64"
+imds = "host"
+tailscale = true
+[networks.a.subnets.out]
+cidr = "10.1.0.0/25"
+cidr6 = "fd00:0:0:1::/65"
+type = "public"
+[networks.a.subnets.in]
+cidr = "10.1.0.128/25"
+cidr6 = "fd00:0:0:1:8000::/65"
+type = "private"
+namespace = true
+[networks.b]
+cidr = "10.2.0.0/24"
+cidr6 = "fd00:0:0:2::/64"
+[networks.c]
+cidr = "10.3.0.0/24"
+cidr6 = "fd00:0:0:3::/64"
+nat = false
+[[peerings]]
+between = ["a", "b"]
+[vms.a1]
+network = "a"
+subnet = "out"
+image = "probe"
+policy = "open"
+[vms.a2]
+network = "a"
+subnet = "out"
+image = "probe"
+[vms.b1]
+network = "b"
+image = "probe"
+policy = "closed"
+[vms.b2]
+network = "b"
+image = "probe"
+[vms.c1]
+network = "c"
+image = "probe"
+[vms.c2]
+network = "c"
+image = "probe"
+
+[policies.open]
+default = "allow"
+ingress = [{ protocol = "tcp", port = 80, action = "deny" }, { protocol = "icmp", action = "deny" }, { protocol = "icmpv6", action = "deny" }]
+egress = [{ protocol = "udp", port = "53-60", action = "deny" }, { protocol = "icmp", action = "deny" }, { protocol = "icmpv6", action = "deny" }]
+[policies.closed]
+ingress = [{ protocol = "tcp", port = [22, "8000-8080"], source = "network:a" }, { protocol = "icmp" }, { protocol = "icmpv6" }]
+egress = [{ protocol = "udp", port = 53 }, { protocol = "icmp" }, { protocol = "icmpv6" }]
+"#;
+
+/// Most flows that one loss is tried with, evenly among those that met it.
+const ENOUGH: usize = 3000;
+
+/// Rules that no flow's first packet misses, by the reason. What isn't here
+/// has to be noticed, so a new rule is noticed or explained.
+const QUIET_RULES: [(&str, &[&str]); 5] = [
+    (
+        "they judge frames and headers that an honest flow doesn't have; tests/spoofing sends those",
+        &[
+            "bridge arp_in: ARP in another's name",
+            "bridge arp_in: malformed",
+            "bridge arp_in: neither request nor reply",
+            "bridge arp_in: not Ethernet",
+            "bridge arp_in: not IPv4",
+            "bridge arp_in: probe for its own address (RFC 5227)",
+            "bridge arp_in: sender is the guest",
+            "bridge from_port: a guest is no switch",
+            "bridge from_port: neither ARP, IPv4 nor IPv6: VLAN tags, LLDP, anything unknown",
+            "bridge from_port: source MAC isn't the guest's",
+            "bridge icmp6_in: a first fragment hides its type (RFC 7112)",
+            "bridge icmp6_in: a guest is no router: MLD query, RA, redirect, renumbering and the like (6)",
+            "bridge icmp6_in: advertises another's address, or none that can be read (6)",
+            "bridge icmp6_in: advertises its own address (6)",
+            "bridge icmp6_in: neighbour discovery is never fragmented (RFC 6980) (6)",
+            "bridge icmp6_in: the rest of a packet whose beginning is judged above",
+            "bridge input: a guest is no switch",
+            "bridge ip4_in: a guest is no router",
+            "bridge ip4_in: a guest is no router: IGMP query",
+            "bridge ip6_in: a first fragment hides its ports (RFC 7112) (6)",
+            "bridge ip6_in: a header chain that can't be read to its end (6)",
+            "bridge ip6_in: duplicate address detection for its own address (RFC 4862) (6)",
+            "bridge ip6_in: neighbour discovery has rules of its own (6)",
+            "bridge ip6_in: the rest of a packet whose beginning is judged above (6)",
+            "inet guest_to_host: finding its neighbours (RFC 4861) (6)",
+            "inet guest_to_host: sent by every guest, answered by none (6)",
+            "inet host_to_guest: the network's, not the host's (6)",
+            "inet input: IPv6 doesn't work without (RFC 4890) (6)",
+            "inet input: multicast listeners (RFC 4890) (6)",
+            "inet input: the host's own DHCP (RFC 2131)",
+            "inet input: the host's own DHCPv6 (6)",
+            "inet output: there is no shorter way",
+            "inet output: there is no shorter way (6)",
+            "inet policed: finding neighbours (RFC 4861) (6)",
+            "inet policed: to a group, which guests with a policy are in",
+            "inet policed: to a group, which guests with a policy are in (6)",
+            "inet source: duplicate address detection; judged at the port (6)",
+        ],
+    ),
+    (
+        "they are about flows that are there already; tests/isolation.rs and tests/spoofing have such",
+        &[
+            "inet forward: replies to what was forwarded",
+            "inet forward: somebody's port forward",
+            "inet from_guest: ICMP error about another's flow",
+            "inet from_guest: ICMP error about another's flow (6)",
+            "inet from_guest: belongs to no connection, so it wouldn't be masqueraded",
+            "inet from_guest: reply to the tailnet",
+            "inet from_guest: reply to the tailnet (6)",
+            "inet guest_to_host: reply to a flow that the host opened",
+            "inet guest_to_host: reply to a flow that the host opened (6)",
+            "inet input: belongs to no connection",
+            "inet input: replies",
+            "inet policed: errors belong to their flow (RFC 4890) (6)",
+            "inet policed: errors belong to their flow: path MTU (RFC 1191)",
+            "inet policed: policies judge who opens a flow",
+            "inet to_guest: reply from the internet",
+        ],
+    ),
+    (
+        "another rule behind them decides the same",
+        &[
+            "bridge ip4_in: source address isn't the guest's, or can't be read",
+            "inet forward: the last rule",
+            "inet from_guest: no other network",
+            "inet input: the last rule",
+            "inet policy_open_in: allowed by default",
+            "inet policy_open_out: allowed by default",
+            "inet prerouting: a port that left its bridge, or LLDP's group, which passes by the bridge's chains",
+            "inet prerouting: who sends from a bridge",
+            "inet source: not the address of a guest of this network",
+            "inet source: not the address of a guest of this network (6)",
+        ],
+    ),
+    (
+        "they decide nothing",
+        &[
+            "inet clamp: segments that fit the tunnel",
+            "inet drop_forward: at most ten a second are logged",
+            "inet drop_input: at most ten a second are logged",
+            "inet drop_policy: at most ten a second are logged",
+        ],
+    ),
+    (
+        "without them only the source port could be guessed",
+        &[
+            "inet postrouting: guests share the host's address; ports can't be guessed",
+            "inet postrouting: guests share the host's address; ports can't be guessed (6)",
+        ],
+    ),
+];
+
+/// Elements likewise, by how they begin.
+const QUIET_ELEMENTS: [(&str, &[&str]); 3] = [
+    ("only neighbour discovery asks for them", &["bridge port_target "]),
+    ("only replies and ICMP errors ask for them", &["inet own4 ", "inet own6 "]),
+    (
+        "they are about groups, link-local addresses, and ports that left their bridge",
+        &[
+            "inet receivers ",
+            "inet ports ",
+            "inet ingress6 [{\"concat\":[\"br-a\",\"fe80::",
+            "inet ingress6 [{\"concat\":[\"br-b\",\"fe80::",
+            "inet metadata6 {\"prefix\":{\"addr\":\"fe80::\",\"len\":10}}",
+        ],
+    ),
+];
+
+fn objects(scene: &Scene) -> Vec<Value> {
+    let listing: Value = serde_json::from_str(&scene.listing()).unwrap();
+    listing["nftables"].as_array().unwrap().clone()
+}
+
+/// Flows with the rules that each of them matched.
+struct Survey<'s> {
+    scene: &'s Scene,
+    model: Model<'s>,
+    flows: Vec<Flow>,
+    /// By a rule's place in the listing, flows that matched it.
+    matched: BTreeMap<usize, Vec<usize>>,
+    /// By a set's and an element's place, flows that found it.
+    found: BTreeMap<(usize, usize), Vec<usize>>,
+}
+
+impl<'s> Survey<'s> {
+    fn new(scene: &'s Scene, objects: &[Value]) -> Self {
+        let model = Model::new(&scene.topology, &scene.vicinity);
+        let (tables, host, flows) = (Tables::read(objects).unwrap(), scene.host(), flows(scene));
+        let mut survey = Self { scene, model, flows, matched: BTreeMap::new(), found: BTreeMap::new() };
+        for (index, flow) in survey.flows.iter().enumerate() {
+            scene.compare(&survey.model, &host, &tables, flow).unwrap_or_else(|error| panic!("{error}"));
+            let trace = host.pass(&tables, flow).unwrap().trace;
+            for place in trace.matched {
+                survey.matched.entry(place).or_default().push(index);
+            }
+            for place in trace.elements {
+                survey.found.entry(place).or_default().push(index);
+            }
+        }
+        survey
+    }
+
+    /// Whether any of these flows fares otherwise than the model says.
+    fn notices(&self, objects: &[Value], flows: Option<&Vec<usize>>) -> bool {
+        let Some(flows) = flows else { return false };
+        let (tables, host) = (Tables::read(objects).unwrap(), self.scene.host());
+        let mut flows =
+            flows.iter().step_by(1 + flows.len() / ENOUGH).filter_map(|index| self.flows.get(*index));
+        flows.any(|flow| self.scene.compare(&self.model, &host, &tables, flow).is_err())
+    }
+}
+
+fn scenes() -> [Scene; 3] {
+    let guests = FULL
+        .replace("firewall = \"full\"", "")
+        .replace("allow_input = [{ protocol = \"tcp\", port = 22 }]", "");
+    [Scene::new(FULL), Scene::new(&guests), Scene::new(&guests).forwarding()]
+}
+
+/// A rule as people know it: its chain and comment.
+fn label(rule: &Value) -> String {
+    format!(
+        "{} {}: {}",
+        rule["family"].as_str().unwrap(),
+        rule["chain"].as_str().unwrap(),
+        rule["comment"].as_str().unwrap_or("the last rule")
+    )
+}
+
+#[test]
+fn the_loss_of_any_rule_is_noticed() {
+    let (mut all, mut noticed) = (BTreeSet::new(), BTreeSet::new());
+    for scene in scenes() {
+        let objects = objects(&scene);
+        let survey = Survey::new(&scene, &objects);
+        for (place, object) in objects.iter().enumerate() {
+            let Some(rule) = object.get("rule") else { continue };
+            // Rules of the same comment are IPv4's and IPv6's twins.
+            let twin = if rule.to_string().contains("ip6") || rule.to_string().contains("icmpv6") {
+                " (6)"
+            } else {
+                ""
+            };
+            let label = label(rule) + twin;
+            let without: Vec<Value> = objects
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != place)
+                .map(|(_, object)| object.clone())
+                .collect();
+            if survey.notices(&without, survey.matched.get(&place)) {
+                noticed.insert(label.clone());
+            }
+            all.insert(label);
+        }
+    }
+    let missed: Vec<&String> = all.difference(&noticed).collect();
+    let quiet: BTreeSet<&str> = QUIET_RULES.iter().flat_map(|(_, labels)| labels.iter().copied()).collect();
+    let missed: BTreeSet<&str> = missed.into_iter().map(String::as_str).collect();
+    assert_eq!(missed, quiet, "{:#?}", missed.symmetric_difference(&quiet));
+    println!("{} of {} rules are missed by a flow", noticed.len(), all.len());
+}
+
+#[test]
+fn the_loss_of_any_element_is_noticed() {
+    let (mut all, mut noticed) = (BTreeSet::new(), BTreeSet::new());
+    for scene in scenes() {
+        let objects = objects(&scene);
+        let survey = Survey::new(&scene, &objects);
+        for (place, object) in objects.iter().enumerate() {
+            let Some(set) = object.get("set").or_else(|| object.get("map")) else { continue };
+            let Some(elements) = set["elem"].as_array() else { continue };
+            for index in 0..elements.len() {
+                let label = format!(
+                    "{} {} {}",
+                    set["family"].as_str().unwrap(),
+                    set["name"].as_str().unwrap(),
+                    elements[index]
+                );
+                let mut without = objects.clone();
+                let kind = if object.get("set").is_some() { "set" } else { "map" };
+                without[place][kind]["elem"].as_array_mut().unwrap().remove(index);
+                if survey.notices(&without, survey.found.get(&(place, index))) {
+                    noticed.insert(label.clone());
+                }
+                all.insert(label);
+            }
+        }
+    }
+    let missed: Vec<&String> = all.difference(&noticed).collect();
+    let quiet: Vec<&str> = QUIET_ELEMENTS.iter().flat_map(|(_, labels)| labels.iter().copied()).collect();
+    let explained = |label: &str| quiet.iter().any(|quiet| label.starts_with(quiet));
+    let missed: Vec<_> = missed.into_iter().filter(|label| !explained(label)).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+    println!("{} of {} elements are missed by a flow", noticed.len(), all.len());
+}
