@@ -1,5 +1,6 @@
 //! Commands that change the host.
 
+use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
@@ -59,9 +60,14 @@ pub struct Progress {
 
 impl Watch for Progress {
     fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError> {
-        if !self.quiet {
+        // Of thousands of steps every few are enough to follow.
+        let shown = number == total || number.is_multiple_of((total / 500).max(1));
+        if shown && !self.quiet {
             let width = total.to_string().len();
-            eprintln!("[{number:width$}/{total}] {}", first_line(step));
+            // In one write: standard error has no buffer, and there may be many.
+            let text = format!("[{number:width$}/{total}] {}\n", first_line(step));
+            // Nobody may be listening any more; the steps are done all the same.
+            _ = std::io::stderr().write_all(text.as_bytes());
         }
         Ok(())
     }
@@ -132,10 +138,7 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     if steps.is_empty() {
         return line("nothing to do");
     }
-    for step in steps {
-        line(step)?;
-    }
-    Ok(())
+    line(steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
