@@ -101,7 +101,9 @@ enum Command {
     Schema,
     /// Print the steps that apply would do, as commands.
     ///
-    /// Reads the kernel and changes nothing. Needs root.
+    /// Behind them stands what opens and what closes, compared with the last
+    /// generation, as `hostctl diff` says it. Reads the kernel and changes
+    /// nothing. Needs root.
     Plan(spec::SpecFile),
     /// Make the host what the spec says.
     ///
