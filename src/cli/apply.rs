@@ -1,14 +1,15 @@
 //! Commands that change the host.
 
+use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, last_generation};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, newest_readable_generation};
 use hostctl::reach::Change;
 use hostctl::topology::Topology;
 use serde_json::json;
 
-use super::diff::{self, of_generation};
+use super::diff;
 use super::spec::{SpecFile, load, load_quietly};
 use super::{Context, Failure, line, output};
 
@@ -59,9 +60,14 @@ pub struct Progress {
 
 impl Watch for Progress {
     fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError> {
-        if !self.quiet {
+        // Of thousands of steps every few are enough to follow.
+        let shown = number == total || number.is_multiple_of((total / 500).max(1));
+        if shown && !self.quiet {
             let width = total.to_string().len();
-            eprintln!("[{number:width$}/{total}] {}", first_line(step));
+            // In one write: standard error has no buffer, and there may be many.
+            let text = format!("[{number:width$}/{total}] {}\n", first_line(step));
+            // Nobody may be listening any more; the steps are done all the same.
+            _ = std::io::stderr().write_all(text.as_bytes());
         }
         Ok(())
     }
@@ -86,20 +92,38 @@ fn first_line(step: &Step) -> String {
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let topology = load(context, file)?.compiled;
     let steps = host(context)?.plan(&topology).await?;
-    let last = last_generation(&context.root)?;
-    let before = last.as_ref().map_or_else(|| Ok(Topology::empty()), of_generation)?;
-    let change = Change::between(&before, &topology);
+    let change = since_last(context, &topology);
     if context.json {
-        let steps = steps_json(&steps);
-        return output::json(&json!({ "steps": steps, "widens": change.widens(), "changes": change.lines }));
+        let change = change.map(|(_, change)| change);
+        return output::json(&json!({
+            "steps": steps_json(&steps),
+            "widens": change.as_ref().map(Change::widens),
+            "changes": change.map(|change| change.lines),
+        }));
     }
     print_steps(context, &steps)?;
-    if change.lines.is_empty() {
-        return Ok(());
+    match change.filter(|(_, change)| !change.lines.is_empty()) {
+        Some((since, change)) => {
+            line(format!("\nwho reaches whom, compared with {since}:"))?;
+            diff::print(&change)
+        }
+        None => Ok(()),
     }
-    let since = last.map_or("an empty host".into(), |last| format!("generation {}", last.number));
-    line(format!("\nwho reaches whom, compared with {since}:"))?;
-    diff::print(&change)
+}
+
+/// What opens and closes since what was applied last, and what that is.
+fn since_last(context: &Context, topology: &Topology) -> Option<(String, Change)> {
+    let before = newest_readable_generation(&context.root).and_then(|(last, _)| match last {
+        Some(last) => Ok((format!("generation {}", last.number), last.compile()?)),
+        None => Ok(("an empty host".into(), Topology::empty())),
+    });
+    match before {
+        Ok((since, before)) => Some((since, Change::between(&before, topology))),
+        Err(error) => {
+            eprintln!("note: what opens and closes can't be said: {error}");
+            None
+        }
+    }
 }
 
 fn steps_json(steps: &[Step]) -> Vec<serde_json::Value> {
@@ -114,10 +138,7 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     if steps.is_empty() {
         return line("nothing to do");
     }
-    for step in steps {
-        line(step)?;
-    }
-    Ok(())
+    line(steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
@@ -158,10 +179,8 @@ pub fn unconfirmed(waiting: &Unconfirmed) -> String {
 }
 
 async fn load_firewall(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let loaded = load_quietly(context, file);
-    let wanted = loaded.as_ref().map(|checked| &checked.compiled).map_err(Clone::clone);
     let mut progress = Progress { quiet: context.json };
-    match host(context)?.load_firewall(wanted, &mut progress).await {
+    match host(context)?.load_firewall(|| load_quietly(context, file), &mut progress).await {
         Ok(outcome) => print_outcome(context, &outcome),
         Err(unloaded) => {
             eprintln!("note: {}", unloaded.consequence);

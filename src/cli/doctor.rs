@@ -4,8 +4,8 @@ use hostctl::host::{self, Level};
 
 use super::{Context, Failure, line, output};
 
-pub fn doctor(context: &Context) -> Result<(), Failure> {
-    let findings = host::doctor(&context.root);
+pub async fn doctor(context: &Context) -> Result<(), Failure> {
+    let findings = host::doctor(&context.root).await;
     if context.json {
         output::json(&findings)?;
     } else {

@@ -22,6 +22,8 @@ pub enum Failure {
     Locked(String),
     /// The spec is one that wasn't confirmed: exit code 5.
     Rejected(String),
+    /// An audit found something: exit code 6.
+    Found(String),
     /// Anything else: exit code 1.
     Other(String),
 }
@@ -58,6 +60,10 @@ impl Failure {
             Self::Rejected(message) => {
                 eprintln!("error: {message}");
                 ExitCode::from(5)
+            }
+            Self::Found(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(6)
             }
             Self::Other(message) => {
                 eprintln!("error: {message}");

@@ -2,6 +2,7 @@
 
 mod app;
 mod apply;
+mod audit;
 mod change;
 mod console;
 mod deploy;
@@ -11,6 +12,7 @@ mod explain;
 mod failure;
 mod firewall;
 mod generate;
+mod log;
 mod nat;
 mod output;
 mod peer;
@@ -36,7 +38,8 @@ pub use failure::Failure;
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec, or a change of it, is
 /// refused; 4 another hostctl is changing the host, or a change waits for its
-/// confirmation; 5 the spec wasn't confirmed and the host stays as it was.
+/// confirmation; 5 the spec wasn't confirmed and the host stays as it was; 6 the
+/// audit found something.
 ///
 /// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
@@ -98,7 +101,9 @@ enum Command {
     Schema,
     /// Print the steps that apply would do, as commands.
     ///
-    /// Reads the kernel and changes nothing. Needs root.
+    /// Behind them stands what opens and what closes, compared with the last
+    /// generation, as `hostctl diff` says it. Reads the kernel and changes
+    /// nothing. Needs root.
     Plan(spec::SpecFile),
     /// Make the host what the spec says.
     ///
@@ -127,6 +132,15 @@ enum Command {
     /// spec's files stay as they are, except for what commands wrote where that
     /// brings the files in line. Needs root.
     Rollback(rollback::Rollback),
+    /// Compare the host with what was applied, and look for what is in guests' way.
+    ///
+    /// Drift, object by object: tables, rules, elements, links, addresses,
+    /// routes, settings. Other programs' firewall rules that drop guests'
+    /// packets, or take them past hostctl's. Changes nothing, unless told to
+    /// repair. A finding is critical where something is or may be open, a
+    /// warning where something doesn't work. Exits with 6 if there is a finding
+    /// at or above --fail-on. Needs root.
+    Audit(audit::Arguments),
     /// Remove everything that hostctl made, and nothing else.
     ///
     /// Guests are shut down, links and tables removed, forwarding turned off
@@ -204,8 +218,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A supervisor's log is all that tells of a guest's life.
     let watches = matches!(arguments.command, Command::Vm(vm::Command::Run(_)) | Command::Watchdog);
-    start_log(if watches { "info" } else { "warn" });
     let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json };
+    log::start(&context.root, if watches { "info" } else { "warn" });
     // Everything in one thread: what is done to the network is done to the
     // namespace that this thread is in.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -233,6 +247,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Watchdog => Ok(apply::host(context)?.watch_unconfirmed().await?),
         Command::Generations => rollback::generations(context),
         Command::Rollback(arguments) => rollback::rollback(context, &arguments).await,
+        Command::Audit(arguments) => audit::audit(context, &arguments).await,
         Command::Down(arguments) => apply::down(context, &arguments).await,
         Command::Vpc(command) => vpc::run(context, command).await,
         Command::Subnet(command) => subnet::run(context, command).await,
@@ -245,24 +260,11 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Deploy(command) => deploy::run(context, command).await,
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,
         Command::App(command) => app::run(context, command).await,
-        Command::Doctor => doctor::doctor(context),
+        Command::Doctor => doctor::doctor(context).await,
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man(arguments) => generate::pages(&arguments),
     }
     .map(|()| ExitCode::SUCCESS)
-}
-
-/// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep
-/// quiet, unless they are named as tracing-subscriber's directives do it.
-fn start_log(default: &str) {
-    let wanted = std::env::var("HOSTCTL_LOG").unwrap_or_else(|_| default.into());
-    let plain = wanted.chars().all(char::is_alphanumeric);
-    let directives = if plain { format!("warn,hostctl={wanted}") } else { wanted };
-    let filter = tracing_subscriber::EnvFilter::try_new(directives);
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let colors = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colors);
-    log.with_writer(std::io::stderr).init();
 }
 
 /// Prints a line, unless nobody reads any more.

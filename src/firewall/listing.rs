@@ -26,7 +26,7 @@ pub(super) struct Table {
 /// says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("nft listed something unexpected: {0}")]
-pub struct UnexpectedListing(String);
+pub struct UnexpectedListing(pub(super) String);
 
 impl Listing {
     /// Adds the table that `nft -j list table` printed.
@@ -70,6 +70,18 @@ impl Listing {
             None => (0, object.to_string()),
         });
         Ok(())
+    }
+
+    /// Adds a table that is there and that nft can't list, such as a dormant
+    /// one (nft 1.0.6 ends in the middle of its JSON).
+    pub(super) fn add_unreadable(&mut self, family: &str) {
+        let shape = vec![serde_json::json!({ "table": { "unreadable": true } })];
+        self.tables.insert(family.into(), Table { shape, ..Table::default() });
+    }
+
+    /// Whether that table is there, with its sets.
+    pub fn has(&self, family: &str) -> bool {
+        self.tables.get(family).is_some_and(|table| !table.sets.is_empty())
     }
 
     /// Whether the kernel has none of hostctl's tables.

@@ -26,6 +26,14 @@ impl Live {
         matches!(self, Self::Listed(listing) if listing.is_empty())
     }
 
+    /// Whether a family's table is there, with its sets.
+    pub fn has(&self, family: &str) -> bool {
+        match self {
+            Self::Listed(listing) => listing.has(family),
+            Self::Known(_) => true,
+        }
+    }
+
     /// The elements of one of the inet table's sets of plain texts, such as
     /// interfaces' names.
     pub fn texts(&self, set: &str) -> Vec<String> {

@@ -34,7 +34,7 @@ pub enum NftError {
     Namespace(#[source] io::Error),
 }
 
-fn nft(arguments: &[&str], input: Option<&str>) -> Result<String, NftError> {
+pub(super) fn nft(arguments: &[&str], input: Option<&str>) -> Result<String, NftError> {
     let mut command = Command::new("nft");
     command.args(arguments).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
@@ -65,6 +65,8 @@ pub fn observe() -> Result<Listing, NftError> {
         match nft(&["-j", "list", "table", family, "hostctl"], None) {
             Ok(text) => listing.add(family, &text)?,
             Err(NftError::Refused { stderr, .. }) if stderr.contains("No such file or directory") => {}
+            // It says why it refuses; where it doesn't, it crashed.
+            Err(NftError::Refused { stderr, .. }) if stderr.is_empty() => listing.add_unreadable(family),
             Err(error) => return Err(error),
         }
     }
@@ -146,43 +148,4 @@ pub fn removal() -> String {
 /// Where nft can't be run.
 pub fn version() -> Result<String, NftError> {
     nft(&["--version"], None).map(|text| text.trim().into())
-}
-
-/// Another program's chain at a hook that guests' packets pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseChain {
-    name: String,
-    hook: String,
-    /// Whether it drops what none of its rules accepts.
-    pub drops: bool,
-}
-
-impl std::fmt::Display for BaseChain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let policy = if self.drops { "drop" } else { "accept" };
-        write!(f, "chain {} at {}, policy {policy}", self.name, self.hook)
-    }
-}
-
-/// Other programs' filter chains at the hooks that guests' packets pass.
-///
-/// # Errors
-/// Where nft can't be run or understood.
-pub fn foreign_base_chains() -> Result<Vec<BaseChain>, NftError> {
-    let text = nft(&["-j", "list", "chains"], None)?;
-    let parsed: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| NftError::Run(error.into()))?;
-    let objects = parsed.get("nftables").and_then(|objects| objects.as_array()).cloned().unwrap_or_default();
-    let chain = |object: &serde_json::Value| {
-        let chain = object.get("chain")?;
-        let field = |name: &str| chain.get(name).and_then(|value| value.as_str()).unwrap_or_default();
-        let hook = field("hook");
-        let passed = matches!(hook, "forward" | "input" | "prerouting" | "postrouting");
-        (field("table") != "hostctl" && field("type") == "filter" && passed).then(|| BaseChain {
-            name: format!("{} {} {}", field("family"), field("table"), field("name")),
-            hook: hook.into(),
-            drops: field("policy") == "drop",
-        })
-    };
-    Ok(objects.iter().filter_map(chain).collect())
 }

@@ -6,13 +6,17 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::firewall::{self, Ruleset, nft};
+use crate::firewall::{self, Ruleset, Severity, nft};
 use crate::link;
 use crate::root_dir::RootDir;
-use crate::topology::Arch;
+use crate::topology::{self, Arch, IfName, Topology};
 use crate::vm;
 
-/// How bad a finding is.
+use super::audit::applied;
+use super::audit_foreign;
+use super::plan::uplinks;
+
+/// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -26,7 +30,7 @@ pub enum Level {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct Check {
     /// What was looked at.
     pub about: &'static str,
     /// How bad it is.
@@ -37,49 +41,48 @@ pub struct Finding {
     pub remedy: String,
 }
 
-fn finding(about: &'static str, level: Level, found: impl Into<String>, remedy: &str) -> Finding {
-    Finding { about, level, found: found.into(), remedy: remedy.into() }
+fn check(about: &'static str, level: Level, found: impl Into<String>, remedy: &str) -> Check {
+    Check { about, level, found: found.into(), remedy: remedy.into() }
 }
 
 /// Looks at everything.
-pub fn doctor(root: &RootDir) -> Vec<Finding> {
+pub async fn doctor(root: &RootDir) -> Vec<Check> {
     let mut findings = vec![privileges()];
     findings.extend(nft_findings());
     findings.push(tun());
     findings.extend([Arch::X86_64, Arch::Aarch64].map(qemu));
     findings.push(kvm(root));
     findings.extend([forwarding(), br_netfilter()]);
-    findings.extend(flush());
-    findings.extend(other_firewalls());
+    findings.extend(other_firewalls(root).await);
     findings
 }
 
-fn privileges() -> Finding {
+fn privileges() -> Check {
     if rustix::process::geteuid().is_root() {
-        finding("privileges", Level::Ok, "root", "")
+        check("privileges", Level::Ok, "root", "")
     } else {
-        finding("privileges", Level::Problem, "not root", "run hostctl as root")
+        check("privileges", Level::Problem, "not root", "run hostctl as root")
     }
 }
 
-fn nft_findings() -> Vec<Finding> {
+fn nft_findings() -> Vec<Check> {
     let version = match nft::version() {
         Ok(version) => version,
         Err(error) => {
-            return vec![finding("nftables", Level::Problem, error.to_string(), "install nftables")];
+            return vec![check("nftables", Level::Problem, error.to_string(), "install nftables")];
         }
     };
-    let mut findings = vec![finding("nftables", Level::Ok, version, "")];
+    let mut findings = vec![check("nftables", Level::Ok, version, "")];
     let ours = firewall::render(&Ruleset::default());
     findings.push(match ours.map_err(|error| error.to_string()).map(|text| nft::probe(&text)) {
-        Ok(Ok(())) => finding("firewall", Level::Ok, "this kernel takes hostctl's rules", ""),
-        Ok(Err(error)) => finding(
+        Ok(Ok(())) => check("firewall", Level::Ok, "this kernel takes hostctl's rules", ""),
+        Ok(Err(error)) => check(
             "firewall",
             Level::Problem,
             error.to_string(),
             "hostctl needs nft 1.0.6 or newer and a kernel with nf_tables, bridge tables, conntrack and masquerade",
         ),
-        Err(error) => finding("firewall", Level::Problem, error, ""),
+        Err(error) => check("firewall", Level::Problem, error, ""),
     });
     let features = [
         (
@@ -91,26 +94,26 @@ fn nft_findings() -> Vec<Finding> {
     ];
     for (about, text) in features {
         findings.push(match nft::probe(text) {
-            Ok(()) => finding(about, Level::Ok, "there; not needed", ""),
-            Err(_) => finding(about, Level::Ok, "not there; not needed", ""),
+            Ok(()) => check(about, Level::Ok, "there; not needed", ""),
+            Err(_) => check(about, Level::Ok, "not there; not needed", ""),
         });
     }
     findings
 }
 
-fn tun() -> Finding {
+fn tun() -> Check {
     match fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
-        Ok(_) => finding("TUN/TAP", Level::Ok, "/dev/net/tun opens", ""),
-        Err(error) => finding("TUN/TAP", Level::Problem, format!("/dev/net/tun: {error}"), "modprobe tun"),
+        Ok(_) => check("TUN/TAP", Level::Ok, "/dev/net/tun opens", ""),
+        Err(error) => check("TUN/TAP", Level::Problem, format!("/dev/net/tun: {error}"), "modprobe tun"),
     }
 }
 
-fn qemu(arch: Arch) -> Finding {
+fn qemu(arch: Arch) -> Check {
     let about = if arch == Arch::X86_64 { "QEMU x86_64" } else { "QEMU aarch64" };
     match Command::new(format!("qemu-system-{arch}")).arg("--version").output() {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);
-            finding(about, Level::Ok, text.lines().next().unwrap_or_default(), "")
+            check(about, Level::Ok, text.lines().next().unwrap_or_default(), "")
         }
         _ => {
             let level = if arch == Arch::NATIVE { Level::Problem } else { Level::Warning };
@@ -118,15 +121,15 @@ fn qemu(arch: Arch) -> Finding {
                 Arch::X86_64 => "install qemu-system-x86 to run guests of this architecture",
                 Arch::Aarch64 => "install qemu-system-arm to run guests of this architecture",
             };
-            finding(about, level, "not there", remedy)
+            check(about, level, "not there", remedy)
         }
     }
 }
 
-fn kvm(root: &RootDir) -> Finding {
+fn kvm(root: &RootDir) -> Check {
     match vm::kvm(root) {
-        Ok(()) => finding("KVM", Level::Ok, "a guest runs on it", ""),
-        Err(reason) => finding(
+        Ok(()) => check("KVM", Level::Ok, "a guest runs on it", ""),
+        Err(reason) => check(
             "KVM",
             Level::Warning,
             reason,
@@ -135,13 +138,13 @@ fn kvm(root: &RootDir) -> Finding {
     }
 }
 
-fn forwarding() -> Finding {
+fn forwarding() -> Check {
     let key = |key: &str| fs::read_to_string(Path::new("/proc/sys").join(key)).unwrap_or_default();
     let v4 = key("net/ipv4/ip_forward");
     let v6 = key(link::FORWARDING6_KEY);
     let word = |value: &str| if value.trim() == "1" { "on" } else { "off" };
     let found = format!("of the whole host: IPv4 {}, IPv6 {}", word(&v4), word(&v6));
-    finding(
+    check(
         "forwarding",
         Level::Ok,
         found,
@@ -149,58 +152,47 @@ fn forwarding() -> Finding {
     )
 }
 
-/// Debian's nftables.service loads this file at each start, stop and reload.
-fn flush() -> Option<Finding> {
-    const FILE: &str = "/etc/nftables.conf";
-    let text = fs::read_to_string(FILE).ok()?;
-    let flushes = text.lines().any(|line| line.trim_start().starts_with("flush ruleset"));
-    flushes.then(|| {
-        finding(
-            "nftables.service",
-            Level::Warning,
-            format!("{FILE} flushes every table, hostctl's too"),
-            "where that service is used: replace `flush ruleset` by deleting the tables that the file defines",
-        )
-    })
-}
-
-fn br_netfilter() -> Finding {
+fn br_netfilter() -> Check {
     let value = fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
     let found = match value.as_deref().map(str::trim) {
         Ok("1") => "bridged frames cross the inet rules too (bridge-nf-call-iptables = 1)",
         Ok(_) => "bridge-nf-call-iptables = 0",
         Err(_) => "not loaded",
     };
-    finding("br_netfilter", Level::Ok, found, "both settings work")
+    check("br_netfilter", Level::Ok, found, "both settings work")
 }
 
-fn other_firewalls() -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let tables = nft::foreign_base_chains().unwrap_or_default();
-    if tables.is_empty() {
-        findings.push(finding("other firewalls", Level::Ok, "none in nftables", ""));
+/// What the audit says of other programs' firewalls: of the networks that were
+/// applied, or of one that might be.
+async fn other_firewalls(root: &RootDir) -> Vec<Check> {
+    let topology = match applied(root) {
+        Ok((_, topology)) if !topology.networks.is_empty() => topology,
+        _ => example(),
+    };
+    let uplinks = observe_uplinks(&topology).await;
+    let found = audit_foreign::tables(&topology, &uplinks).into_iter().chain(audit_foreign::files());
+    let checks: Vec<Check> = found
+        .map(|found| Check {
+            about: "other firewalls",
+            level: if found.severity > Severity::Info { Level::Warning } else { Level::Ok },
+            found: format!("{}: {}", found.object, found.found),
+            remedy: found.remedy,
+        })
+        .collect();
+    if checks.is_empty() {
+        return vec![check("other firewalls", Level::Ok, "none that is in guests' way", "")];
     }
-    for chain in tables {
-        let (level, remedy) = if chain.drops {
-            (
-                Level::Warning,
-                "it drops by default, which no rule of hostctl's can overrule: allow guests' bridges there",
-            )
-        } else {
-            (Level::Ok, "")
-        };
-        findings.push(finding("other firewalls", level, chain.to_string(), remedy));
-    }
-    let legacy = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
-    let legacy =
-        legacy.iter().filter_map(|path| fs::read_to_string(path).ok()).any(|names| !names.trim().is_empty());
-    if legacy {
-        findings.push(finding(
-            "iptables-legacy",
-            Level::Warning,
-            "has tables loaded",
-            "see that its FORWARD chain doesn't drop guests' packets: iptables-legacy -S FORWARD",
-        ));
-    }
-    findings
+    checks
+}
+
+/// A host with one network, where nothing was applied yet.
+fn example() -> Topology {
+    const SPEC: &str = r#"{"networks": {"example": {"cidr": "10.255.255.0/24"}}}"#;
+    let spec = serde_json::from_str(SPEC).ok();
+    spec.and_then(|spec| topology::compile(&spec).ok()).unwrap_or_else(Topology::empty)
+}
+
+async fn observe_uplinks(topology: &Topology) -> Vec<IfName> {
+    let Ok(netlink) = link::Netlink::open() else { return Vec::new() };
+    netlink.observe().await.map(|links| uplinks(topology, &links)).unwrap_or_default()
 }

@@ -3,6 +3,11 @@
 
 mod action_log;
 mod apply;
+mod audit;
+mod audit_drift;
+mod audit_foreign;
+mod audit_settings;
+mod audit_watch;
 mod changes;
 mod confirm;
 mod connectivity;
@@ -10,6 +15,7 @@ mod doctor;
 mod drop_in;
 mod edit;
 mod error;
+mod events;
 mod file;
 mod firewall_only;
 mod generation;
@@ -20,6 +26,7 @@ mod lock;
 mod observe;
 mod plan;
 mod record;
+mod repair;
 mod rollback;
 mod status;
 mod step;
@@ -28,21 +35,28 @@ mod tests;
 mod unconfirmed;
 mod watchdog;
 
+pub use action_log::TARGET as ACTION_TARGET;
 pub use apply::{Host, Outcome, Silent, Watch};
+pub use audit::{Audit, Finding, Kind, audit};
+pub use audit_watch::{News, Tell, WatchOptions, watch};
 pub use changes::changes;
 pub use connectivity::{
     Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
     measure as measure_connectivity,
 };
-pub use doctor::{Finding, Level, doctor};
+pub use doctor::{Check, Level, doctor};
 pub use drop_in::drop_in;
 pub use edit::Edited;
 pub use error::HostError;
+pub use events::Events;
 pub use firewall_only::Unloaded;
-pub use generation::{Generation, last as last_generation, read as read_generation};
+pub use generation::{
+    Generation, last as last_generation, newest_readable as newest_readable_generation,
+    read as read_generation,
+};
 pub use history::{Entry, history};
 pub use lock::Lock;
-pub use observe::{observe, observe_surroundings};
+pub use observe::{observe, observe_listed, observe_surroundings};
 pub use plan::{Current, Goal, Guest, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks};
 pub use rollback::{Files, RolledBack};
 pub use status::{

@@ -1,7 +1,7 @@
 //! Reads the host: links, firewall, guests.
 
 use crate::app;
-use crate::firewall::Surroundings;
+use crate::firewall::{Live, Surroundings, nft};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
@@ -40,10 +40,22 @@ pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Curr
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.push(link::FORWARDING6_KEY.into());
+    keys.retain(|key| !first.sysctls.contains_key(key));
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
-    current.links = link::Observed { sysctls, ..first };
+    current.links = first;
+    current.links.sysctls.extend(sysctls);
     Ok(current)
+}
+
+/// As [`observe`], with the firewall as nft lists it: what is written down
+/// proves nothing to an auditor.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let current = observe(root, topology).await?;
+    Ok(Current { firewall: Live::Listed(nft::observe()?), ..current })
 }
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {

@@ -104,7 +104,7 @@ pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
 /// What hostctl turned on before: the loaded firewall says so; where somebody
 /// flushed it, the file.
 fn recorded(current: &Current) -> Surroundings {
-    if current.firewall.is_empty() {
+    if !current.firewall.has("inet") {
         return current.recorded.clone();
     }
     let names = |set: &str| -> Vec<IfName> {

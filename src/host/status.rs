@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::firewall::{Live, nft};
+use crate::firewall::Live;
 use crate::root_dir::RootDir;
 use crate::topology::{self, Network, Topology};
 use crate::vm;
@@ -10,7 +10,7 @@ use crate::vm;
 use super::plan::{Current, goal, plan, uplinks};
 use super::rollback::files;
 use super::unconfirmed::{self, Due, Record, Unconfirmed};
-use super::{Files, Generation, HostError, Step, drop_in, generation, observe, watchdog};
+use super::{Files, Generation, HostError, Step, drop_in, generation, observe_listed, watchdog};
 use crate::spec::load;
 
 /// The state of a host.
@@ -52,6 +52,18 @@ pub struct FirewallStatus {
     pub rules: usize,
     /// How many elements their sets have.
     pub elements: usize,
+}
+
+impl FirewallStatus {
+    fn of(live: &Live) -> Self {
+        match live {
+            Live::Listed(listing) => {
+                Self { loaded: !listing.is_empty(), rules: listing.rules(), elements: listing.elements() }
+            }
+            // Nothing is counted that wasn't listed.
+            Live::Known(_) => Self { loaded: true, rules: 0, elements: 0 },
+        }
+    }
 }
 
 /// The state of a network.
@@ -126,10 +138,8 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
     let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
     let applied = topology.is_some();
     let topology = topology.unwrap_or_else(Topology::empty);
-    let mut current = observe(root, &topology).await?;
-    // What is written down proves nothing to an auditor.
-    let listing = nft::observe()?;
-    current.firewall = Live::Listed(listing.clone());
+    let current = observe_listed(root, &topology).await?;
+    let firewall = FirewallStatus::of(&current.firewall);
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     let drift = if applied && !down { drift(&topology, &current)? } else { Vec::new() };
@@ -149,11 +159,7 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
         guests: guests_of(root, &topology)?,
         namespaces: topology.namespaces.iter().map(|one| namespace_status(one, &current)).collect(),
         apps: topology.apps.iter().map(|app| app_status(app, &current)).collect(),
-        firewall: FirewallStatus {
-            loaded: !listing.is_empty(),
-            rules: listing.rules(),
-            elements: listing.elements(),
-        },
+        firewall,
         drift,
         unconfirmed: unconfirmed::unconfirmed(root)?,
         notes: notes(root, last.as_ref(), &unreadable)?,
@@ -183,7 +189,7 @@ fn notes(
             }
         }
         Some(Record::Rejected { generation, spec })
-            if load(None, root).is_ok_and(|loaded| loaded.spec == spec) =>
+            if load(None, root).is_ok_and(|loaded| loaded.spec == *spec) =>
         {
             notes.push(HostError::Rejected { generation }.to_string());
         }

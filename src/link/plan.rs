@@ -9,9 +9,6 @@ use super::desired::{Bridge, Desired, INSIDE, Namespace, Port, PortKind, Sysctl}
 use super::observed::{Inside, Link, Observed};
 use super::step::{Setting, Step};
 
-/// The name that a TAP has between its creation and its mark.
-pub const UNMARKED_TAP: &str = "hostctl-new";
-
 /// The steps between two states of the links.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -134,10 +131,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut gone: Vec<(&String, &Link)> = observed
         .links
         .iter()
-        .filter(|(name, link)| {
-            let ours = link.is_ours() && wanted.get(name.as_str()) != Some(&link.kind.as_str());
-            ours || name.as_str() == UNMARKED_TAP
-        })
+        .filter(|(name, link)| link.is_ours() && wanted.get(name.as_str()) != Some(&link.kind.as_str()))
         .collect();
     gone.sort_by_key(|(name, link)| (link.kind == "bridge", *name));
     let gone_names: BTreeSet<&str> = gone.iter().map(|(name, _)| name.as_str()).collect();

@@ -34,12 +34,18 @@ pub struct Guest {
     pub guest: FakeGuest,
     pub v4: IpAddr,
     pub v6: Option<IpAddr>,
-    _services: Vec<Service>,
+    services: Vec<Service>,
 }
 
 impl Guest {
     pub fn netns(&self) -> &Netns {
         self.guest.netns()
+    }
+
+    /// Who spoke to the guest's services on that port.
+    pub fn peers(&self, port: u16) -> Vec<std::net::SocketAddr> {
+        let services = self.services.iter().filter(|service| service.address().port() == port);
+        services.flat_map(Service::seen).collect()
     }
 }
 
@@ -107,6 +113,12 @@ impl Lab {
         result.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    pub fn audit(&self) -> host::Audit {
+        let root = &self.host.root;
+        let result = self.world.hypervisor.block_on(|| async move { host::audit(root).await }).unwrap();
+        result.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Puts a guest on the port of the VM `name` of that spec.
     pub fn guest(&self, text: &str, name: &str) -> Guest {
         let (_, topology) = compile(text);
@@ -114,7 +126,7 @@ impl Lab {
         let guest = FakeGuest::attach(&self.world.hypervisor, port).unwrap();
         let services = guest.serve(name).unwrap();
         let v6 = port.v6.as_ref().map(|v6| v6.address.into());
-        Guest { guest, v4: port.address.into(), v6, _services: services }
+        Guest { guest, v4: port.address.into(), v6, services }
     }
 
     /// Lets guests meet on their bridge, past the host, until the next apply:

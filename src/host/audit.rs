@@ -1,0 +1,123 @@
+//! Whether the host still is what was applied, and whether anything else on it
+//! is in the way of guests, or of what keeps them apart. Changes nothing.
+
+use serde::Serialize;
+
+use crate::firewall::{Difference, Listing, Ruleset, Severity};
+use crate::root_dir::RootDir;
+use crate::topology::Topology;
+
+use super::plan::{Goal, goal, plan, uplinks};
+use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe_listed};
+
+/// What a finding is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Something of hostctl's isn't as it was applied; `--repair` puts it back.
+    Drift,
+    /// A guest or an app doesn't run.
+    Guest,
+    /// Something of another program's is in the way.
+    Foreign,
+    /// A setting of the machine's.
+    Setting,
+}
+
+/// Something that an audit found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about.
+    pub kind: Kind,
+    /// Which object.
+    pub object: String,
+    /// What is there.
+    pub found: String,
+    /// What should be.
+    pub expected: String,
+    /// What to do.
+    pub remedy: String,
+    /// The commands that do it by hand, or for now.
+    pub commands: Vec<String>,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    /// The generation that the host was compared with.
+    pub generation: Option<u64>,
+    /// The worst first.
+    pub findings: Vec<Finding>,
+}
+
+impl Audit {
+    /// Whether there is a finding at least as bad as that.
+    pub fn fails(&self, on: Severity) -> bool {
+        self.findings.iter().any(|finding| finding.severity >= on)
+    }
+
+    /// Whether something isn't as it was applied.
+    pub fn has_drift(&self) -> bool {
+        self.findings.iter().any(|finding| finding.kind == Kind::Drift)
+    }
+}
+
+/// The topology of the last generation; none where nothing was applied.
+pub(super) fn applied(root: &RootDir) -> Result<(Option<u64>, Topology), HostError> {
+    let Some(last) = generation::last(root)? else { return Ok((None, Topology::empty())) };
+    Ok((Some(last.number), last.compile()?))
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// Where the caller isn't root, the kernel or nft doesn't answer, or the last
+/// generation can't be read.
+pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
+    audit_again(root, &mut None).await
+}
+
+/// A firewall, and what the kernel makes of it.
+pub(super) type Rehearsed = Option<(Ruleset, Listing)>;
+
+/// As [`audit`], by somebody who remembers what was rehearsed before.
+pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Result<Audit, HostError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(HostError::NotRoot);
+    }
+    let (generation, topology) = applied(root)?;
+    let current = observe_listed(root, &topology).await?;
+    let uplinks = uplinks(&topology, &current.links);
+    let mut findings = Vec::new();
+    if generation.is_none() {
+        findings.push(audit_drift::nothing_applied());
+    }
+    // What was taken down is down.
+    let down = topology.networks.is_empty() && current.firewall.is_empty();
+    if generation.is_some() && !down {
+        let known = rehearsed.take();
+        let known = known.map(|(ruleset, listing)| Goal {
+            topology: &topology,
+            ruleset,
+            listing: Some(listing),
+            difference: Difference::None,
+            text: String::new(),
+        });
+        let goal = goal(&topology, &current, known.as_ref())?;
+        findings.extend(audit_drift::drift(&goal, &current, &plan(&goal, &current)));
+        *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
+        findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
+    }
+    if !topology.networks.is_empty() {
+        findings.extend(audit_foreign::tables(&topology, &uplinks));
+        findings.extend(audit_settings::settings(&topology, &uplinks, &current.links)?);
+    }
+    findings.extend(audit_foreign::files());
+    findings.sort_by(|a, b| {
+        b.severity.cmp(&a.severity).then_with(|| (a.kind, &a.object).cmp(&(b.kind, &b.object)))
+    });
+    findings.dedup();
+    Ok(Audit { generation, findings })
+}

@@ -1,0 +1,333 @@
+//! Other programs' rules beside hostctl's: what the audit says of them is what
+//! happens to packets, and its remedy helps.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod lab;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hostctl::firewall::Severity;
+use hostctl::host::{Finding, Kind};
+use hostctl::testbed::{Netns, Options, Probe, address, probe_all_within};
+use lab::{Guest, Lab};
+
+const SPEC: &str = r#"
+[host.tailscale]
+interface = "tailscale0"
+[networks.a]
+cidr = "10.1.0.0/24"
+cidr6 = "fd00:0:0:1::/64"
+tailscale = true
+[networks.b]
+cidr = "10.2.0.0/24"
+cidr6 = "fd00:0:0:2::/64"
+[networks.c]
+cidr = "10.3.0.0/24"
+cidr6 = "fd00:0:0:3::/64"
+[[peerings]]
+between = ["a", "b"]
+[vms.a1]
+network = "a"
+image = "probe"
+autostart = false
+[vms.a2]
+network = "a"
+image = "probe"
+autostart = false
+[vms.b1]
+network = "b"
+image = "probe"
+autostart = false
+[vms.c1]
+network = "c"
+image = "probe"
+autostart = false
+"#;
+
+struct Scene {
+    lab: Lab,
+    guests: [Guest; 4],
+}
+
+/// What the spec allows, with whether packets really pass, in this order; and
+/// what it doesn't.
+const ALLOWED: [&str; 7] =
+    ["a1→internet", "a1→internet6", "a1→a2", "a1→b1", "a1→gateway", "laptop→a1", "host→a1"];
+const DENIED: [&str; 3] = ["a1→c1", "a1→c1, IPv6", "c1→b1"];
+
+impl Scene {
+    fn new() -> Self {
+        let lab = Lab::new(Options::default());
+        lab.apply(SPEC);
+        let guests = ["a1", "a2", "b1", "c1"].map(|name| lab.guest(SPEC, name));
+        Self { lab, guests }
+    }
+
+    /// Loads a ruleset as its program would.
+    fn load(&self, name: &str) {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name);
+        self.lab.output("nft", &["-f", file.to_str().unwrap()]);
+    }
+
+    fn nft(&self, text: &str) {
+        self.lab.output("nft", &[text]);
+    }
+
+    /// The names of what is allowed that doesn't pass.
+    fn blocked(&self) -> Vec<&'static str> {
+        let [a1, a2, b1, c1] = &self.guests;
+        let world = &self.lab.world;
+        let tcp = |from: &Netns, to: IpAddr| (from.clone(), Probe::Tcp((to, 80).into()));
+        let allowed = [
+            tcp(a1.netns(), address::FAR.into()),
+            tcp(a1.netns(), address::FAR6.into()),
+            tcp(a1.netns(), a2.v4),
+            tcp(a1.netns(), b1.v4),
+            (a1.netns().clone(), Probe::Icmp("10.1.0.1".parse().unwrap())),
+            tcp(&world.laptop, a1.v4),
+            tcp(&world.hypervisor, a1.v4),
+        ];
+        let denied = [tcp(a1.netns(), c1.v4), tcp(a1.netns(), c1.v6.unwrap()), tcp(c1.netns(), b1.v4)];
+        let probes: Vec<_> = allowed.into_iter().chain(denied).collect();
+        let verdicts = probe_all_within(&probes, Duration::from_millis(2500));
+        let (allowed, denied) = verdicts.split_at(ALLOWED.len());
+        for (name, verdict) in DENIED.iter().zip(denied) {
+            assert!(!verdict.is_allowed(), "{name} is open: {verdict:?}");
+        }
+        ALLOWED
+            .iter()
+            .zip(allowed)
+            .filter(|(_, verdict)| !verdict.is_allowed())
+            .map(|(name, _)| *name)
+            .collect()
+    }
+
+    fn foreign(&self) -> Vec<Finding> {
+        let findings = self.lab.audit().findings;
+        assert!(findings.iter().all(|one| one.kind != Kind::Drift), "{findings:#?}");
+        let file = "/etc/nftables.conf";
+        findings
+            .into_iter()
+            .filter(|one| one.kind == Kind::Foreign && !one.object.starts_with(file))
+            .collect()
+    }
+
+    /// Those that matter.
+    fn warnings(&self) -> Vec<Finding> {
+        self.foreign().into_iter().filter(|finding| finding.severity >= Severity::Warning).collect()
+    }
+
+    /// Runs the commands of the findings' remedies; a shell would take them
+    /// apart as this does.
+    fn remedy(&self, findings: &[Finding]) {
+        for command in findings.iter().flat_map(|finding| &finding.commands) {
+            let words: Vec<&str> = command.split(' ').collect();
+            self.lab.output(words[0], &words[1..]);
+        }
+    }
+
+    /// Loads `file`: that much is blocked, the audit says so of these objects,
+    /// and after its remedies nothing is blocked and nothing found.
+    fn blocks(&self, file: &str, blocked: &[&str], objects: &[&str], setting: &str) {
+        self.load(file);
+        assert_eq!(self.blocked(), blocked, "{file}");
+        let findings = self.warnings();
+        let named: Vec<&str> = findings.iter().map(|finding| finding.object.as_str()).collect();
+        assert_eq!(named, objects, "{file}: {findings:#?}");
+        for finding in &findings {
+            assert_eq!(finding.severity, Severity::Warning, "{finding:?}");
+            assert!(finding.remedy.contains(setting), "{finding:?}");
+        }
+        self.remedy(&findings);
+        assert_eq!(self.blocked(), [""; 0], "{file}, after the remedy");
+        assert_eq!(self.warnings(), [], "{file}, after the remedy");
+    }
+
+    /// Loads `file`: nothing is blocked, and the audit says nothing.
+    fn harmless(&self, file: &str) {
+        self.load(file);
+        assert_eq!(self.blocked(), [""; 0], "{file}");
+        assert_eq!(self.foreign(), [], "{file}");
+    }
+}
+
+const THROUGH: [&str; 5] = ["a1→internet", "a1→internet6", "a1→a2", "a1→b1", "laptop→a1"];
+
+#[test]
+fn dockers_policy_drops_guests_packets() {
+    let scene = Scene::new();
+    assert_eq!((scene.blocked(), scene.foreign()), (vec![], vec![]));
+    let objects = ["chain ip filter FORWARD (Docker)", "chain ip6 filter FORWARD (Docker)"];
+    scene.blocks("docker.nft", &THROUGH, &objects, "ip-forward-no-drop");
+    assert!(scene.lab.output("nft", &["list", "chain", "ip", "filter", "DOCKER-USER"]).contains("br-a"));
+}
+
+#[test]
+fn dockers_isolation_of_its_own_bridges_is_no_hazard() {
+    Scene::new().harmless("docker_isolation.nft");
+}
+
+#[test]
+fn firewalld_rejects_what_is_in_no_zone() {
+    let scene = Scene::new();
+    scene.load("firewalld.nft");
+    // Its default zone forwards to its own interfaces.
+    assert_eq!(scene.blocked(), ["a1→a2", "a1→b1", "laptop→a1"]);
+    let findings = scene.warnings();
+    let objects: Vec<_> = findings.iter().map(|finding| finding.object.as_str()).collect();
+    assert_eq!(objects.len(), 1, "{findings:#?}");
+    assert!(objects[0].ends_with("chain inet firewalld filter_FWD_public (firewalld)"), "{objects:?}");
+    assert!(findings[0].remedy.contains("--zone=trusted --add-interface=br-"), "{}", findings[0].remedy);
+    scene.remedy(&findings);
+    assert_eq!(scene.blocked(), [""; 0]);
+    assert_eq!(scene.warnings(), []);
+}
+
+#[test]
+fn libvirts_rules_are_about_its_own_bridges() {
+    let scene = Scene::new();
+    scene.harmless("libvirt_iptables.nft");
+    scene.harmless("libvirt.nft");
+}
+
+#[test]
+fn the_nixos_firewall_filters_forwarding() {
+    let scene = Scene::new();
+    let objects = ["chain inet nixos-fw forward (the NixOS firewall)"];
+    scene.blocks("nixos.nft", &THROUGH, &objects, "networking.firewall.extraForwardRules");
+}
+
+#[test]
+fn ufw_denies_routed_packets() {
+    let scene = Scene::new();
+    let v4 = ["a1→internet", "a1→a2", "a1→b1", "laptop→a1"];
+    scene.blocks("ufw.nft", &v4, &["chain ip filter FORWARD (ufw)"], "ufw route allow in on br-a");
+}
+
+/// Tailscale takes only the tailnet's own addresses for itself.
+#[test]
+fn tailscales_rules_hide_the_tailnets_addresses_and_drop_its_prefix() {
+    let scene = Scene::new();
+    scene.load("tailscale.nft");
+    assert_eq!(scene.blocked(), [""; 0]);
+    let findings = scene.foreign();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0].severity, Severity::Info);
+    assert!(findings[0].found.contains("may hide the sender of: the tailnet to guests of a"), "{findings:?}");
+    drop(scene);
+
+    // A host whose spec doesn't name the tailnet, with a network of its prefix.
+    let spec = r#"
+        [networks.t]
+        cidr = "100.64.9.0/24"
+        [vms.t1]
+        network = "t"
+        image = "probe"
+        autostart = false
+    "#;
+    let lab = Lab::new(Options { tailnet: false, ..Options::default() });
+    lab.apply(spec);
+    let guest = lab.guest(spec, "t1");
+    let ping = || {
+        let probe = (guest.netns().clone(), Probe::Icmp("100.64.9.1".parse().unwrap()));
+        probe_all_within(&[probe], Duration::from_secs(2))[0].is_allowed()
+    };
+    assert!(ping());
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/tailscale.nft");
+    lab.output("nft", &["-f", file.to_str().unwrap()]);
+    assert!(!ping());
+    let findings = lab.audit().findings;
+    let drops = findings.iter().find(|finding| finding.severity == Severity::Warning).unwrap();
+    assert!(drops.object.ends_with("of chain ip filter ts-input (Tailscale)"), "{findings:#?}");
+    assert!(drops.remedy.contains("another prefix than the tailnet's"), "{drops:?}");
+}
+
+/// Rules without a program's name.
+#[test]
+fn rules_about_guests_are_found_whatever_table_they_are_in() {
+    let scene = Scene::new();
+    let [a1, _, b1, _] = &scene.guests;
+    // The address and the bridge, under a policy that accepts.
+    scene.nft("table ip t { chain c { type filter hook forward priority 5; ip saddr 10.1.0.0/24 oifname uplink0 drop; }; }");
+    assert_eq!(scene.blocked(), ["a1→internet"]);
+    let findings = scene.warnings();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert!(findings[0].found.contains("guests of a to the internet"), "{findings:?}");
+    scene.remedy(&findings);
+    assert_eq!((scene.blocked(), scene.warnings()), (vec![], vec![]));
+    scene.nft("delete table ip t");
+
+    // A rule that can't be judged is named.
+    scene.nft("table inet t { chain c { type filter hook forward priority 5; meta length 1000 drop; }; }");
+    let findings = scene.foreign();
+    assert_eq!((findings.len(), findings[0].severity), (1, Severity::Info), "{findings:#?}");
+    assert!(
+        findings[0].object.starts_with("rule ") && findings[0].object.contains("chain inet t c"),
+        "{findings:?}"
+    );
+    scene.nft("delete table inet t");
+
+    // Masquerading between guests hides who speaks.
+    scene.nft(
+        "table ip t { chain c { type nat hook postrouting priority 90; ip saddr 10.0.0.0/8 masquerade; }; }",
+    );
+    let seen = || {
+        scene.blocked();
+        b1.peers(80).last().unwrap().ip()
+    };
+    assert_ne!(seen(), a1.v4);
+    let findings = scene.warnings();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert!(findings[0].found.contains("hides the sender of"), "{findings:?}");
+    scene.remedy(&findings);
+    assert_eq!((scene.blocked(), scene.warnings()), (vec![], vec![]));
+    assert_eq!(seen(), a1.v4);
+    scene.nft("delete table ip t");
+
+    // Untracked packets aren't masqueraded.
+    scene.nft("table ip t { chain c { type filter hook prerouting priority raw; iifname br-a notrack; }; }");
+    assert!(scene.blocked().contains(&"a1→internet"));
+    let findings = scene.warnings();
+    assert!(findings.len() == 1 && findings[0].found.contains("keeps from being tracked"), "{findings:#?}");
+    scene.remedy(&findings);
+    assert_eq!((scene.blocked(), scene.warnings()), (vec![], vec![]));
+    scene.nft("delete table ip t");
+
+    // A redirection takes what was meant for somebody else.
+    scene.nft("table ip t { chain c { type nat hook prerouting priority dstnat; iifname br-a ip daddr 203.0.113.0/24 dnat to 198.51.100.77; }; }");
+    assert!(scene.blocked().contains(&"a1→internet"));
+    let findings = scene.foreign();
+    assert!(findings.len() == 1 && findings[0].found.contains("may send elsewhere"), "{findings:#?}");
+    scene.nft("delete table ip t");
+
+    // Frames at a guest's port, before any bridge.
+    scene.nft("table netdev t { chain c { type filter hook ingress device vm-a1 priority 0; drop; }; }");
+    assert!(scene.blocked().contains(&"a1→gateway"));
+    let findings = scene.warnings();
+    assert!(findings.len() == 1 && findings[0].found.contains("frames from vm-a1"), "{findings:#?}");
+    scene.nft("delete table netdev t");
+    scene.nft(
+        "table netdev t { chain c { type filter hook ingress device vm-a1 priority 0; dup to uplink0; }; }",
+    );
+    let findings = scene.warnings();
+    assert!(findings.len() == 1 && findings[0].severity == Severity::Critical, "{findings:#?}");
+    scene.nft("delete table netdev t");
+    scene.nft("table bridge t { chain c { type filter hook input priority 5; iifname vm-a1 drop; }; }");
+    assert!(scene.blocked().contains(&"a1→gateway"));
+    let findings = scene.warnings();
+    assert!(findings.len() == 1 && findings[0].found.contains("frames from vm-a1"), "{findings:#?}");
+    scene.remedy(&findings);
+    assert_eq!((scene.blocked(), scene.warnings()), (vec![], vec![]));
+    scene.nft("delete table bridge t");
+
+    // What accepts opens nothing: hostctl's table goes on judging.
+    scene.nft("table inet t { chain c { type filter hook forward priority -300; accept; }; chain i { type filter hook input priority -300; accept; }; }");
+    assert_eq!((scene.blocked(), scene.foreign()), (vec![], vec![]));
+    // And what sleeps does nothing, though nft can't list it as JSON.
+    scene.nft("table ip sleeps { chain c { type filter hook forward priority 5; policy drop; }; }");
+    scene.nft("add table ip sleeps { flags dormant; }");
+    assert_eq!((scene.blocked(), scene.foreign()), (vec![], vec![]));
+}
