@@ -217,3 +217,27 @@ fn real_packets_do_what_the_model_says_on_large_hosts() {
 fn real_packets_do_what_the_model_says_on_a_host_that_changes() {
     at_least(5_000, CHANGING);
 }
+
+#[test]
+fn packets_tell_on_a_rule_too_many() {
+    let lab = lab();
+    let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"\n\
+                [vms.a1]\nnetwork = \"a\"\nimage = \"probe\"\nautostart = false\n\
+                [vms.b1]\nnetwork = \"b\"\nimage = \"probe\"\nautostart = false\n";
+    let scene = Scene::new(spec);
+    lab.apply(spec);
+    hold(&lab, &scene).unwrap();
+    let rules = [
+        ("from_guest", "ip daddr 10.2.0.2 accept", "should arrive at None"),
+        ("from_guest", "udp dport 201 drop", "should arrive at Some((\"internet\""),
+        ("policed", "ct direction reply drop", "and be answered"),
+    ];
+    for (chain, rule, expected) in rules {
+        lab.output("nft", &["insert", "rule", "inet", "hostctl", chain, rule]);
+        let found = hold(&lab, &scene).unwrap_err();
+        assert!(found.contains(expected), "{rule}: {found}");
+        // Back to what the spec says.
+        lab.apply(spec);
+    }
+    hold(&lab, &scene).unwrap();
+}
