@@ -35,6 +35,7 @@ mod tests;
 mod unconfirmed;
 mod watchdog;
 
+pub use action_log::TARGET as ACTION_TARGET;
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use audit::{Audit, Finding, Kind, audit};
 pub use audit_watch::{News, Tell, WatchOptions, watch};
@@ -49,7 +50,10 @@ pub use edit::Edited;
 pub use error::HostError;
 pub use events::Events;
 pub use firewall_only::Unloaded;
-pub use generation::{Generation, last as last_generation, read as read_generation};
+pub use generation::{
+    Generation, last as last_generation, newest_readable as newest_readable_generation,
+    read as read_generation,
+};
 pub use history::{Entry, history};
 pub use lock::Lock;
 pub use observe::{observe, observe_listed, observe_surroundings};

@@ -69,18 +69,23 @@ let
         if any isOption here then {
           options = option // { inherit loc value; inherit (merged) isDefined; definitions = map (def: def.value) defs; };
           config = value;
+          unknown = [ ];
         } else mergeTree loc null here (concatMap (def: if isAttrs def.value then pushDown def else fail loc "is no option, but a set of them") defs);
       subs = listToAttrs (map (name: { inherit name; value = sub name; }) optionNames);
       unknown = filter (name: !(elem name optionNames) && name != "_module") (names defined);
       free = if freeform == null then { } else (mergeDefinitions prefix freeform (map (set: { file = "free"; value = listToAttrs (map (name: { inherit name; inherit (set.${name}) value; }) (filter (name: set ? ${name}) unknown)); }) defined)).value;
     in
-    if unknown != [ ] && freeform == null then throw "The option `${show (prefix ++ [ (head unknown) ])}' does not exist."
-    else { options = mapAttrs (_: one: one.options) subs; config = free // mapAttrs (_: one: one.config) subs; };
+    {
+      options = mapAttrs (_: one: one.options) subs;
+      config = free // mapAttrs (_: one: one.config) subs;
+      unknown = (if freeform == null then map (name: prefix ++ [ name ]) unknown else [ ]) ++ concatMap (one: one.unknown) (attrValues subs);
+    };
 
   evalModules =
     { modules, specialArgs ? { }, prefix ? [ ], class ? null, ... }:
     let
-      base = specialArgs // { inherit lib; inherit (tree) config options; };
+      base = specialArgs // { inherit lib config; inherit (tree) options; };
+      config = if tree.unknown == [ ] then tree.config else throw "The option `${show (head tree.unknown)}' does not exist.";
       call = file: module:
         if isFunction module then module (mapAttrs (name: _: base.${name} or moduleArgs.${name}) (functionArgs module) // base)
         else module;
@@ -107,7 +112,7 @@ let
       freeforms = filter (one: one != null) (map (module: module.freeform) all');
       tree = mergeTree prefix (if freeforms == [ ] then null else head freeforms) (map (module: module.options) all') defined;
     in
-    { inherit (tree) options config; _module.args = moduleArgs; };
+    { inherit config; inherit (tree) options; _module.args = moduleArgs; };
 
   mkOption = attrs: { _type = "option"; type = types.anything; } // attrs;
   mkIf = condition: content: { _type = "if"; inherit condition content; };
