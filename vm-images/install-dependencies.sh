@@ -18,6 +18,7 @@ need flock util-linux
 need conntrack conntrack
 need curl curl
 need ping iputils-ping
+need systemd-analyze systemd
 # What the flake and the NixOS module are evaluated with.
 need nix-instantiate nix-bin
 

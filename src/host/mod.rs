@@ -33,6 +33,7 @@ mod tests;
 mod unconfirmed;
 mod watchdog;
 
+pub use action_log::TARGET as ACTION_TARGET;
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use audit::{Audit, Finding, Kind, audit};
 pub use changes::changes;

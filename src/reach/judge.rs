@@ -12,7 +12,7 @@ use crate::topology::{
 
 use super::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
 use super::metadata::{is_metadata, is_metadata_service};
-use super::policy::{FarEnd, decide};
+use super::policy::{FarEnd, Indexed};
 use super::{Entry, Flow, Judgement, Key, Place, Stage, Verdict, Vicinity};
 
 /// Where DHCP's clients listen (RFC 2131, RFC 8415).
@@ -29,6 +29,8 @@ pub struct Model<'t> {
     bridges: HashMap<&'t str, &'t Network>,
     guests: HashMap<IpAddr, &'t Port>,
     peered: HashSet<(&'t Name, &'t Name)>,
+    /// By the policy's id: ingress, and egress.
+    policies: HashMap<&'t str, [Option<Indexed<'t>>; 2]>,
     /// Networks by their first address: prefixes don't overlap.
     prefixes: BTreeMap<IpAddr, (IpNet, &'t Network)>,
 }
@@ -48,21 +50,24 @@ enum Route<'m> {
 }
 
 /// The stages so far.
-#[derive(Default)]
-struct Way(Vec<Stage>);
+struct Way {
+    stages: Vec<Stage>,
+    /// Whether nobody asks for reasons.
+    silent: bool,
+}
 
 impl Way {
     fn pass(&mut self, place: Place, what: impl Into<String>, decided_by: Option<Key>) {
-        self.0.push(Stage { place, what: what.into(), decided_by, passes: true });
+        self.stages.push(Stage { place, what: what.into(), decided_by, passes: true });
     }
 
     fn drop(mut self, place: Place, what: impl Into<String>, decided_by: Option<Key>) -> Judgement {
-        self.0.push(Stage { place, what: what.into(), decided_by, passes: false });
-        Judgement { verdict: Verdict::Dropped, masqueraded: false, way: self.0 }
+        self.stages.push(Stage { place, what: what.into(), decided_by, passes: false });
+        Judgement { verdict: Verdict::Dropped, masqueraded: false, way: self.stages }
     }
 
     fn end(self, verdict: Verdict) -> Judgement {
-        Judgement { verdict, masqueraded: false, way: self.0 }
+        Judgement { verdict, masqueraded: false, way: self.stages }
     }
 }
 
@@ -77,9 +82,14 @@ impl<'t> Model<'t> {
             let nets = [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)];
             nets.into_iter().flatten().map(move |net| (net.network(), (net, network)))
         });
+        let policies = topology.policies.iter().map(|policy| {
+            let lists = Direction::ALL.map(|direction| policy.rules(direction).map(Indexed::new));
+            (policy.id.as_str(), lists)
+        });
         Self {
             topology,
             vicinity,
+            policies: policies.collect(),
             exits: topology.exits(&vicinity.uplinks),
             ports: topology.ports().map(|port| (port.interface.as_str(), port)).collect(),
             bridges: topology.networks.iter().map(|network| (network.bridge.as_str(), network)).collect(),
@@ -94,10 +104,18 @@ impl<'t> Model<'t> {
         self.judge_by(flow, None)
     }
 
+    /// As [`Self::judge_by`], without the reasons.
+    pub(super) fn verdict(&self, flow: &Flow, exit: Option<&IfName>) -> Verdict {
+        self.follow(flow, exit, Way { stages: Vec::new(), silent: true }).verdict
+    }
+
     /// As [`Self::judge`], where what a guest sends into the world is routed
     /// to the link `exit`.
     pub(super) fn judge_by(&self, flow: &Flow, exit: Option<&IfName>) -> Judgement {
-        let mut way = Way::default();
+        self.follow(flow, exit, Way { stages: Vec::new(), silent: false })
+    }
+
+    fn follow(&self, flow: &Flow, exit: Option<&IfName>, mut way: Way) -> Judgement {
         if flow.source.is_ipv4() != flow.destination.is_ipv4() {
             return way.drop(Place::Prerouting, "no packet has addresses of two families", None);
         }
@@ -130,6 +148,15 @@ impl<'t> Model<'t> {
     /// Whether guests of the two networks may talk to each other.
     pub(super) fn connected(&self, a: &Name, b: &Name) -> bool {
         a == b || self.peered.contains(&(a, b))
+    }
+
+    /// What a policy says of a direction.
+    pub(super) fn rules(&self, policy: &str, direction: Direction) -> Option<&Indexed<'t>> {
+        let [ingress, egress] = self.policies.get(policy)?;
+        match direction {
+            Direction::Ingress => ingress.as_ref(),
+            Direction::Egress => egress.as_ref(),
+        }
     }
 
     /// The network that an address is in.
@@ -440,23 +467,26 @@ impl<'t> Model<'t> {
         ];
         for (direction, place, port, far) in ends {
             let Some(policy) = port.and_then(|port| self.topology.policy(port)) else { continue };
-            let Some(list) = policy.rules(direction) else { continue };
+            let Some(list) = self.rules(&policy.id, direction) else { continue };
             let far = FarEnd { address: far, protocol: flow.protocol, port: flow.port };
-            let (action, rule) = decide(list, &far);
+            let (action, rule) = list.decide(&far);
+            if way.silent {
+                match action {
+                    Action::Deny => return way.end(Verdict::Dropped),
+                    Action::Allow => continue,
+                }
+            }
             let names = join(&policy.names);
+            let default = policy.names.first().map(|name| Key::Default(name.clone(), direction));
             let (what, key) = match rule {
                 Some(rule) => (
                     format!("policy {}: {}", rule.policy, shortened(rule.text(direction))),
                     Some(Key::Rule(rule.policy.clone(), direction, rule.index)),
                 ),
-                None if action == Action::Allow => (
-                    format!("policy {names}: allows what no rule denies"),
-                    policy.names.first().map(|name| Key::Default(name.clone(), direction)),
-                ),
-                None => (
-                    format!("policy {names}: no rule allows it"),
-                    policy.names.first().map(|name| Key::Default(name.clone(), direction)),
-                ),
+                None if action == Action::Allow => {
+                    (format!("policy {names}: allows what no rule denies"), default)
+                }
+                None => (format!("policy {names}: no rule allows it"), default),
             };
             if action == Action::Deny {
                 return way.drop(place, what, key);
