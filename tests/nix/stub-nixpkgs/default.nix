@@ -86,7 +86,7 @@ let
     linuxPackages.kernel = package "linux" // {
       modules = package "linux-modules";
     };
-    makeModulesClosure = arguments: stub { name = "modules"; };
+    makeModulesClosure = _: stub { name = "modules"; };
     closureInfo = arguments: stub ({ name = "closure-info"; } // arguments);
     runCommand = name: environment: script: stub (environment // { inherit name script; });
     writeShellScript = name: text: stub { inherit name text; };

@@ -82,18 +82,18 @@ let
     };
 
   evalModules =
-    { modules, specialArgs ? { }, prefix ? [ ], class ? null, ... }:
+    { modules, specialArgs ? { }, prefix ? [ ], ... }:
     let
       base = specialArgs // { inherit lib config; inherit (tree) options; };
       config = if tree.unknown == [ ] then tree.config else throw "The option `${show (head tree.unknown)}' does not exist.";
-      call = file: module:
+      call = module:
         if isFunction module then module (mapAttrs (name: _: base.${name} or moduleArgs.${name}) (functionArgs module) // base)
         else module;
       load =
         raw:
         let
           isFile = builtins.isPath raw || isString raw;
-          module = call raw (if isFile then import raw else raw);
+          module = call (if isFile then import raw else raw);
           full = module ? options || module ? config;
           odd = filter (name: !(elem name [ "_file" "key" "imports" "options" "config" "freeformType" "meta" "disabledModules" "_class" ])) (attrNames module);
           file = module._file or (if isFile then toString raw else "<inline>");
@@ -201,7 +201,7 @@ let
     makeBinPath = packages: concatStringsSep ":" (map (package: "${package}/bin") packages);
     getExe = package: "${package}/bin/${package.meta.mainProgram or package.pname}";
     fileset = {
-      toSource = { root, fileset }: root;
+      toSource = { root, ... }: root;
       unions = list: list;
       maybeMissing = path: path;
     };
