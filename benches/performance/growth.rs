@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::harness::host::Host;
 use super::harness::program::Program;
-use super::harness::{Aim, Plot, Report, Sample, Series, Table, seconds, specs};
+use super::harness::{Aim, Plot, Report, Sample, Series, Table, rounds, seconds, specs};
 use stream::Stream;
 
 const ROUNDS: usize = 5;
@@ -29,8 +29,11 @@ const CHANGES: [(&str, &str); 3] = [
 
 pub fn ask() -> Report {
     let header = ["networks", "added", "time", "over one start of `nft`", "packets lost by another guest"];
-    let title = "`hostctl apply` of a drop-in that adds it; in brackets the middle half of 5 rounds.";
-    let mut table = Table::new(title, &header);
+    let title = format!(
+        "`hostctl apply` of a drop-in that adds it; in brackets the middle half of {} rounds.",
+        rounds(ROUNDS)
+    );
+    let mut table = Table::new(&title, &header);
     let mut times: Vec<Vec<(usize, Sample)>> = vec![Vec::new(); CHANGES.len()];
     let (mut lost, mut sent) = (0, 0);
     for networks in SIZES {
@@ -39,7 +42,7 @@ pub fn ask() -> Report {
         for (index, (what, text)) in CHANGES.iter().enumerate() {
             let (mut nft, mut added) = (Sample::default(), Sample::default());
             let before = stream.lost();
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds(ROUNDS) {
                 nft.0.push(Program::new(["nft", "-f", "/dev/null"]).must(&host).seconds);
                 let drop_in = drop_in(&host, text);
                 added.0.push(host.hostctl(&["apply"]).must(&host).seconds);

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::harness::host::Host;
-use super::harness::{Aim, Report, Sample, Table, bytes, in_turn, seconds, specs};
+use super::harness::{Aim, Report, Sample, Table, bytes, in_turn, rounds, seconds, specs};
 
 const ROUNDS: usize = 5;
 /// Idle guests, where there is memory for them.
@@ -39,7 +39,7 @@ pub fn ask() -> Report {
     let command = qemu_of(host);
     let one = Sample(supervisors(host).into_iter().map(pss).collect());
     down(host, 0);
-    let times = in_turn(ROUNDS, &mut [true, false], |by_hostctl| {
+    let times = in_turn(rounds(ROUNDS), &mut [true, false], |by_hostctl| {
         if *by_hostctl {
             let took = up(host, 0);
             down(host, 0);
@@ -50,8 +50,11 @@ pub fn ask() -> Report {
     });
     drop(guests);
     let over = times[0].over(&times[1]);
-    let title = "From the start of the command to an answer of the guest's port 80; in brackets the middle half of 5 rounds.";
-    let mut boots = Table::new(title, &["", "time", "over by hand"]);
+    let title = format!(
+        "From the start of the command to an answer of the guest's port 80; in brackets the middle half of {} rounds.",
+        rounds(ROUNDS)
+    );
+    let mut boots = Table::new(&title, &["", "time", "over by hand"]);
     boots.row(["`hostctl vm up`".into(), times[0].text(seconds), over.to_string()]);
     boots.row(["the same QEMU by hand".into(), times[1].text(seconds), "1".into()]);
 

@@ -11,7 +11,7 @@
 mod path;
 
 use super::harness::layouts::{self, Layout};
-use super::harness::{Aim, Plot, Report, Sample, Series, Table, in_turn};
+use super::harness::{Aim, Plot, Report, Sample, Series, Table, in_turn, rounds};
 use path::{Path, Way};
 
 const ROUNDS: usize = 15;
@@ -68,8 +68,8 @@ fn ask_way(way: Way, report: &mut Report) {
             }
         }
     }
-    let new = in_turn(ROUNDS, &mut contestants, |contestant| contestant.path.new_flows());
-    let old = in_turn(ROUNDS, &mut contestants, |contestant| contestant.path.one_flow());
+    let new = in_turn(rounds(ROUNDS), &mut contestants, |contestant| contestant.path.new_flows());
+    let old = in_turn(rounds(ROUNDS), &mut contestants, |contestant| contestant.path.one_flow());
     let to = if way == Way::Peer { "a peered network" } else { "the internet" };
     let header = [
         "firewall",
@@ -79,7 +79,8 @@ fn ask_way(way: Way, report: &mut Report) {
         "packets of a flow a second",
         "over the baseline",
     ];
-    let mut table = Table::new(&format!("To {to}; in brackets the middle half of {ROUNDS} rounds."), &header);
+    let mut table =
+        Table::new(&format!("To {to}; in brackets the middle half of {} rounds.", rounds(ROUNDS)), &header);
     for ((contestant, new_flows), one_flow) in contestants.iter().zip(&new).zip(&old) {
         let networks = if contestant.networks == 0 { "–".into() } else { contestant.networks.to_string() };
         table.row([

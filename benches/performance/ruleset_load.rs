@@ -4,7 +4,7 @@
 use super::harness::host::Host;
 use super::harness::layouts::{ALL, Layout};
 use super::harness::program::{Measured, Program};
-use super::harness::{Aim, Plot, Report, Sample, Series, Table, bytes, in_turn, seconds};
+use super::harness::{Aim, Plot, Report, Sample, Series, Table, bytes, in_turn, rounds, seconds};
 
 const ROUNDS: usize = 5;
 const SIZES: [usize; 5] = [5, 50, 300, 1000, 10_000];
@@ -25,8 +25,11 @@ struct Contestant {
 
 pub fn ask() -> Report {
     let header = ["networks", "layout", "time", "over hostctl's", "peak memory"];
-    let title = "In brackets the middle half of 5 rounds; what took more than 5 s was loaded once.";
-    let mut table = Table::new(title, &header);
+    let title = format!(
+        "In brackets the middle half of {} rounds; what took more than 5 s was loaded once.",
+        rounds(ROUNDS)
+    );
+    let mut table = Table::new(&title, &header);
     let mut lines: Vec<(Layout, Vec<(f64, f64)>)> = ALL.iter().map(|layout| (*layout, Vec::new())).collect();
     let mut lost: Vec<Layout> = Vec::new();
     for networks in SIZES {
@@ -97,7 +100,7 @@ fn measure(contestants: &mut [Contestant]) {
         // The first one filled the caches.
         contestant.found.clear();
     }
-    in_turn(ROUNDS, &mut short, |contestant| {
+    in_turn(rounds(ROUNDS), &mut short, |contestant| {
         let measured = contestant.program.must(&Host::new());
         contestant.found.push(measured);
         measured.seconds

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::harness::host::Host;
 use super::harness::program::Program;
-use super::harness::{Aim, Report, Table, in_turn, seconds, specs};
+use super::harness::{Aim, Report, Table, in_turn, rounds, seconds, specs};
 
 const ROUNDS: usize = 9;
 const EXISTING: [usize; 3] = [0, 2, 200];
@@ -43,10 +43,11 @@ pub fn ask() -> Report {
     let mut contestants: Vec<Contestant> =
         EXISTING.iter().map(|existing| Contestant::Hostctl(host_of(*existing))).collect();
     contestants.extend([Contestant::Python, Contestant::Script(script)]);
-    let times = in_turn(ROUNDS, &mut contestants, set_up);
+    let times = in_turn(rounds(ROUNDS), &mut contestants, set_up);
     let [empty, few, many, python, script] = times.as_slice() else { unreachable!() };
     let header = ["nine set-up commands", "time", "over hostctl on an empty host"];
-    let mut table = Table::new("In brackets the middle half of 9 rounds.", &header);
+    let mut table =
+        Table::new(&format!("In brackets the middle half of {} rounds.", rounds(ROUNDS)), &header);
     for (name, time) in [
         ("hostctl, empty host".to_string(), empty),
         ("hostctl, 2 networks there already".into(), few),

@@ -23,7 +23,7 @@ pub enum Way {
 
 /// Frames of a round: few enough for the tracking table and for the ports of
 /// one address.
-const FRAMES: u16 = 30_000;
+const FRAMES: u16 = 10_000;
 const FIRST_PORT: u16 = 20_000;
 /// Where they are sent: the "discard" service.
 const PORT: u16 = 9;
