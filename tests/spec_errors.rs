@@ -420,6 +420,22 @@ type = "private"
 }
 
 #[test]
+fn nat_leads_to_the_internet() {
+    assert_snapshot!(toml(
+        r#"
+[host.tailscale]
+interface = "tailscale0"
+[networks.a]
+cidr = "10.1.0.0/24"
+nat = ["wan0", "tailscale0"]
+[networks.b]
+cidr = "10.2.0.0/24"
+nat = "br-a"
+"#
+    ));
+}
+
+#[test]
 fn addresses_and_references() {
     assert_snapshot!(toml(
         r#"
