@@ -306,12 +306,12 @@ fn the_loss_of_any_element_is_noticed() {
         for (place, object) in objects.iter().enumerate() {
             let Some(set) = object.get("set").or_else(|| object.get("map")) else { continue };
             let Some(elements) = set["elem"].as_array() else { continue };
-            for index in 0..elements.len() {
+            for (index, element) in elements.iter().enumerate() {
                 let label = format!(
                     "{} {} {}",
                     set["family"].as_str().unwrap(),
                     set["name"].as_str().unwrap(),
-                    elements[index]
+                    element
                 );
                 let mut without = objects.clone();
                 let kind = if object.get("set").is_some() { "set" } else { "map" };
