@@ -213,8 +213,8 @@ impl<'s> Survey<'s> {
         let (tables, host, flows) = (Tables::read(objects).unwrap(), scene.host(), flows(scene));
         let mut survey = Self { scene, model, flows, matched: BTreeMap::new(), found: BTreeMap::new() };
         for (index, flow) in survey.flows.iter().enumerate() {
-            scene.compare(&survey.model, &host, &tables, flow).unwrap_or_else(|error| panic!("{error}"));
-            let trace = host.pass(&tables, flow).unwrap().trace;
+            let trace = scene.compare(&survey.model, &host, &tables, flow);
+            let trace = trace.unwrap_or_else(|error| panic!("{error}"));
             for place in trace.matched {
                 survey.matched.entry(place).or_default().push(index);
             }
