@@ -176,7 +176,7 @@ fn payload(protocol: Option<&str>, field: Option<&str>) -> Option<Field> {
         ("icmpv6", "type") => Field::Icmp6Type,
         ("igmp", "type") => Field::Absent(Type::Igmp),
         ("arp", "htype" | "hlen" | "plen") => Field::Absent(Type::Integer),
-        ("arp", "ptype") => Field::Absent(Type::EtherType),
+        ("arp", "ptype") => Field::Absent(Type::Payload),
         ("arp", "operation") => Field::Absent(Type::ArpOperation),
         ("arp", "saddr ether") => Field::Absent(Type::Ether),
         ("arp", "saddr ip" | "daddr ip") => Field::Absent(Type::Ipv4),

@@ -19,7 +19,8 @@ pub enum Type {
     Ipv6,
     Protocol,
     Service,
-    EtherType,
+    /// What a frame carries.
+    Payload,
     Icmp,
     Icmpv6,
     Igmp,
@@ -27,7 +28,8 @@ pub enum Type {
     CtState,
     CtStatus,
     CtDirection,
-    PacketType,
+    /// To whom a frame is.
+    Addressed,
     ArpOperation,
     TcpFlags,
     Boolean,
@@ -119,14 +121,14 @@ impl Type {
             Self::Icmp => ICMP,
             Self::Icmpv6 => ICMPV6,
             Self::Igmp => &[("membership-query", 0x11)],
-            Self::EtherType => &[("ip", 0x0800), ("arp", 0x0806), ("ip6", 0x86dd)],
+            Self::Payload => &[("ip", 0x0800), ("arp", 0x0806), ("ip6", 0x86dd)],
             Self::Family => &[("ipv4", 2), ("ipv6", 10)],
             Self::CtState => {
                 &[("invalid", 1), ("established", 2), ("related", 4), ("new", 8), ("untracked", 64)]
             }
             Self::CtStatus => &[("confirmed", 8), ("snat", 0x10), ("dnat", 0x20)],
             Self::CtDirection => &[("original", 0), ("reply", 1)],
-            Self::PacketType => &[("host", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)],
+            Self::Addressed => &[("host", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)],
             Self::ArpOperation => &[("request", 1), ("reply", 2)],
             Self::TcpFlags => &[("fin", 1), ("syn", 2), ("rst", 4), ("psh", 8), ("ack", 16)],
             _ => &[],

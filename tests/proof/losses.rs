@@ -213,8 +213,8 @@ impl<'s> Survey<'s> {
         let (tables, host, flows) = (Tables::read(objects).unwrap(), scene.host(), flows(scene));
         let mut survey = Self { scene, model, flows, matched: BTreeMap::new(), found: BTreeMap::new() };
         for (index, flow) in survey.flows.iter().enumerate() {
-            scene.compare(&survey.model, &host, &tables, flow).unwrap_or_else(|error| panic!("{error}"));
-            let trace = host.pass(&tables, flow).unwrap().trace;
+            let trace = scene.compare(&survey.model, &host, &tables, flow);
+            let trace = trace.unwrap_or_else(|error| panic!("{error}"));
             for place in trace.matched {
                 survey.matched.entry(place).or_default().push(index);
             }
@@ -306,12 +306,12 @@ fn the_loss_of_any_element_is_noticed() {
         for (place, object) in objects.iter().enumerate() {
             let Some(set) = object.get("set").or_else(|| object.get("map")) else { continue };
             let Some(elements) = set["elem"].as_array() else { continue };
-            for index in 0..elements.len() {
+            for (index, element) in elements.iter().enumerate() {
                 let label = format!(
                     "{} {} {}",
                     set["family"].as_str().unwrap(),
                     set["name"].as_str().unwrap(),
-                    elements[index]
+                    element
                 );
                 let mut without = objects.clone();
                 let kind = if object.get("set").is_some() { "set" } else { "map" };

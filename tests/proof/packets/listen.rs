@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use hostctl::testbed::Netns;
 use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Protocol, RecvFlags, SocketFlags, SocketType, ipproto, socket_with};
@@ -149,7 +149,6 @@ fn receive(kind: &Kind, fd: &OwnedFd, buffer: &mut [u8]) -> Option<Option<Sight>
     match kind {
         Kind::Frames(_) | Kind::Entering => {
             let (length, from) = recvfrom::<LinkAddr>(fd.as_raw_fd(), buffer).ok()?;
-            let _ = MsgFlags::empty();
             // What goes out is none of an end's arrivals (PACKET_OUTGOING).
             let incoming = from.is_some_and(|from| from.pkttype() != 4);
             Some(incoming.then(|| in_frame(&buffer[..length])).flatten())
