@@ -5,7 +5,7 @@ SHELL := /bin/sh
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo demo-down test check build image deps nextest clean install uninstall
+.PHONY: demo demo-down test soak bench check build image deps nextest clean install uninstall
 
 # Where `make install` puts things; DESTDIR goes before all of them, for packages.
 PREFIX ?= /usr/local
@@ -30,6 +30,17 @@ demo-down:
 test: deps nextest image
 	cargo nextest run --features testbed --no-fail-fast
 	cargo test --doc --features testbed
+
+# Random hosts against the reachability model for MINUTES (10), from SEED (a
+# new one); docs/proof.md.
+soak: deps
+	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
+		cargo test --features testbed --test proof soak::for_minutes -- --ignored --exact --nocapture
+
+# Measures and writes docs/performance.md; QUESTION=packets asks one only.
+bench: deps image
+	@benches/install-dependencies.sh
+	cargo bench --features testbed --bench performance -- $(QUESTION)
 
 check:
 	cargo fmt --check

@@ -18,6 +18,7 @@ use crate::spec::IfName;
 const IFF_TAP: c_short = 0x0002;
 const IFF_NO_PI: c_short = 0x1000;
 const IFF_PERSIST: c_short = 0x0800;
+const IFF_TUN_EXCL: c_short = c_short::MIN;
 
 /// Why a TAP device can't be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -89,16 +90,44 @@ mod ioctl {
 /// refuses.
 pub fn create(name: &IfName) -> Result<(), TapError> {
     let driver = open_driver()?;
-    match set_iff(&driver, name) {
-        Err(TapError::Busy(_)) => return Ok(()),
-        result => result?,
+    match set_iff(&driver, IfReq::tap(name), name) {
+        Err(TapError::Busy(_)) => Ok(()),
+        result => result.and_then(|()| Passing { driver, name: name.clone() }.persist()),
     }
-    let fd = driver.as_raw_fd();
-    // SAFETY: both take an int and no pointer; `fd` is open.
-    #[allow(unsafe_code)]
-    let result = unsafe { ioctl::tun_set_owner(fd, 0).and_then(|_| ioctl::tun_set_persist(fd, 1)) };
-    let kernel = |source| TapError::Kernel { action: "make persistent", name: name.clone(), source };
-    result.map(drop).map_err(kernel)
+}
+
+/// A TAP device that goes with this, unless it is made persistent.
+#[derive(Debug)]
+pub struct Passing {
+    driver: File,
+    name: IfName,
+}
+
+/// Makes the TAP device `name` in the calling thread's network namespace.
+///
+/// # Errors
+/// Where there is a link of that name, or the kernel refuses.
+pub fn begin(name: &IfName) -> Result<Passing, TapError> {
+    let driver = open_driver()?;
+    let mut request = IfReq::tap(name);
+    request.flags |= IFF_TUN_EXCL;
+    set_iff(&driver, request, name)?;
+    Ok(Passing { driver, name: name.clone() })
+}
+
+impl Passing {
+    /// Lets it stay, owned by root.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn persist(self) -> Result<(), TapError> {
+        let fd = self.driver.as_raw_fd();
+        // SAFETY: both take an int and no pointer; `fd` is open.
+        #[allow(unsafe_code)]
+        let result = unsafe { ioctl::tun_set_owner(fd, 0).and_then(|_| ioctl::tun_set_persist(fd, 1)) };
+        let kernel = |source| TapError::Kernel { action: "make persistent", name: self.name, source };
+        result.map(drop).map_err(kernel)
+    }
 }
 
 /// Attaches to the persistent TAP device `name` of the calling thread's
@@ -114,7 +143,7 @@ pub fn attach(name: &IfName) -> Result<OwnedFd, TapError> {
         return Err(TapError::Missing(name.clone()));
     }
     let driver = open_driver()?;
-    set_iff(&driver, name)?;
+    set_iff(&driver, IfReq::tap(name), name)?;
     let mut found = IfReq::default();
     // SAFETY: the kernel writes one `struct ifreq`, which `IfReq` is as long
     // as; `driver` is open.
@@ -132,8 +161,7 @@ fn open_driver() -> Result<File, TapError> {
     OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(TapError::Driver)
 }
 
-fn set_iff(driver: &File, name: &IfName) -> Result<(), TapError> {
-    let request = IfReq::tap(name);
+fn set_iff(driver: &File, request: IfReq, name: &IfName) -> Result<(), TapError> {
     // SAFETY: the kernel reads and writes one `struct ifreq`, which `IfReq` is
     // as long as, and copies the name back over itself; `driver` is open.
     #[allow(unsafe_code)]

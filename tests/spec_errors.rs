@@ -359,12 +359,13 @@ fn limits_out_of_range() {
     assert_snapshot!(toml(
         r#"
 [host.limits]
-flows = 0
+new_flows = 0
 fragments = 1
 broadcasts = 65536
+connections = -1
 "#
     ));
-    assert_snapshot!(toml("[host.limits]\nflows = 32769\nbroadcasts = 9"));
+    assert_snapshot!(toml("[host.limits]\nconnections = 32769\nnew_flows = \"many\"\nbroadcasts = 9"));
 }
 
 #[test]

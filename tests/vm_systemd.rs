@@ -122,12 +122,12 @@ fn a_host_boots_is_edited_and_upgraded_by_its_units() {
     let error = String::from_utf8_lossy(&up.stderr);
     assert!(error.contains("one is its unit's to start: systemctl start hostctl-vm@one.service"), "{error}");
     systemd.does(&["start", "hostctl-vm@one.service"]);
-    systemd.hostctl(&["vm", "up", "one"]);
-    let (_, second) = guest(&systemd);
-    assert_ne!(second, pid);
-    systemd.does(&["stop", "hostctl-vm@one.service"]);
-    assert_eq!(guest(&systemd), ("stopped".to_string(), 0));
+    assert_ne!(guest(&systemd).1, pid);
+    assert_eq!(systemd.show("hostctl-vm@one.service", "NRestarts"), "0");
+    systemd.hostctl(&["vm", "down", "one", "--timeout", "0"]);
+    systemd.until("the unit is down", || systemd.show("hostctl-vm@one.service", "ActiveState") == "inactive");
     assert_eq!(systemd.show("hostctl-vm@one.service", "Result"), "success");
+    assert_eq!(guest(&systemd), ("stopped".to_string(), 0));
 
     // Units that stop leave the host guarded.
     systemd.does(&["stop", "hostctl.service", "hostctl-firewall.service"]);

@@ -7,39 +7,39 @@ use std::fmt::Write;
 
 use super::harness::host::Host;
 use super::harness::program::Program;
-use super::harness::{Aim, Report, Sample, Table, bytes, seconds, specs};
+use super::harness::{Aim, Report, Sample, Table, bytes, rounds, seconds, specs};
 
 const NETWORKS: usize = 1000;
-const ROUNDS: usize = 5;
 
 pub fn ask() -> Report {
     let (mut floor, mut apply, mut noop) = (Sample::default(), Sample::default(), Sample::default());
     let mut peak = Sample::default();
     let text = specs::spec(NETWORKS, 1);
-    for round in 0..ROUNDS {
+    let rounds = rounds(5);
+    for round in 0..rounds {
         // Which one is first changes, and each begins with nothing.
         for contestant in [round % 2, (round + 1) % 2] {
             let host = Host::new();
             let spec = host.file("host.toml", &text);
             let spec = spec.to_str().unwrap();
             if contestant == 0 {
-                floor.0.push(by_hand(&host, spec).must(&host.netns).seconds);
-                host.output("ip", &["link", "del", "group", "26735"]);
+                floor.0.push(by_hand(&host, spec).must(&host).seconds);
             } else {
-                let measured = host.hostctl(&["apply", spec]).must(&host.netns);
+                let measured = host.hostctl(&["apply", spec]).must(&host);
                 apply.0.push(measured.seconds);
                 peak.0.push(measured.peak_kib);
-                noop.0.push(host.hostctl(&["apply", spec]).must(&host.netns).seconds);
-                host.hostctl_output(&["down"]);
+                noop.0.push(host.hostctl(&["apply", spec]).must(&host).seconds);
             }
+            // Now, not in the background of the next round.
+            host.end();
         }
     }
     let (over, idle) = (apply.over(&floor), noop.over(&apply));
     let header = ["", "time", "over the floor", "peak memory"];
-    let mut table = Table::new(
-        "1,000 networks with a TAP each, both families; in brackets the middle half of 5 rounds.",
-        &header,
+    let title = format!(
+        "1,000 networks with a TAP each, both families; in brackets the middle half of {rounds} rounds."
     );
+    let mut table = Table::new(&title, &header);
     table.row(["the floor, by hand".into(), floor.text(seconds), "1".into(), String::new()]);
     table.row(["`hostctl apply`".into(), apply.text(seconds), over.to_string(), bytes(peak.median())]);
     table.row([

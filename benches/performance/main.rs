@@ -46,8 +46,6 @@ fn main() -> ExitCode {
         eprintln!("there is no question {name}; there are: {}", known.join(", "));
         return ExitCode::FAILURE;
     }
-    // Before any thread is started: what has a name here has none outside.
-    hostctl::testbed::NamedNamespaces::enter().expect("run as root");
     let asked = |name: &&str| arguments.is_empty() || arguments.iter().any(|asked| asked == name);
     for (name, ask) in QUESTIONS.iter().filter(|(name, _)| asked(name)) {
         eprintln!("== {name}");

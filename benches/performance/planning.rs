@@ -4,7 +4,7 @@
 
 use super::harness::host::Host;
 use super::harness::program::{Measured, Program};
-use super::harness::{Aim, Report, Sample, Table, bytes, in_turn, seconds, specs};
+use super::harness::{Aim, Report, Sample, Table, bytes, in_turn, rounds, seconds, specs};
 
 const ROUNDS: usize = 5;
 
@@ -14,7 +14,10 @@ const SHAPES: [(usize, usize); 2] = [(100, 100), (10_000, 1)];
 pub fn ask() -> Report {
     let mut report = Report::default();
     let header = ["networks × VMs each", "command", "time", "over `nft -c`", "peak memory"];
-    let mut table = Table::new("An empty host; in brackets the middle half of 5 rounds.", &header);
+    let mut table = Table::new(
+        &format!("An empty host; in brackets the middle half of {} rounds.", rounds(ROUNDS)),
+        &header,
+    );
     for (networks, vms) in SHAPES {
         let host = Host::new();
         let spec = host.file("host.toml", &specs::spec(networks, vms));
@@ -26,8 +29,8 @@ pub fn ask() -> Report {
             ("render", host.hostctl(&["render", spec]), Vec::new()),
             ("plan", host.hostctl(&["plan", spec]), Vec::new()),
         ];
-        let times = in_turn(ROUNDS, &mut contestants, |(_, program, found)| {
-            let measured = program.must(&host.netns);
+        let times = in_turn(rounds(ROUNDS), &mut contestants, |(_, program, found)| {
+            let measured = program.must(&host);
             found.push(measured);
             measured.seconds
         });

@@ -1,9 +1,10 @@
 //! Commands that change the host.
 
+use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, last_generation};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, newest_readable_generation};
 use hostctl::reach::Change;
 use hostctl::topology::Topology;
 use serde_json::json;
@@ -59,9 +60,14 @@ pub struct Progress {
 
 impl Watch for Progress {
     fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError> {
-        if !self.quiet {
+        // Of thousands of steps every few are enough to follow.
+        let shown = number == total || number.is_multiple_of((total / 500).max(1));
+        if shown && !self.quiet {
             let width = total.to_string().len();
-            eprintln!("[{number:width$}/{total}] {}", first_line(step));
+            // In one write: standard error has no buffer, and there may be many.
+            let text = format!("[{number:width$}/{total}] {}\n", first_line(step));
+            // Nobody may be listening any more; the steps are done all the same.
+            _ = std::io::stderr().write_all(text.as_bytes());
         }
         Ok(())
     }
@@ -107,7 +113,7 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
 
 /// What opens and closes since what was applied last, and what that is.
 fn since_last(context: &Context, topology: &Topology) -> Option<(String, Change)> {
-    let before = last_generation(&context.root).and_then(|last| match last {
+    let before = newest_readable_generation(&context.root).and_then(|(last, _)| match last {
         Some(last) => Ok((format!("generation {}", last.number), last.compile()?)),
         None => Ok(("an empty host".into(), Topology::empty())),
     });
@@ -132,10 +138,7 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     if steps.is_empty() {
         return line("nothing to do");
     }
-    for step in steps {
-        line(step)?;
-    }
-    Ok(())
+    line(steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {

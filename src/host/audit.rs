@@ -3,11 +3,11 @@
 
 use serde::Serialize;
 
-use crate::firewall::Severity;
+use crate::firewall::{Difference, Listing, Ruleset, Severity};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
 
-use super::plan::{goal, plan, uplinks};
+use super::plan::{Goal, goal, plan, uplinks};
 use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe_listed};
 
 /// What a finding is about.
@@ -76,6 +76,14 @@ pub(super) fn applied(root: &RootDir) -> Result<(Option<u64>, Topology), HostErr
 /// Where the caller isn't root, the kernel or nft doesn't answer, or the last
 /// generation can't be read.
 pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
+    audit_again(root, &mut None).await
+}
+
+/// A firewall, and what the kernel makes of it.
+pub(super) type Rehearsed = Option<(Ruleset, Listing)>;
+
+/// As [`audit`], by somebody who remembers what was rehearsed before.
+pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Result<Audit, HostError> {
     if !rustix::process::geteuid().is_root() {
         return Err(HostError::NotRoot);
     }
@@ -89,8 +97,17 @@ pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     if generation.is_some() && !down {
-        let goal = goal(&topology, &current, None)?;
+        let known = rehearsed.take();
+        let known = known.map(|(ruleset, listing)| Goal {
+            topology: &topology,
+            ruleset,
+            listing: Some(listing),
+            difference: Difference::None,
+            text: String::new(),
+        });
+        let goal = goal(&topology, &current, known.as_ref())?;
         findings.extend(audit_drift::drift(&goal, &current, &plan(&goal, &current)));
+        *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
         findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
     }
     if !topology.networks.is_empty() {

@@ -125,6 +125,7 @@ fn firewall(goal: &Goal<'_>, current: &Current, reason: &str, findings: &mut Vec
     let before = findings.len();
     let deviations = match (&current.firewall, &goal.listing) {
         (Live::Listed(live), Some(desired)) => firewall::deviations(live, desired),
+        (Live::Listed(live), None) if live.is_empty() => firewall::absence(),
         _ => Vec::new(),
     };
     findings.extend(deviations.into_iter().map(|one| Finding {

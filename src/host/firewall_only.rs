@@ -69,22 +69,16 @@ impl Host {
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
         drop_in::recover(&self.root)?;
-        let (waits, rejected) = match unconfirmed::read(&self.root)? {
-            Some(Record::Waiting(waiting)) => {
-                (waiting.due() != Due::Now, Some((waiting.generation, waiting.spec)))
-            }
-            Some(Record::Rejected { generation, spec }) => (false, Some((generation, spec))),
-            None => (false, None),
-        };
         // What waits for its confirmation is what the host is: nothing is built on it.
-        if waits && let Some(last) = generation::last(&self.root)? {
+        if let Some(Record::Waiting(waiting)) = unconfirmed::read(&self.root)?
+            && waiting.due() != Due::Now
+            && let Some(last) = generation::last(&self.root)?
+        {
             return self.load_locked(lock, &last.compile()?, watch).await;
         }
-        let checked = read()?;
-        match rejected {
-            Some((generation, spec)) if spec == checked.spec => Err(HostError::Rejected { generation }),
-            _ => self.load_locked(lock, &checked.compiled, watch).await,
-        }
+        let wanted = read()?.compiled;
+        let confirmed = self.confirmed_instead_of(&wanted)?;
+        self.load_locked(lock, confirmed.as_ref().unwrap_or(&wanted), watch).await
     }
 
     async fn load_locked(

@@ -7,6 +7,7 @@ mod audit;
 mod audit_drift;
 mod audit_foreign;
 mod audit_settings;
+mod audit_watch;
 mod changes;
 mod confirm;
 mod connectivity;
@@ -14,6 +15,7 @@ mod doctor;
 mod drop_in;
 mod edit;
 mod error;
+mod events;
 mod file;
 mod firewall_only;
 mod generation;
@@ -36,6 +38,7 @@ mod watchdog;
 pub use action_log::TARGET as ACTION_TARGET;
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use audit::{Audit, Finding, Kind, audit};
+pub use audit_watch::{News, Tell, WatchOptions, watch};
 pub use changes::changes;
 pub use connectivity::{
     Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
@@ -45,8 +48,12 @@ pub use doctor::{Check, Level, doctor};
 pub use drop_in::drop_in;
 pub use edit::Edited;
 pub use error::HostError;
+pub use events::Events;
 pub use firewall_only::Unloaded;
-pub use generation::{Generation, last as last_generation, read as read_generation};
+pub use generation::{
+    Generation, last as last_generation, newest_readable as newest_readable_generation,
+    read as read_generation,
+};
 pub use history::{Entry, history};
 pub use lock::Lock;
 pub use observe::{observe, observe_listed, observe_surroundings};

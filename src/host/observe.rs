@@ -40,9 +40,11 @@ pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Curr
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.push(link::FORWARDING6_KEY.into());
+    keys.retain(|key| !first.sysctls.contains_key(key));
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
-    current.links = link::Observed { sysctls, ..first };
+    current.links = first;
+    current.links.sysctls.extend(sysctls);
     Ok(current)
 }
 

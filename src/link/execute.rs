@@ -12,12 +12,12 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope};
+use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::desired::{GROUP, INSIDE, LLDP_MASK};
 use super::namespace;
 use super::netlink::{LinkError, Netlink, asked};
-use super::plan::UNMARKED_TAP;
 use super::step::{Setting, Step};
 use super::sysctl;
 use crate::tap;
@@ -25,6 +25,10 @@ use crate::topology::{IfName, MacAddr};
 
 impl Netlink {
     async fn index(&self, name: &str) -> Result<u32, LinkError> {
+        if !self.away {
+            // Without all that netlink says of a link: a large apply asks a lot.
+            return if_nametoindex(name).map_err(|_| LinkError::Gone(name.into()));
+        }
         let mut found = self.handle.link().get().match_name(name.to_string()).execute();
         match found.try_next().await {
             Ok(Some(message)) => Ok(message.header.index),
@@ -133,13 +137,13 @@ impl Netlink {
         }
     }
 
-    /// The TAP has another name until it bears hostctl's mark, so a crash
-    /// leaves none that looks like somebody else's.
+    /// The TAP stays only once it bears hostctl's mark, so a crash leaves none
+    /// that looks like somebody else's.
     async fn create_tap(&self, name: &str) -> Result<(), LinkError> {
-        tap::create(&IfName::new(UNMARKED_TAP)?)?;
-        let index = self.index(UNMARKED_TAP).await?;
-        let message = LinkUnspec::new_with_index(index).link_group(GROUP).name(name).build();
-        self.handle.link().set(message).execute().await.map_err(asked(&format!("creating {name}")))
+        let passing = tap::begin(&IfName::new(name)?)?;
+        let message = LinkUnspec::new_with_index(self.index(name).await?).link_group(GROUP).build();
+        self.handle.link().set(message).execute().await.map_err(asked(&format!("creating {name}")))?;
+        Ok(passing.persist()?)
     }
 
     async fn set(&self, step: &Step, name: &str, setting: &Setting) -> Result<(), LinkError> {

@@ -21,6 +21,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::observed::{Inside, Link, Observed};
+use super::settings;
 use crate::tap::TapError;
 use crate::topology::NameError;
 
@@ -68,10 +69,20 @@ pub enum LinkError {
     },
 }
 
+/// What a listing of the links says.
+#[derive(Default)]
+struct Read {
+    names: BTreeMap<u32, String>,
+    links: BTreeMap<String, Link>,
+    sysctls: BTreeMap<String, String>,
+}
+
 /// A netlink socket of the calling thread's network namespace.
 pub struct Netlink {
     pub(super) handle: Handle,
     task: tokio::task::JoinHandle<()>,
+    /// Whether it is of another namespace than the thread's.
+    pub(super) away: bool,
     /// Sockets of other namespaces, opened when they are first needed.
     inside: RefCell<BTreeMap<String, Rc<Netlink>>>,
 }
@@ -89,7 +100,7 @@ impl Netlink {
     /// Where there is no netlink.
     pub fn open() -> Result<Self, LinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
-        Ok(Self { handle, task: tokio::spawn(connection), inside: RefCell::default() })
+        Ok(Self { handle, task: tokio::spawn(connection), away: false, inside: RefCell::default() })
     }
 
     /// The socket of a named namespace.
@@ -107,7 +118,8 @@ impl Netlink {
         });
         let failed = |source| LinkError::Namespace { name: name.into(), source };
         let (connection, handle, _) = opened.map_err(failed)?.map_err(failed)?;
-        let netlink = Rc::new(Self { handle, task: tokio::spawn(connection), inside: RefCell::default() });
+        let task = tokio::spawn(connection);
+        let netlink = Rc::new(Self { handle, task, away: true, inside: RefCell::default() });
         self.inside.borrow_mut().insert(name.into(), netlink.clone());
         Ok(netlink)
     }
@@ -117,13 +129,13 @@ impl Netlink {
         self.inside.borrow_mut().remove(name);
     }
 
-    /// Reads the links; kernel settings are read by [`sysctl::read`] once it is
-    /// known which ones matter.
+    /// Reads the links, and the kernel settings that come with them; others
+    /// are read by [`sysctl::read`] once it is known which ones matter.
     ///
     /// # Errors
     /// Where the kernel doesn't answer.
     pub async fn observe(&self) -> Result<Observed, LinkError> {
-        let (names, mut links) = self.read_links().await?;
+        let Read { names, mut links, sysctls } = self.read_links().await?;
         self.read_addresses(&names, &mut links).await?;
         self.read_fdb(&names, &mut links).await?;
         self.read_proxies(&names, &mut links).await?;
@@ -137,11 +149,11 @@ impl Netlink {
                 namespaces.insert(name, netlink.observe_inside().await?);
             }
         }
-        Ok(Observed { links, default_route, namespaces, sysctls: BTreeMap::new() })
+        Ok(Observed { links, default_route, namespaces, sysctls })
     }
 
     async fn observe_inside(&self) -> Result<Inside, LinkError> {
-        let (names, mut links) = self.read_links().await?;
+        let Read { names, mut links, .. } = self.read_links().await?;
         let loopback = links.get("lo");
         let mark = loopback.and_then(|lo| lo.alias.as_deref()).unwrap_or_default();
         if !mark.starts_with("hostctl:namespace:") {
@@ -182,17 +194,19 @@ impl Netlink {
         Ok(Inside { ours: true, loopback, link, routes })
     }
 
-    async fn read_links(&self) -> Result<(BTreeMap<u32, String>, BTreeMap<String, Link>), LinkError> {
-        let mut names = BTreeMap::new();
-        let mut links = BTreeMap::new();
+    async fn read_links(&self) -> Result<Read, LinkError> {
+        let mut read = Read::default();
         let mut dump = self.handle.link().get().execute();
         while let Some(message) = dump.try_next().await.map_err(asked("listing links"))? {
             if let Some((name, link)) = read_link(&message) {
-                names.insert(link.index, name.clone());
-                links.insert(name, link);
+                if link.is_ours() {
+                    read.sysctls.extend(listed_settings(&name, &message));
+                }
+                read.names.insert(link.index, name.clone());
+                read.links.insert(name, link);
             }
         }
-        Ok((names, links))
+        Ok(read)
     }
 
     async fn read_proxies(
@@ -307,6 +321,14 @@ impl Netlink {
 pub(super) fn asked(action: &(impl ToString + ?Sized)) -> impl Fn(rtnetlink::Error) -> LinkError {
     let action = action.to_string();
     move |source| LinkError::Request { action: action.clone(), source }
+}
+
+fn listed_settings(name: &str, message: &LinkMessage) -> Vec<(String, String)> {
+    let families = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::AfSpecUnspec(families) => Some(families),
+        _ => None,
+    });
+    families.map(|families| settings::read(name, families)).unwrap_or_default()
 }
 
 fn read_link(message: &LinkMessage) -> Option<(String, Link)> {

@@ -13,6 +13,7 @@ use crate::topology::{
 use super::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
 use super::metadata::{is_metadata, is_metadata_service};
 use super::policy::{FarEnd, Indexed};
+use super::route::Route;
 use super::{Entry, Flow, Judgement, Key, Place, Stage, Verdict, Vicinity};
 
 /// Where DHCP's clients listen (RFC 2131, RFC 8415).
@@ -22,31 +23,17 @@ const DHCP_CLIENT: [u16; 2] = [68, 546];
 #[derive(Debug)]
 pub struct Model<'t> {
     topology: &'t Topology,
-    vicinity: &'t Vicinity,
+    pub(super) vicinity: &'t Vicinity,
     /// Interfaces that guests' packets go out by.
     exits: Vec<IfName>,
     ports: HashMap<&'t str, &'t Port>,
     bridges: HashMap<&'t str, &'t Network>,
-    guests: HashMap<IpAddr, &'t Port>,
+    pub(super) guests: HashMap<IpAddr, &'t Port>,
     peered: HashSet<(&'t Name, &'t Name)>,
     /// By the policy's id: ingress, and egress.
     policies: HashMap<&'t str, [Option<Indexed<'t>>; 2]>,
     /// Networks by their first address: prefixes don't overlap.
-    prefixes: BTreeMap<IpAddr, (IpNet, &'t Network)>,
-}
-
-/// Where a packet is routed to.
-enum Route<'m> {
-    /// The host itself.
-    Host,
-    /// Nobody in particular, the host among them: multicast and broadcast.
-    Group,
-    /// A network's bridge.
-    Bridge(&'m Network),
-    /// Another link.
-    Link(&'m IfName),
-    /// There is no way.
-    Nowhere,
+    pub(super) prefixes: BTreeMap<IpAddr, (IpNet, &'t Network)>,
 }
 
 /// The stages so far.
@@ -157,58 +144,6 @@ impl<'t> Model<'t> {
             Direction::Ingress => ingress.as_ref(),
             Direction::Egress => egress.as_ref(),
         }
-    }
-
-    /// The network that an address is in.
-    pub(super) fn network_of(&self, address: IpAddr) -> Option<(IpNet, &'t Network)> {
-        let (_, found) = self.prefixes.range(..=address).next_back()?;
-        Some(*found).filter(|(net, _)| net.contains(&address))
-    }
-
-    /// The guest that has an address.
-    pub(super) fn guest_at(&self, address: IpAddr) -> Option<&'t Port> {
-        self.guests.get(&address).copied()
-    }
-
-    fn route(&self, to: IpAddr) -> Route<'_> {
-        if self.is_own(to) {
-            return Route::Host;
-        }
-        if self.is_group(to) {
-            return Route::Group;
-        }
-        let network = self.network_of(to);
-        let routes = self.vicinity.routes.iter().filter(|(net, _)| net.contains(&to));
-        match (network, routes.max_by_key(|(net, _)| net.prefix_len())) {
-            (Some((own, network)), other)
-                if other.is_none_or(|(net, _)| net.prefix_len() <= own.prefix_len()) =>
-            {
-                Route::Bridge(network)
-            }
-            (_, Some((_, link))) => Route::Link(link),
-            (_, None) => Route::Nowhere,
-        }
-    }
-
-    /// Whether an address is nobody's own: multicast, broadcast, unspecified.
-    fn is_group(&self, address: IpAddr) -> bool {
-        let broadcast = |net: IpNet| match net {
-            IpNet::V4(net) => net.prefix_len() < 31 && IpAddr::V4(net.broadcast()) == address,
-            IpNet::V6(_) => false,
-        };
-        let link_has_address = |(net, link): &&(IpNet, IfName)| {
-            self.vicinity.addresses.iter().any(|(other, own)| other == link && net.contains(own))
-        };
-        address.is_multicast()
-            || address.is_unspecified()
-            || address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
-            || self.network_of(address).is_some_and(|(net, _)| broadcast(net))
-            || self
-                .vicinity
-                .routes
-                .iter()
-                .filter(|route| broadcast(route.0))
-                .any(|route| link_has_address(&route))
     }
 
     /// From a guest's bridge; `port` is whose address it has.

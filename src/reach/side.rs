@@ -339,16 +339,6 @@ static NOBODYS_NETS: std::sync::LazyLock<Vec<IpNet>> =
     std::sync::LazyLock::new(|| NOBODYS.iter().filter_map(|text| text.parse().ok()).collect());
 
 impl Model<'_> {
-    /// Whether an address is the host's.
-    pub(super) fn is_own(&self, address: IpAddr) -> bool {
-        let own = |(_, own): &(IfName, IpAddr)| *own == address;
-        let gateway = self.network_of(address).is_some_and(|(_, network)| {
-            IpAddr::V4(network.gateway) == address
-                || network.gateway6.is_some_and(|gateway| IpAddr::V6(gateway) == address)
-        });
-        gateway || address.is_loopback() || self.vicinity().addresses.iter().any(own)
-    }
-
     /// The last address of the prefix for which an address isn't `side`'s.
     fn elsewhere(&self, address: IpAddr, side: Side<'_>) -> Option<u128> {
         let tailnet = self.topology().tailscale.is_some() && side != Side::Tailnet;

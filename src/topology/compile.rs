@@ -149,7 +149,7 @@ impl<'a> Compiler<'a> {
 
     fn limits(&mut self) -> GuestLimits {
         let limits = self.spec.host.limits;
-        for ((key, least, most), value) in GuestLimits::RANGES.into_iter().zip(limits.values()) {
+        for (key, value, least, most) in limits.checked() {
             if !(least..=most).contains(&value) {
                 let path = SpecPath::keys(["host", "limits", key]);
                 self.issue(path, format!("{value} is out of range"), format!("between {least} and {most}"));

@@ -1,11 +1,14 @@
 //! A host to try things on: a namespace with an uplink, and a namespace that
 //! everything beyond the uplink is.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use hostctl::root_dir::RootDir;
-use hostctl::testbed::{Netns, Route};
+use hostctl::testbed::{NamedNamespaces, Netns, Route};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use super::program::Program;
 
@@ -20,6 +23,8 @@ pub struct Host {
     /// Has `eth0` at the uplink's other end, and every address of
     /// 203.0.113.0/24.
     pub beyond: Netns,
+    /// A mount namespace, for names of network namespaces of its own.
+    names: File,
     directory: tempfile::TempDir,
 }
 
@@ -48,11 +53,33 @@ impl Host {
                 links.add_route(Route { to, via: "198.51.100.1".parse().ok(), dev: UPLINK }).await
             })
             .unwrap();
-        Self { netns, beyond, directory: tempfile::tempdir().unwrap() }
+        let names = thread::spawn(|| {
+            NamedNamespaces::enter().unwrap();
+            File::open("/proc/thread-self/ns/mnt").unwrap()
+        });
+        Self { netns, beyond, names: names.join().unwrap(), directory: tempfile::tempdir().unwrap() }
     }
 
-    pub fn root_dir(&self) -> RootDir {
-        RootDir::new(self.directory.path())
+    /// Runs `task` in a thread of its own on this host; what it starts is
+    /// there too.
+    pub fn run<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {
+        self.netns.run(|| {
+            // Threads share their idea of the file system, and may not move
+            // alone until they don't.
+            unshare(CloneFlags::CLONE_FS).unwrap();
+            setns(&self.names, CloneFlags::CLONE_NEWNS).unwrap();
+            task()
+        })
+    }
+
+    /// Ends it, and waits until the kernel has taken all of its links away:
+    /// the other end of the uplink goes with them.
+    pub fn end(self) {
+        let Self { netns, beyond, .. } = self;
+        drop(netns);
+        while beyond.ifindex("eth0").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Where hostctl's files, and the bench's, are.
@@ -75,7 +102,7 @@ impl Host {
 
     /// What a program prints.
     pub fn output(&self, program: &str, arguments: &[&str]) -> String {
-        let output = self.netns.run(|| Command::new(program).args(arguments).output()).unwrap();
+        let output = self.run(|| Command::new(program).args(arguments).output()).unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program} {arguments:?}: {errors}");
         String::from_utf8(output.stdout).unwrap()

@@ -11,4 +11,4 @@ mod sample;
 pub mod specs;
 
 pub use report::{Aim, Plot, Report, Series, Table, bytes, seconds};
-pub use sample::{Sample, in_turn};
+pub use sample::{Sample, in_turn, rounds};

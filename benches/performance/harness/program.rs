@@ -11,9 +11,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use hostctl::testbed::Netns;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::{Deserialize, Serialize};
+
+use super::host::Host;
 
 /// The word that makes this program that small process.
 pub const MEASURE: &str = "--measure";
@@ -33,12 +34,13 @@ pub struct Program {
     input: Option<String>,
     /// In seconds.
     limit: Option<u32>,
+    environment: Vec<(String, String)>,
 }
 
 impl Program {
     pub fn new<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_str().unwrap().to_string()).collect();
-        Self { words, input: None, limit: None }
+        Self { words, input: None, limit: None, environment: Vec::new() }
     }
 
     /// Reads its standard input from a file.
@@ -53,11 +55,18 @@ impl Program {
         self
     }
 
-    /// Runs it in a namespace; an error is what it wrote to standard error.
-    pub fn run(&self, netns: &Netns) -> Result<Measured, String> {
-        let output = netns.run(|| {
+    /// Gives it an environment variable.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
+    /// Runs it on a host; an error is what it wrote to standard error.
+    pub fn run(&self, host: &Host) -> Result<Measured, String> {
+        let output = host.run(|| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.arg(MEASURE).stderr(Stdio::piped());
+            command.envs(self.environment.iter().map(|(key, value)| (key, value)));
             if let Some(limit) = self.limit {
                 command.args(["timeout", &limit.to_string()]);
             }
@@ -76,8 +85,8 @@ impl Program {
     }
 
     /// As [`Self::run`], where it can't fail.
-    pub fn must(&self, netns: &Netns) -> Measured {
-        self.run(netns).unwrap_or_else(|error| panic!("{:?}: {error}", self.words))
+    pub fn must(&self, host: &Host) -> Measured {
+        self.run(host).unwrap_or_else(|error| panic!("{:?}: {error}", self.words))
     }
 }
 
