@@ -68,6 +68,8 @@ fn keys(schema: &Value, node: &Value, path: &str, found: &mut BTreeSet<String>) 
 }
 
 fn options() -> Vec<Value> {
+    // They are made of it.
+    the_schema_that_nix_reads_is_the_programs();
     evaluate("import ./options.nix").unwrap().as_array().unwrap().clone()
 }
 
