@@ -8,7 +8,10 @@ use crate::root_dir::RootDir;
 use crate::topology::Topology;
 
 use super::plan::{Goal, goal, plan, uplinks};
-use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe_listed};
+use super::{
+    HostError, audit_drift, audit_foreign, audit_routes, audit_settings, conflicts, generation,
+    observe_listed,
+};
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -111,6 +114,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
         findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
     }
     if !topology.networks.is_empty() {
+        findings.extend(audit_routes::routes(&topology, &current.links));
         findings.extend(audit_foreign::tables(&topology, &uplinks));
         findings.extend(audit_settings::settings(&topology, &uplinks, &current.links)?);
     }
