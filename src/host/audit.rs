@@ -8,7 +8,10 @@ use crate::root_dir::RootDir;
 use crate::topology::Topology;
 
 use super::plan::{Goal, goal, plan, uplinks};
-use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe_listed};
+use super::{
+    HostError, audit_drift, audit_foreign, audit_routes, audit_settings, conflicts, generation,
+    observe_listed,
+};
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -111,10 +114,13 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
         findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
     }
     if !topology.networks.is_empty() {
+        findings.extend(audit_routes::routes(&topology, &current.links));
         findings.extend(audit_foreign::tables(&topology, &uplinks));
         findings.extend(audit_settings::settings(&topology, &uplinks, &current.links)?);
     }
-    findings.extend(audit_foreign::files());
+    // A file that nothing loads is the doctor's business.
+    let files = audit_foreign::files();
+    findings.extend(files.into_iter().filter(|finding| finding.severity > Severity::Info));
     findings.sort_by(|a, b| {
         b.severity.cmp(&a.severity).then_with(|| (a.kind, &a.object).cmp(&(b.kind, &b.object)))
     });

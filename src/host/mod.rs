@@ -6,6 +6,7 @@ mod apply;
 mod audit;
 mod audit_drift;
 mod audit_foreign;
+mod audit_routes;
 mod audit_settings;
 mod audit_watch;
 mod changes;
