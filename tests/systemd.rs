@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const UNITS: [&str; 3] = ["hostctl-firewall.service", "hostctl.service", "hostctl-vm@.service"];
+const UNITS: [&str; 4] =
+    ["hostctl-firewall.service", "hostctl.service", "hostctl-vm@.service", "hostctl-audit.service"];
 
 fn make(target: &str, destination: &Path) -> Output {
     let mut make = Command::new("make");
@@ -69,6 +70,7 @@ fn make_install_installs_and_make_uninstall_leaves_nothing() {
     assert_eq!(
         others,
         [
+            "etc/systemd/system/hostctl-audit.service",
             "etc/systemd/system/hostctl-firewall.service",
             "etc/systemd/system/hostctl-vm@.service",
             "etc/systemd/system/hostctl.service",
@@ -99,7 +101,15 @@ fn systemd_understands_every_line() {
         String::from_utf8(output.stderr).unwrap()
     };
     // It exits with 0 whatever it finds.
-    assert_eq!(verify(&["hostctl-firewall.service", "hostctl.service", "hostctl-vm@one.service"]), "");
+    assert_eq!(
+        verify(&[
+            "hostctl-firewall.service",
+            "hostctl.service",
+            "hostctl-vm@one.service",
+            "hostctl-audit.service"
+        ]),
+        ""
+    );
     let firewall = fs::read_to_string(directory.join("hostctl-firewall.service")).unwrap();
     let misspelt = directory.join("hostctl-firewall.service");
     fs::write(misspelt, firewall.replace("NoNewPrivileges", "NoNewPrivilege")).unwrap();
@@ -108,8 +118,12 @@ fn systemd_understands_every_line() {
 
 /// The exposure that docs/operations.md names, times ten: what a unit may have
 /// at most. 0 is none, 100 everything.
-const EXPOSURE: [(&str, u32); 3] =
-    [("hostctl-firewall.service", 25), ("hostctl.service", 60), ("hostctl-vm@one.service", 32)];
+const EXPOSURE: [(&str, u32); 4] = [
+    ("hostctl-firewall.service", 25),
+    ("hostctl.service", 60),
+    ("hostctl-vm@one.service", 32),
+    ("hostctl-audit.service", 24),
+];
 
 #[test]
 fn units_are_as_confined_as_the_documentation_says() {

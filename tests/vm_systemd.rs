@@ -97,6 +97,15 @@ fn a_host_boots_is_edited_and_upgraded_by_its_units() {
         });
     }
 
+    // What opens the host is said.
+    systemd.does(&["start", "hostctl-audit.service"]);
+    systemd.until("the audit looked", || systemd.show("hostctl-audit.service", "SubState") == "running");
+    systemd.lab.output("nft", &["insert", "rule", "inet", "hostctl", "forward", "accept"]);
+    systemd.until("the audit saw it", || systemd.log().contains("critical"));
+    systemd.does(&["stop", "hostctl-audit.service"]);
+    systemd.does(&["restart", "hostctl-firewall.service"]);
+    assert!(systemd.lab.status().drift.is_empty());
+
     // Supervisors come and go, guest and app stay.
     systemd.does(&["kill", "--signal", "KILL", "--kill-who", "main", "hostctl-vm@one.service"]);
     systemd.until("the next supervisor has it", || {

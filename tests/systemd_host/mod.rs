@@ -15,8 +15,13 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use crate::lab::Lab;
 
 /// hostctl's units.
-pub const UNITS: [&str; 4] =
-    ["hostctl-firewall.service", "hostctl.service", "hostctl-vm@.service", "nftables.service.d/hostctl.conf"];
+pub const UNITS: [&str; 5] = [
+    "hostctl-firewall.service",
+    "hostctl.service",
+    "hostctl-vm@.service",
+    "hostctl-audit.service",
+    "nftables.service.d/hostctl.conf",
+];
 
 /// One of Debian's: rules of its own, every other table flushed.
 const NFTABLES: &str = "[Service]
