@@ -4,11 +4,6 @@
 mod action_log;
 mod apply;
 mod audit;
-mod audit_drift;
-mod audit_foreign;
-mod audit_routes;
-mod audit_settings;
-mod audit_watch;
 mod changes;
 mod confirm;
 mod connectivity;
@@ -16,7 +11,6 @@ mod doctor;
 mod drop_in;
 mod edit;
 mod error;
-mod events;
 mod file;
 mod firewall_only;
 mod generation;
@@ -27,7 +21,6 @@ mod lock;
 mod observe;
 mod plan;
 mod record;
-mod repair;
 mod rollback;
 mod status;
 mod step;
@@ -38,8 +31,7 @@ mod watchdog;
 
 pub use action_log::TARGET as ACTION_TARGET;
 pub use apply::{Host, Outcome, Silent, Watch};
-pub use audit::{Audit, Finding, Kind, audit};
-pub use audit_watch::{News, Tell, WatchOptions, watch};
+pub use audit::{Audit, Events, Finding, Kind, News, Tell, WatchOptions, audit, watch};
 pub use changes::changes;
 pub use connectivity::{
     Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
@@ -49,7 +41,6 @@ pub use doctor::{Check, Level, doctor};
 pub use drop_in::drop_in;
 pub use edit::Edited;
 pub use error::HostError;
-pub use events::Events;
 pub use firewall_only::Unloaded;
 pub use generation::{
     Generation, last as last_generation, newest_readable as newest_readable_generation,

@@ -78,7 +78,10 @@ fn the_schema_that_nix_reads_is_the_programs() {
     let file = top().join("nix/lib/host-spec.schema.json");
     let text = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&file, &text).unwrap();
+        // Whole, since others read it at the same time.
+        let new = file.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&new, &text).unwrap();
+        fs::rename(new, &file).unwrap();
     }
     let kept = fs::read_to_string(&file).unwrap();
     assert!(

@@ -1,6 +1,14 @@
 //! Whether the host still is what was applied, and whether anything else on it
 //! is in the way of guests, or of what keeps them apart. Changes nothing.
 
+mod drift;
+mod events;
+pub(super) mod foreign;
+mod repair;
+mod routes;
+mod settings;
+mod watch;
+
 use serde::Serialize;
 
 use crate::firewall::{Difference, Listing, Ruleset, Severity};
@@ -8,10 +16,10 @@ use crate::root_dir::RootDir;
 use crate::topology::Topology;
 
 use super::plan::{Goal, goal, plan, uplinks};
-use super::{
-    HostError, audit_drift, audit_foreign, audit_routes, audit_settings, conflicts, generation,
-    observe_listed,
-};
+use super::{HostError, conflicts, generation, observe_listed};
+
+pub use events::Events;
+pub use watch::{News, Tell, WatchOptions, watch};
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -95,7 +103,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
     let uplinks = uplinks(&topology, &current.links);
     let mut findings = Vec::new();
     if generation.is_none() {
-        findings.push(audit_drift::nothing_applied());
+        findings.push(drift::nothing_applied());
     }
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
@@ -109,17 +117,17 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
             text: String::new(),
         });
         let goal = goal(&topology, &current, known.as_ref())?;
-        findings.extend(audit_drift::drift(&goal, &current, &plan(&goal, &current)));
+        findings.extend(drift::drift(&goal, &current, &plan(&goal, &current)));
         *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
-        findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
+        findings.extend(conflicts(&topology, &current).iter().map(drift::conflict));
     }
     if !topology.networks.is_empty() {
-        findings.extend(audit_routes::routes(&topology, &current.links));
-        findings.extend(audit_foreign::tables(&topology, &uplinks));
-        findings.extend(audit_settings::settings(&topology, &uplinks, &current.links)?);
+        findings.extend(routes::routes(&topology, &current.links));
+        findings.extend(foreign::tables(&topology, &uplinks));
+        findings.extend(settings::settings(&topology, &uplinks, &current.links)?);
     }
     // A file that nothing loads is the doctor's business.
-    let files = audit_foreign::files();
+    let files = foreign::files();
     findings.extend(files.into_iter().filter(|finding| finding.severity > Severity::Info));
     findings.sort_by(|a, b| {
         b.severity.cmp(&a.severity).then_with(|| (a.kind, &a.object).cmp(&(b.kind, &b.object)))

@@ -7,7 +7,7 @@ use crate::firewall::Severity;
 use crate::link;
 use crate::topology::Topology;
 
-use super::audit::{Finding, Kind};
+use super::{Finding, Kind};
 
 /// Guests' prefixes that aren't routed to their bridges.
 pub(super) fn routes(topology: &Topology, links: &link::Observed) -> Vec<Finding> {

@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::firewall::{Hazard, Severity, hazards, nft_foreign};
 use crate::topology::{IfName, Topology};
 
-use super::audit::{Finding, Kind};
+use super::{Finding, Kind};
 
 /// What the loaded tables of others do to the packets of `topology`'s guests.
-pub(super) fn tables(topology: &Topology, uplinks: &[IfName]) -> Vec<Finding> {
+pub(in crate::host) fn tables(topology: &Topology, uplinks: &[IfName]) -> Vec<Finding> {
     match nft_foreign::observe() {
         Ok(foreign) => hazards(&foreign, topology, uplinks).into_iter().map(finding).collect(),
         Err(error) => vec![Finding {
@@ -37,7 +37,7 @@ fn finding(hazard: Hazard) -> Finding {
 }
 
 /// What isn't in nftables, or isn't yet.
-pub(super) fn files() -> Vec<Finding> {
+pub(in crate::host) fn files() -> Vec<Finding> {
     flush().into_iter().chain(legacy()).collect()
 }
 

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use crate::firewall::{self, Live, Severity};
 use crate::link::{self, Conflict, Link, Setting};
 
-use super::audit::{Finding, Kind};
-use super::plan::{Current, Goal};
-use super::step::Step;
+use super::{Finding, Kind};
+use crate::host::plan::{Current, Goal};
+use crate::host::step::Step;
 
 const ABSENT: &str = "not there";
 const NOTHING: &str = "nothing";

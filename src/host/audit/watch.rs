@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 use crate::backoff::backoff;
 use crate::link::namespace;
 
-use super::audit::{Audit, Finding, Rehearsed, applied, audit_again};
-use super::{Events, Host, HostError, Lock, Silent};
+use super::{Audit, Finding, Rehearsed, applied, audit_again};
+use crate::host::{Events, Host, HostError, Lock, Silent};
 
 /// Changes come in crowds: after one, this much quiet is waited for …
 const QUIET: Duration = Duration::from_millis(50);
