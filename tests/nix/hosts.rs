@@ -171,7 +171,7 @@ fn units_have_a_file_for_each_vm_and_a_path_that_stays() {
             templates += 1;
         }
     }
-    assert_eq!(templates, 3);
+    assert_eq!(templates, 4);
     let package = script.split_whitespace().find_map(|word| word.strip_suffix("/bin/hostctl")).unwrap();
     let script = script.replace(package, &at("package").display().to_string());
     // What nixpkgs' stdenv has under this name.
@@ -188,8 +188,13 @@ fn units_have_a_file_for_each_vm_and_a_path_that_stays() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    let expected =
-        ["hostctl-firewall.service", "hostctl-vm@.service", "hostctl-vm@web.service", "hostctl.service"];
+    let expected = [
+        "hostctl-audit.service",
+        "hostctl-firewall.service",
+        "hostctl-vm@.service",
+        "hostctl-vm@web.service",
+        "hostctl.service",
+    ];
     assert_eq!(names, expected);
     for name in names {
         let text = std::fs::read_to_string(units.join(&name)).unwrap();
