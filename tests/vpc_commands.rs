@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use hostctl::firewall::nft;
 use hostctl::host::{HostError, Step, Watch};
 use hostctl::spec::{Change, Name, SubnetKind};
 use hostctl::testbed::{Netns, Options, Probe, probe, usual_services};
@@ -55,8 +56,9 @@ fn state(lab: &Lab) -> [String; 5] {
         drop_in(lab).unwrap_or_default(),
         lab.output("ip", &["-br", "address"]),
         lab.output("ip", &["netns", "list"]),
-        lab.output("nft", &["-s", "list", "ruleset"]),
-        lab.output("ip", &["route"]),
+        // Without what rules fill, and without whether somebody is there.
+        format!("{:?}", lab.world.hypervisor.run(|| nft::observe().unwrap())),
+        lab.output("ip", &["route"]).replace(" linkdown", ""),
     ]
 }
 
