@@ -14,7 +14,7 @@ use super::harness::layouts::{self, Layout};
 use super::harness::{Aim, Plot, Report, Sample, Series, Table, in_turn, rounds};
 use path::{Path, Way};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 31;
 const SIZES: [usize; 5] = [5, 50, 300, 1000, 10_000];
 
 /// The largest sizes that the other layouts are measured at; at more, a round
@@ -28,6 +28,9 @@ const MASQUERADING: &str = "table inet tracking { chain forward {
     type filter hook forward priority filter; policy accept; ct state invalid drop; }
     chain postrouting { type nat hook postrouting priority srcnat; policy accept;
     ip saddr 10.0.0.0/8 oifname \"uplink0\" masquerade; }\n}\n";
+
+/// To see what the limits on guests' flows cost.
+const UNLIMITED: &str = "hostctl's sets, without the limits on flows";
 
 /// A firewall on a path of its own.
 struct Contestant {
@@ -57,6 +60,10 @@ fn ask_way(way: Way, report: &mut Report) {
     for networks in SIZES {
         let text = layouts::hostctl(&path::spec(networks));
         contestants.push(contestant(way, Layout::Hostctl.name(), networks, &text));
+        if networks == SIZES[SIZES.len() - 1] {
+            let unlimited: Vec<&str> = text.lines().filter(|line| !line.contains("host.limits")).collect();
+            contestants.push(contestant(way, UNLIMITED, networks, &unlimited.join("\n")));
+        }
         // Neither seed 003 nor libvirt has peerings.
         for (layout, most) in
             [(Layout::Matrix, MATRIX_MOST), (Layout::Iptables, MATRIX_MOST), (Layout::Linear, LINEAR_MOST)]

@@ -84,7 +84,7 @@ fn host_of(networks: usize) -> Host {
     let mut spec = specs::spec(networks, 0);
     for index in 0..networks {
         let (name, high, low) = (specs::network(index), index >> 8, index & 255);
-        writeln!(spec, "[networks.{name}.subnets.web]\ncidr = \"10.{high}.{low}.0/25\"\nnamespace = true")
+        writeln!(spec, "[networks.{name}.subnets.web]\ncidr = \"10.{high}.{low}.0/25\"\ntype = \"public\"\nnamespace = true")
             .unwrap();
     }
     fs::create_dir_all(host.path().join("etc/hostctl")).unwrap();

@@ -24,18 +24,20 @@ struct Entry {
 pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
     let socket = open()?;
     let mut count = 0;
-    for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
-        for entry in dump(&socket, family)? {
-            if policy.forbids(&entry.flow) {
-                count += usize::from(delete(&socket, family, entry.key)?);
-            }
+    for entry in dump(&socket)? {
+        if policy.forbids(&entry.flow) {
+            let v4 = entry.flow.source.is_ipv4();
+            let family = if v4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
+            count += usize::from(delete(&socket, family, entry.key)?);
         }
     }
     Ok(count)
 }
 
-fn dump(socket: &Socket, family: NetfilterProtoFamily) -> io::Result<Vec<Entry>> {
-    send(socket, NLM_F_DUMP, family, ConntrackMessage::Get(Vec::new()))?;
+/// The flows of all families at once: the kernel walks through a table of
+/// hundreds of thousands of places for each question.
+fn dump(socket: &Socket) -> io::Result<Vec<Entry>> {
+    send(socket, NLM_F_DUMP, NetfilterProtoFamily::Unspec, ConntrackMessage::Get(Vec::new()))?;
     let mut entries = Vec::new();
     receive(socket, |payload| match payload {
         NetlinkPayload::Done(_) => Ok(true),
@@ -116,7 +118,7 @@ mod tests {
 
     fn tracked() -> Vec<Flow> {
         let socket = open().unwrap();
-        dump(&socket, NetfilterProtoFamily::IPv4).unwrap().into_iter().map(|entry| entry.flow).collect()
+        dump(&socket).unwrap().into_iter().map(|entry| entry.flow).collect()
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The way of a packet: a guest's TAP, its bridge, the host, another port.
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use hostctl::testbed::frames::{Link, Udp, udp};
-use hostctl::testbed::{Netns, Route, Tap};
+use hostctl::testbed::frames::{self, Link, Udp, ethertype, protocol, udp};
+use hostctl::testbed::{Route, Tap};
 use hostctl::topology::{Port, Topology};
 
 use crate::harness::host::{Host, UPLINK};
@@ -21,32 +21,43 @@ pub enum Way {
     Internet,
 }
 
-/// Frames of a round: few enough for the tracking table and for the ports of
-/// one address.
-const FRAMES: u16 = 10_000;
+/// New flows of a round: in the long run hostctl lets a guest begin 2048 a
+/// second.
+const FLOWS: u16 = 2_500;
+/// Packets of a round within one flow.
+const PACKETS: usize = 10_000;
 const FIRST_PORT: u16 = 20_000;
 /// Where they are sent: the "discard" service.
 const PORT: u16 = 9;
 /// Addresses that flows to the internet take turns with, so that a translated
 /// port is almost always free.
-const FAR: u8 = 200;
+const FAR: u16 = 200;
 
-/// A host with the links of the two last networks of N.
+/// Who has the uplink's other end.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// A host with the links of the two last networks of N. All that packets cross
+/// are TAPs, whose other ends are here: nothing waits in a queue for another
+/// thread.
 pub struct Path {
-    way: Way,
     host: Host,
+    /// The guest's end.
     tap: Tap,
-    guest: Port,
-    /// The other end: the peer, or the internet.
-    end: Netns,
-    socket: UdpSocket,
+    /// The other end: the peer's, or the uplink's.
+    end: Tap,
+    end_mac: [u8; 6],
     frames: Vec<Vec<u8>>,
 }
 
-/// N networks with a VM each, the last two peered.
+/// N networks with a VM each, the last two peered. The limits on guests' flows
+/// are as wide as they can be: what they cost is measured, not what they stop.
 pub fn spec(networks: usize) -> String {
     let (last, other) = (specs::network(networks - 1), specs::network(networks - 2));
-    format!("{}[[peerings]]\nbetween = [\"{other}\", \"{last}\"]\n", specs::spec(networks, 1))
+    format!(
+        "{}[[peerings]]\nbetween = [\"{other}\", \"{last}\"]\n[host.limits]\nflows = 32768\n",
+        specs::spec(networks, 1)
+    )
 }
 
 impl Path {
@@ -55,25 +66,22 @@ impl Path {
         let topology = specs::compile(&spec(networks.max(5)));
         let host = Host::new();
         let [.., other, last] = topology.vms.as_slice() else { unreachable!() };
-        let tap = Tap::open(&host.netns, last.port.interface.as_str()).unwrap();
-        wire(&host, &topology, &last.port);
-        let end = match way {
-            Way::Internet => host.beyond.clone(),
-            Way::Peer => peer(&host, &topology, &other.port),
+        let tap = wire(&host, &topology, &last.port);
+        let (end, end_mac) = match way {
+            Way::Internet => (uplink(&host), GATEWAY_MAC),
+            Way::Peer => (wire(&host, &topology, &other.port), other.port.mac.octets()),
         };
-        let socket = end.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap());
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mac = topology.network(&last.port.network).unwrap().mac.octets();
         let link = Link { source: last.port.mac.octets(), destination: mac };
         let frame = |index: u16| {
             let destination = match way {
                 Way::Peer => other.port.address,
-                Way::Internet => Ipv4Addr::new(203, 0, 113, 1 + (index % u16::from(FAR)) as u8),
+                Way::Internet => Ipv4Addr::new(203, 0, 113, 1 + (index % FAR) as u8),
             };
-            frame(link, last.port.address, FIRST_PORT + index, destination)
+            frame(link, (last.port.address, FIRST_PORT + index), (destination, PORT))
         };
-        let frames = (0..FRAMES).map(frame).collect();
-        Self { way, tap, guest: last.port.clone(), end, socket, frames, host }
+        let frames = (0..FLOWS).map(frame).collect();
+        Self { host, tap, end, end_mac, frames }
     }
 
     /// Loads a firewall.
@@ -87,22 +95,27 @@ impl Path {
         self.forget();
         // Neighbours are found, and what is loaded at first use is loaded.
         self.send(0..64);
-        self.measure(64..self.frames.len(), None)
+        self.measure(self.frames.len() - 64, || self.send(64..self.frames.len()))
     }
 
     /// Packets a second of one flow that was answered.
     pub fn one_flow(&mut self) -> f64 {
         self.forget();
-        let mut buffer = [0; 64];
-        while {
-            self.socket.set_nonblocking(true).unwrap();
-            self.socket.recv_from(&mut buffer).is_ok()
-        } {}
-        self.socket.set_nonblocking(false).unwrap();
+        self.drain();
         self.send(0..1);
-        let (_, sender) = self.socket.recv_from(&mut buffer).expect("the firewall let nothing through");
-        self.socket.send_to(b"answer", sender).unwrap();
-        self.measure(64..self.frames.len(), Some(0))
+        let mut buffer = [0; 2048];
+        let sent = loop {
+            let frame = self.end.receive(&mut buffer).unwrap().expect("the firewall let nothing through");
+            if frames::ethertype_of(frame) == Some(ethertype::IPV4) && frame[23] == protocol::UDP {
+                break frame;
+            }
+        };
+        // It may have been translated: the answer goes to where it says it is from.
+        let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&sent[at..at + 4]).unwrap());
+        let from = (address(26), u16::from_be_bytes([sent[34], sent[35]]));
+        let link = Link { source: self.end_mac, destination: sent[6..12].try_into().unwrap() };
+        self.end.send(&frame(link, (address(30), PORT), from)).unwrap();
+        self.measure(PACKETS, || (0..PACKETS).for_each(|_| self.send(0..1)))
     }
 
     fn forget(&self) {
@@ -115,82 +128,85 @@ impl Path {
         }
     }
 
-    /// Sends those frames, or as many times the one, and says how many a
-    /// second arrived.
-    fn measure(&self, frames: std::ops::Range<usize>, only: Option<usize>) -> f64 {
-        let count = frames.len() as u64;
-        let before = self.arrived();
+    /// Sends so many frames, and says how many a second that were.
+    fn measure(&self, count: usize, send: impl FnOnce()) -> f64 {
+        self.drain();
+        let before = self.left();
         let started = Instant::now();
-        match only {
-            None => self.send(frames),
-            Some(index) => frames.for_each(|_| self.tap.send(&self.frames[index]).unwrap()),
-        }
+        send();
         let seconds = started.elapsed().as_secs_f64();
-        let arrived = self.arrived() - before;
-        assert!(arrived >= count, "{:?}: {arrived} of {count} arrived from {}", self.way, self.guest.address);
+        self.drain();
+        let left = self.left() - before;
+        assert!(left >= count as u64, "{left} of {count} arrived at {}", self.end.name());
         count as f64 / seconds
     }
 
-    /// Packets that the other end's interface took in.
-    fn arrived(&self) -> u64 {
-        let text = self.end.run(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap());
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    /// Takes what waits at the other end.
+    fn drain(&self) {
+        let mut buffer = [0; 2048];
+        while self.end.receive(&mut buffer).unwrap().is_some() {}
+    }
+
+    /// Packets that left by the other end: those that were read there, and
+    /// those that it had no room for.
+    fn left(&self) -> u64 {
+        let text = self.host.netns.run(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+        let name = format!("{}:", self.end.name());
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(&name)).unwrap();
+        let sent: Vec<u64> = line.split_whitespace().skip(8).map(|word| word.parse().unwrap()).collect();
+        sent[1] + sent[3]
     }
 }
 
-/// A UDP frame of 60 bytes.
-fn frame(link: Link, source: Ipv4Addr, port: u16, destination: Ipv4Addr) -> Vec<u8> {
-    let (source, destination) = ((source, port).into(), (destination, PORT).into());
-    // 14 of Ethernet, 20 of IPv4 and 8 of UDP before it.
-    udp(link, Udp { source, destination, payload: &[0; 18] })
+/// A UDP frame of 60 bytes: 14 of Ethernet, 20 of IPv4 and 8 of UDP before its
+/// payload.
+fn frame(link: Link, source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) -> Vec<u8> {
+    udp(link, Udp { source: source.into(), destination: destination.into(), payload: &[0; 18] })
 }
 
-/// The guest's bridge, with its TAP; the gateway's address; forwarding.
-fn wire(host: &Host, topology: &Topology, port: &Port) {
-    let network = topology.network(&port.network).unwrap();
-    let (bridge, tap) = (network.bridge.as_str(), port.interface.as_str());
-    host.netns
-        .links(async |links| {
-            links.add_bridge(bridge).await?;
-            links.set_mac(bridge, network.mac.octets()).await?;
-            links.add_address(bridge, format!("{}/24", network.gateway).parse().unwrap()).await?;
-            links.up(bridge).await?;
-            links.enslave(tap, bridge).await?;
-            links.up(tap).await?;
-            links.wait_running(tap, Duration::from_secs(5)).await
-        })
-        .unwrap();
-    for name in [bridge, UPLINK] {
-        host.netns.sysctl_set(&format!("net/ipv4/conf/{name}/forwarding"), "1").unwrap();
-    }
-}
-
-/// A guest of another network: a namespace behind a veth pair.
-fn peer(host: &Host, topology: &Topology, port: &Port) -> Netns {
+/// A network's bridge with its guest's TAP; both know each other.
+fn wire(host: &Host, topology: &Topology, port: &Port) -> Tap {
     let network = topology.network(&port.network).unwrap();
     let (bridge, interface) = (network.bridge.as_str(), port.interface.as_str());
-    let peer = Netns::new().unwrap();
+    let tap = Tap::open(&host.netns, interface).unwrap();
     host.netns
         .links(async |links| {
             links.add_bridge(bridge).await?;
             links.set_mac(bridge, network.mac.octets()).await?;
             links.add_address(bridge, format!("{}/24", network.gateway).parse().unwrap()).await?;
             links.up(bridge).await?;
-            links.add_veth(interface, "eth0").await?;
-            links.move_to("eth0", &peer).await?;
             links.enslave(interface, bridge).await?;
-            links.up(interface).await
+            links.up(interface).await?;
+            links.wait_running(interface, Duration::from_secs(5)).await
         })
         .unwrap();
-    peer.links(async |links| {
-        links.set_mac("eth0", port.mac.octets()).await?;
-        links.up("eth0").await?;
-        links.add_address("eth0", format!("{}/24", port.address).parse().unwrap()).await?;
-        let to = "0.0.0.0/0".parse().unwrap();
-        links.add_route(Route { to, via: Some(port.gateway.into()), dev: "eth0" }).await
-    })
-    .unwrap();
-    host.netns.sysctl_set(&format!("net/ipv4/conf/{bridge}/forwarding"), "1").unwrap();
-    peer
+    knows(host, bridge, port.address, port.mac.octets());
+    forwards(host, bridge);
+    tap
+}
+
+/// A TAP in the place of the host's uplink.
+fn uplink(host: &Host) -> Tap {
+    host.output("ip", &["link", "del", UPLINK]);
+    let tap = Tap::open(&host.netns, UPLINK).unwrap();
+    host.netns
+        .links(async |links| {
+            links.add_address(UPLINK, "198.51.100.2/24".parse().unwrap()).await?;
+            links.up(UPLINK).await?;
+            let to = "0.0.0.0/0".parse().unwrap();
+            links.add_route(Route { to, via: Some(GATEWAY.into()), dev: UPLINK }).await
+        })
+        .unwrap();
+    knows(host, UPLINK, GATEWAY, GATEWAY_MAC);
+    forwards(host, UPLINK);
+    tap
+}
+
+fn knows(host: &Host, device: &str, address: Ipv4Addr, [a, b, c, d, e, f]: [u8; 6]) {
+    let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    host.output("ip", &["neigh", "replace", &address.to_string(), "lladdr", &mac, "dev", device]);
+}
+
+fn forwards(host: &Host, device: &str) {
+    host.netns.sysctl_set(&format!("net/ipv4/conf/{device}/forwarding"), "1").unwrap();
 }
