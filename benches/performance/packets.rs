@@ -32,6 +32,10 @@ const MASQUERADING: &str = "table inet tracking { chain forward {
 /// To see what the limits on guests' flows cost.
 const UNLIMITED: &str = "hostctl's sets, without the limits on flows";
 
+/// To see what the rules at the guest's port cost, which hold it to its
+/// addresses.
+const UNBRIDGED: &str = "hostctl's sets, without the rules at the port";
+
 /// A firewall on a path of its own.
 struct Contestant {
     name: String,
@@ -63,6 +67,7 @@ fn ask_way(way: Way, report: &mut Report) {
         if networks == SIZES[SIZES.len() - 1] {
             let unlimited: Vec<&str> = text.lines().filter(|line| !line.contains("host.limits")).collect();
             contestants.push(contestant(way, UNLIMITED, networks, &unlimited.join("\n")));
+            contestants.push(contestant(way, UNBRIDGED, networks, &without_bridge_table(&text)));
         }
         // Neither seed 003 nor libvirt has peerings.
         for (layout, most) in
@@ -102,6 +107,13 @@ fn ask_way(way: Way, report: &mut Report) {
     report.tables.push(table);
     aims(to, alone, &contestants, &new, &old, report);
     report.plots.push(plot(way, &contestants, &new));
+}
+
+fn without_bridge_table(text: &str) -> String {
+    // The first ones of that name declare and delete it.
+    let (before, table) = text.rsplit_once("\ntable bridge hostctl {").unwrap();
+    let (_, after) = table.split_once("\n}\n").unwrap();
+    format!("{before}\n{after}")
 }
 
 fn aims(

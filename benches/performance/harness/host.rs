@@ -5,7 +5,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use hostctl::testbed::{NamedNamespaces, Netns, Route};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -70,16 +69,6 @@ impl Host {
             setns(&self.names, CloneFlags::CLONE_NEWNS).unwrap();
             task()
         })
-    }
-
-    /// Ends it, and waits until the kernel has taken all of its links away:
-    /// the other end of the uplink goes with them.
-    pub fn end(self) {
-        let Self { netns, beyond, .. } = self;
-        drop(netns);
-        while beyond.ifindex("eth0").is_ok() {
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// Where hostctl's files, and the bench's, are.

@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
@@ -23,6 +24,8 @@ pub const MEASURE: &str = "--measure";
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Measured {
     pub seconds: f64,
+    /// Of a processor, by it and what it started.
+    pub processor: f64,
     /// Most memory that it had at a time, or one that it started had, in KiB.
     pub peak_kib: f64,
 }
@@ -99,7 +102,10 @@ pub fn measure(command: &[String]) -> ExitCode {
     if !status.is_ok_and(|status| status.success()) {
         return ExitCode::FAILURE;
     }
-    let peak_kib = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as f64;
-    println!("{}", serde_json::to_string(&Measured { seconds, peak_kib }).unwrap());
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    let time = |value: TimeVal| value.num_microseconds() as f64 / 1e6;
+    let processor = time(usage.user_time()) + time(usage.system_time());
+    let measured = Measured { seconds, processor, peak_kib: usage.max_rss() as f64 };
+    println!("{}", serde_json::to_string(&measured).unwrap());
     ExitCode::SUCCESS
 }
