@@ -6,7 +6,6 @@
 mod stream;
 
 use std::fs;
-use std::path::PathBuf;
 
 use super::harness::host::Host;
 use super::harness::program::Program;
@@ -16,37 +15,41 @@ use stream::Stream;
 const ROUNDS: usize = 5;
 const SIZES: [usize; 3] = [5, 50, 1000];
 
-/// What is added, as a drop-in.
+/// The spec's file.
+const SPEC: &str = "etc/hostctl/host.toml";
+
+/// What is added to it.
 const CHANGES: [(&str, &str); 3] = [
     ("a network", "[networks.added]\ncidr = \"172.16.0.0/24\"\n"),
     ("a VM", "[vms.added]\nnetwork = \"n00001\"\nimage = \"probe\"\nautostart = false\n"),
     (
         "a policy",
         "[policies.added]\ningress = [{ port = 80, protocol = \"tcp\" }]\n\
-         [networks.n00002.subnets.default]\ncidr = \"10.0.2.0/24\"\npolicy = \"added\"\n",
+         [networks.n00002.subnets.default]\ncidr = \"10.0.2.0/24\"\ntype = \"public\"\npolicy = \"added\"\n",
     ),
 ];
 
 pub fn ask() -> Report {
     let header = ["networks", "added", "time", "over one start of `nft`", "packets lost by another guest"];
     let title = format!(
-        "`hostctl apply` of a drop-in that adds it; in brackets the middle half of {} rounds.",
+        "`hostctl apply` once it is in the spec; in brackets the middle half of {} rounds.",
         rounds(ROUNDS)
     );
     let mut table = Table::new(&title, &header);
     let mut times: Vec<Vec<(usize, Sample)>> = vec![Vec::new(); CHANGES.len()];
     let (mut lost, mut sent) = (0, 0);
     for networks in SIZES {
-        let host = host_of(networks);
-        let stream = Stream::start(&host, &specs::spec(networks, 1));
+        let spec = specs::spec(networks, 1);
+        let host = host_of(&spec);
+        let stream = Stream::start(&host, &spec);
         for (index, (what, text)) in CHANGES.iter().enumerate() {
             let (mut nft, mut added) = (Sample::default(), Sample::default());
             let before = stream.lost();
             for _ in 0..rounds(ROUNDS) {
                 nft.0.push(Program::new(["nft", "-f", "/dev/null"]).must(&host).seconds);
-                let drop_in = drop_in(&host, text);
+                host.file(SPEC, &format!("{spec}{text}"));
                 added.0.push(host.hostctl(&["apply"]).must(&host).seconds);
-                fs::remove_file(drop_in).unwrap();
+                host.file(SPEC, &spec);
                 host.hostctl_output(&["apply"]);
             }
             let missing = stream.lost() - before;
@@ -88,16 +91,11 @@ pub fn ask() -> Report {
     }
 }
 
-/// A host of so many networks, each with a VM's TAP.
-fn host_of(networks: usize) -> Host {
+/// A host as `spec` says.
+fn host_of(spec: &str) -> Host {
     let host = Host::new();
     fs::create_dir_all(host.path().join("etc/hostctl")).unwrap();
-    fs::create_dir_all(host.path().join("var/lib/hostctl/host.d")).unwrap();
-    host.file("etc/hostctl/host.toml", &specs::spec(networks, 1));
+    host.file(SPEC, spec);
     host.hostctl_output(&["apply"]);
     host
-}
-
-fn drop_in(host: &Host, text: &str) -> PathBuf {
-    host.file("var/lib/hostctl/host.d/added.toml", text)
 }
