@@ -3,7 +3,7 @@
 //! Between the bench and the program stands a small process of its own: the
 //! kernel counts the memory of whoever starts a program as that program's
 //! (exec_mmap in `fs/exec.c`), and the bench itself is large. What is
-//! reported is therefore never less than that small process has, about 4 MiB.
+//! reported is therefore never less than that small process has, about 3 MiB.
 
 use std::ffi::OsStr;
 use std::fs::File;
