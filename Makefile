@@ -5,7 +5,18 @@ SHELL := /bin/sh
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo demo-down test bench check build image deps nextest clean
+.PHONY: demo demo-down test soak bench check build image deps nextest clean install uninstall
+
+# Where `make install` puts things; DESTDIR goes before all of them, for packages.
+PREFIX ?= /usr/local
+PROGRAM ?= target/release/hostctl
+BINDIR = $(PREFIX)/bin
+UNITDIR ?= /etc/systemd/system
+MANDIR = $(PREFIX)/share/man/man1
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
+UNITS = hostctl-firewall.service hostctl.service hostctl-vm@.service hostctl-audit.service nftables.service.d/hostctl.conf
 
 # KEEP=1 leaves the demo's host up and says how to look around.
 demo: deps image
@@ -19,6 +30,12 @@ demo-down:
 test: deps nextest image
 	cargo nextest run --features testbed --no-fail-fast
 	cargo test --doc --features testbed
+
+# Random hosts against the reachability model for MINUTES (10), from SEED (a
+# new one); docs/proof.md.
+soak: deps
+	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
+		cargo test --features testbed --test proof soak::for_minutes -- --ignored --exact --nocapture
 
 # Measures and writes docs/performance.md; QUESTION=packets asks one only.
 bench: deps image
@@ -42,6 +59,28 @@ deps:
 
 nextest:
 	@cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked --root target/tools
+
+# The program, its manual pages, completions and units; nothing is started.
+# After `make build`.
+install:
+	@test -x $(PROGRAM) || { echo "there is no $(PROGRAM): run make build" >&2; exit 1; }
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/hostctl
+	$(PROGRAM) man $(DESTDIR)$(MANDIR)
+	mkdir -p $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	$(PROGRAM) completions bash > $(DESTDIR)$(BASHDIR)/hostctl
+	$(PROGRAM) completions zsh > $(DESTDIR)$(ZSHDIR)/_hostctl
+	$(PROGRAM) completions fish > $(DESTDIR)$(FISHDIR)/hostctl.fish
+	for unit in $(UNITS); do \
+	    install -D -m 644 templates/systemd/$$unit $(DESTDIR)$(UNITDIR)/$$unit && \
+	    sed -i 's|@hostctl@|$(BINDIR)/hostctl|' $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	done
+
+# What install made; specs, images, disks and a running host stay.
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/hostctl $(DESTDIR)$(MANDIR)/hostctl.1 $(DESTDIR)$(MANDIR)/hostctl-*.1
+	rm -f $(DESTDIR)$(BASHDIR)/hostctl $(DESTDIR)$(ZSHDIR)/_hostctl $(DESTDIR)$(FISHDIR)/hostctl.fish
+	for unit in $(UNITS); do rm -f $(DESTDIR)$(UNITDIR)/$$unit; done
+	-rmdir $(DESTDIR)$(UNITDIR)/nftables.service.d 2>/dev/null
 
 clean:
 	cargo clean

@@ -64,7 +64,7 @@
       );
 
       devShells = each (
-        system: pkgs: {
+        _: pkgs: {
           default = pkgs.callPackage ./nix/shell.nix { };
         }
       );

@@ -109,7 +109,7 @@ runCommand "hostctl-probe-image"
 
     chmod -R u+w .
     cp --recursive --no-preserve=mode ${../vm-images/probe}/. .
-    chmod 755 init bin/* sbin/* etc/acpi/*
+    find init bin sbin etc/acpi -type f -exec chmod 755 {} +
 
     find . -exec touch --no-dereference --date=@1 {} +
     mkdir -p "$out"

@@ -392,3 +392,16 @@ fn a_host_without_an_uplink_is_told_so() {
     let outcome = lab.apply(TWO);
     assert!(outcome.notes[0].contains("no interface holds a default route"), "{:?}", outcome.notes);
 }
+
+#[test]
+fn a_network_loses_its_ipv6_and_gets_it_back() {
+    let lab = Lab::new(Options::default());
+    lab.apply(TWO);
+    let without = TWO.replace("cidr6 = \"fd00:0:0:1::/64\"\n", "");
+    for spec in [without.as_str(), TWO, &without] {
+        lab.apply(spec);
+        let addresses = lab.output("ip", &["-6", "address", "show", "dev", "br-a"]);
+        assert_eq!(addresses.contains("fd00:0:0:1::1/64"), spec == TWO, "{addresses}");
+        assert!(lab.plan(spec).unwrap().is_empty(), "{:?}", lab.commands(spec));
+    }
+}

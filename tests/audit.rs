@@ -43,7 +43,6 @@ fn run(lab: &Lab, command: &str) {
 /// Does something to the host; the audit has to name that object with that
 /// severity, and nothing else of another; then it is put back.
 fn meddle(lab: &Lab, command: &str, severity: Severity, object: &str, found: &str) {
-    assert_eq!(drift(lab), [], "before {command}");
     run(lab, command);
     let findings = drift(lab);
     let named = findings.iter().find(|finding| finding.object == object);
@@ -235,4 +234,28 @@ fn the_command_says_it_to_programs_and_repairs() {
     assert_eq!(repaired.status.code(), Some(0), "{}", String::from_utf8_lossy(&repaired.stderr));
     assert_eq!(drift(&lab), []);
     assert_eq!(lab.status().generation, Some(1), "a repair is no new generation");
+}
+
+/// The kernel makes them with the bridge's address; hostctl has no step for
+/// them.
+#[test]
+fn routes_to_guests_that_go_elsewhere_are_named() {
+    let lab = Lab::new(Options::default());
+    lab.apply(SPEC);
+    let routes = || -> Vec<(String, String, String)> {
+        let findings = lab.audit().findings.into_iter().filter(|one| one.object.starts_with("route to "));
+        findings.map(|one| (one.object, one.found, one.commands[0].clone())).collect()
+    };
+    assert_eq!(routes(), []);
+    for (meddle, object, found) in [
+        ("ip route del 10.1.0.0/24 dev br-a", "route to 10.1.0.0/24", "not there"),
+        ("ip -6 route del fd00:0:0:1::/64 dev br-a", "route to fd00:0:0:1::/64", "not there"),
+        ("ip route add 10.1.0.2/32 via 198.51.100.1 dev uplink0", "route to 10.1.0.2/32", "by uplink0"),
+    ] {
+        run(&lab, meddle);
+        let named = routes();
+        assert!(named.len() == 1 && named[0].0 == object && named[0].1 == found, "{meddle}: {named:?}");
+        run(&lab, &named[0].2);
+        assert_eq!(routes(), [], "after {}", named[0].2);
+    }
 }

@@ -181,5 +181,10 @@ fn doctor_names_a_firewall_that_drops() {
         &["add table inet theirs { chain forward { type filter hook forward priority 0; policy drop; }; }"],
     );
     let text = String::from_utf8(lab.hostctl(&["doctor"]).stdout).unwrap();
-    assert!(text.contains("chain inet theirs forward at forward, policy drop"), "{text}");
+    assert!(
+        text.contains(
+            "chain inet theirs forward (another program): policy drop (forward hook) drops: guests of"
+        ),
+        "{text}"
+    );
 }

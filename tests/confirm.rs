@@ -219,7 +219,11 @@ fn a_reboot_is_nobodys_confirmation() {
     assert!(text.contains(boot.trim()));
     fs::write(&path, text.replace(boot.trim(), "another")).unwrap();
     assert!(done(&lab, &["status"]).contains("reverts in 0 s to generation 1"));
-    // What boots the host applies what was confirmed, now and the next time.
+    // What boots the host applies what was confirmed, now and the next time;
+    // the firewall too, which comes before the rest.
+    done(&lab, &["apply", "--firewall-only"]);
+    let rules = lab.output("nft", &["list", "ruleset"]);
+    assert!(rules.contains("br-a") && !rules.contains("br-b"), "{rules}");
     refused(&lab, &["apply"], 5, "generation 2, which wasn't confirmed");
     for _ in 0..2 {
         let now = links(&lab);
@@ -227,6 +231,9 @@ fn a_reboot_is_nobodys_confirmation() {
         assert!(lab.status().drift.is_empty());
         lab.output("ip", &["link", "del", "br-a"]);
         lab.output("nft", &["flush", "ruleset"]);
+        done(&lab, &["apply", "--firewall-only"]);
+        let rules = lab.output("nft", &["list", "ruleset"]);
+        assert!(rules.contains("br-a") && !rules.contains("br-b"), "{rules}");
         refused(&lab, &["apply"], 5, "generation 2, which wasn't confirmed");
     }
 }

@@ -15,6 +15,10 @@ fn every_example_comes_up_twice_the_same_and_goes() {
     let mut applied = 0;
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
+        // NixOS's is a flake, which tests/nix evaluates.
+        if path.is_dir() {
+            continue;
+        }
         let lab = Lab::new(Options::default());
         let mut spec = load(Some(&path), &RootDir::new(lab.root_dir())).unwrap().spec;
         for vm in spec.vms.values_mut() {

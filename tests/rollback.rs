@@ -150,6 +150,8 @@ fn a_broken_generation_stops_nothing_but_what_would_return_to_it() {
     assert!(status.contains("generation 1,") && status.contains("generation 2 can't be read"), "{status}");
     let table = done(&lab, &["generations"]);
     assert!(table.contains("current, can't be read"), "{table}");
+    assert_eq!(done(&lab, &["check"]).lines().count(), 1);
+    done(&lab, &["plan"]);
     for arguments in [&["rollback"][..], &["vpc", "create", "--name", "d", "--cidr", "10.4.0.0/24"]] {
         let (code, text) = run(&lab, arguments);
         assert!(code == 1 && text.contains("hostctl apply keeps a new one"), "{code} {text}");

@@ -359,12 +359,13 @@ fn limits_out_of_range() {
     assert_snapshot!(toml(
         r#"
 [host.limits]
-flows = 0
+new_flows = 0
 fragments = 1
 broadcasts = 65536
+connections = -1
 "#
     ));
-    assert_snapshot!(toml("[host.limits]\nflows = 32769\nbroadcasts = 9"));
+    assert_snapshot!(toml("[host.limits]\nconnections = 32769\nnew_flows = \"many\"\nbroadcasts = 9"));
 }
 
 #[test]
@@ -414,6 +415,22 @@ type = "private"
 cidr = "172.16.0.0/24"
 cidr6 = "fd00::/64"
 type = "private"
+"#
+    ));
+}
+
+#[test]
+fn nat_leads_to_the_internet() {
+    assert_snapshot!(toml(
+        r#"
+[host.tailscale]
+interface = "tailscale0"
+[networks.a]
+cidr = "10.1.0.0/24"
+nat = ["wan0", "tailscale0"]
+[networks.b]
+cidr = "10.2.0.0/24"
+nat = "br-a"
 "#
     ));
 }

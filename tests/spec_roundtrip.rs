@@ -143,7 +143,7 @@ fn host() -> impl Strategy<Value = Host> {
         option::of(vec(port, 0..4)),
         option::of(vec(any::<IpAddr>(), 0..4)),
         option::of(tailscale),
-        any::<[u16; 3]>(),
+        any::<[u32; 4]>(),
     )
         .prop_map(|(uplink, firewall, allow_input, dns, tailscale, limits)| Host {
             uplink,
@@ -151,7 +151,12 @@ fn host() -> impl Strategy<Value = Host> {
             allow_input,
             dns,
             tailscale,
-            limits: GuestLimits { flows: limits[0], fragments: limits[1], broadcasts: limits[2] },
+            limits: GuestLimits {
+                new_flows: limits[0],
+                connections: limits[1],
+                fragments: limits[2],
+                broadcasts: limits[3],
+            },
         })
 }
 

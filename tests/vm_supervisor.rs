@@ -316,16 +316,28 @@ fn systemd_is_told() {
     notices.set_read_timeout(Some(BOOT)).unwrap();
     let mut unit = std::process::Command::new(&host.program);
     unit.arg("--root-dir").arg(host.root.path()).args(["vm", "run", "vm1"]);
-    let mut unit = unit.env("NOTIFY_SOCKET", &address).spawn().unwrap();
+    // A watchdog of 0.4 s hears of it every 0.2 s, from the beginning to the end.
+    unit.env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", "400000");
+    let mut unit = unit.spawn().unwrap();
     let mut heard = String::new();
-    let mut buffer = [0; 1024];
-    while !heard.contains("STATUS=ready") {
-        let count = notices.recv(&mut buffer).unwrap();
-        heard.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-        heard.push('\n');
-    }
-    assert_eq!(heard.matches("READY=1").count(), 1, "{heard}");
+    let mut hear = |until: &str| {
+        let mut buffer = [0; 1024];
+        while !heard.contains(until) {
+            let count = notices.recv(&mut buffer).unwrap();
+            heard.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            heard.push('\n');
+        }
+        std::mem::take(&mut heard)
+    };
+    let booting = hear("STATUS=ready");
+    assert_eq!(booting.matches("READY=1").count(), 1, "{booting}");
+    assert!(booting.matches("WATCHDOG=1").count() > 3, "{booting}");
+    assert!(hear("WATCHDOG=1").lines().all(|line| line != "STOPPING=1"));
     signal(unit.id(), rustix::process::Signal::TERM);
+    // Stopping is the supervisor's end, not the guest's time to power off.
+    let ending = hear("STOPPING=1");
+    assert!(ending.contains("STATUS=stopping") && ending.contains("STATUS=stopped\n"), "{ending}");
+    assert!(!ending.contains("READY=1"), "{ending}");
     assert!(unit.wait().unwrap().success());
 }
 

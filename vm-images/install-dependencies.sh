@@ -18,6 +18,9 @@ need flock util-linux
 need conntrack conntrack
 need curl curl
 need ping iputils-ping
+need systemd-analyze systemd
+# What the flake and the NixOS module are evaluated with.
+need nix-instantiate nix-bin
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "hostctl's demo and tests make network namespaces and run guests: run make as root" >&2

@@ -36,12 +36,14 @@ pkgs.runCommand "host.json"
         ''
           mkdir -p root
           hostctl --root-dir "$PWD/root" check host.json
-          # nft asks the kernel, so it wants a network namespace of its own.
-          if unshare --user --map-root-user --net true 2>/dev/null; then
+          # nft asks the kernel, so it wants a network namespace of its own,
+          # and a kernel that has tables for bridges.
+          in_namespace() { unshare --user --map-root-user --net "$@"; }
+          if in_namespace nft --check add table bridge probe 2>/dev/null; then
             hostctl --root-dir "$PWD/root" render host.json > ruleset.nft
-            unshare --user --map-root-user --net nft --check --file ruleset.nft
+            in_namespace nft --check --file ruleset.nft
           else
-            echo "no user namespaces here: the ruleset is checked when it is applied" >&2
+            echo "nft can't check here: the ruleset is checked when it is applied" >&2
           fi
         ''
     )

@@ -48,13 +48,10 @@ in
 
     vms = mkOption {
       type = types.attrsOf (
-        types.submodule (
-          { name, ... }:
-          {
-            imports = [ (import ./vm.nix { inherit config pkgs; }) ];
-            options = schema.vm;
-          }
-        )
+        types.submodule {
+          imports = [ (import ./vm.nix { inherit config pkgs; }) ];
+          options = schema.vm;
+        }
       );
       default = { };
       description = schema.vmsDescription;

@@ -1,11 +1,13 @@
 # usage: sh guest-network.sh CMDLINE DIR
 # The ip= and nameserver= words of a kernel's command line (dracut.cmdline(7),
 # as hostctl writes them) → files for systemd-networkd.
-set -efu
+set -eu
 
 cmdline=$1 dir=$2
 mkdir -p "$dir"
 rm -f "$dir"/10-hostctl-*.network
+# From here on, words are no patterns.
+set -f
 resolvers=''
 for word in $(cat "$cmdline"); do
     case $word in

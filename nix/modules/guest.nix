@@ -47,6 +47,8 @@ in
     boot = {
       # QEMU loads the kernel.
       loader.grub.enable = false;
+      # The one that makes a file system where a volume has none.
+      initrd.systemd.enable = mkDefault true;
       initrd.availableKernelModules = [
         "virtio_pci"
         "virtio_mmio"

@@ -33,20 +33,6 @@ let
     done
   '';
 
-  # Makes a VM's volume where it isn't there: whole, or not at all.
-  makeVolume =
-    name: volume:
-    pkgs.writeShellScript "hostctl-volume-${name}" ''
-      set -eu
-      umask 077
-      path=${lib.escapeShellArg volume.path}
-      [ ! -e "$path" ] || exit 0
-      ${pkgs.coreutils}/bin/mkdir -p "$(${pkgs.coreutils}/bin/dirname "$path")"
-      ${pkgs.coreutils}/bin/rm -f "$path.new"
-      ${pkgs.coreutils}/bin/truncate -s ${volume.size} "$path.new"
-      ${pkgs.coreutils}/bin/mv -n "$path.new" "$path"
-    '';
-
   volumeOf = name: if cfg.vms ? ${name} then cfg.vms.${name}.dataVolume else null;
 
   vmUnit = name: {
@@ -55,7 +41,9 @@ let
       wantedBy = lib.optional (vms.${name}.autostart or true) "multi-user.target";
       restartIfChanged = false;
       serviceConfig = lib.mkIf (volumeOf name != null) {
-        ExecStartPre = [ "${makeVolume name (volumeOf name)}" ];
+        ExecStartPre = [
+          "${pkgs.runtimeShell} ${./make-volume.sh} ${(volumeOf name).path} ${(volumeOf name).size}"
+        ];
       };
     };
   };
@@ -68,13 +56,12 @@ in
       # For the time before the network is up; afterwards hostctl.service loads
       # what changes.
       hostctl-firewall = {
-        wantedBy = [ "multi-user.target" ];
+        wantedBy = [ "sysinit.target" ];
         restartIfChanged = false;
       };
 
       hostctl = {
         wantedBy = [ "multi-user.target" ];
-        after = lib.optional (cfg.tailscale != null) "tailscaled.service";
         # A failed reload has returned to the last generation, and fails the
         # switch.
         reloadIfChanged = true;

@@ -77,7 +77,7 @@ in
               '';
             };
             path = mkOption {
-              type = types.str;
+              type = types.strMatching "/[A-Za-z0-9@/._+-]+";
               default = "/var/lib/hostctl/volumes/${name}.img";
               defaultText = lib.literalExpression ''"/var/lib/hostctl/volumes/''${name}.img"'';
               description = "The file on the host. Removing the VM doesn't remove it.";

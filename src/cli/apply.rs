@@ -4,12 +4,12 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, last_generation};
+use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, newest_readable_generation};
 use hostctl::reach::Change;
 use hostctl::topology::Topology;
 use serde_json::json;
 
-use super::diff::{self, of_generation};
+use super::diff;
 use super::spec::{SpecFile, load, load_quietly};
 use super::{Context, Failure, line, output};
 
@@ -92,20 +92,38 @@ fn first_line(step: &Step) -> String {
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let topology = load(context, file)?.compiled;
     let steps = host(context)?.plan(&topology).await?;
-    let last = last_generation(&context.root)?;
-    let before = last.as_ref().map_or_else(|| Ok(Topology::empty()), of_generation)?;
-    let change = Change::between(&before, &topology);
+    let change = since_last(context, &topology);
     if context.json {
-        let steps = steps_json(&steps);
-        return output::json(&json!({ "steps": steps, "widens": change.widens(), "changes": change.lines }));
+        let change = change.map(|(_, change)| change);
+        return output::json(&json!({
+            "steps": steps_json(&steps),
+            "widens": change.as_ref().map(Change::widens),
+            "changes": change.map(|change| change.lines),
+        }));
     }
     print_steps(context, &steps)?;
-    if change.lines.is_empty() {
-        return Ok(());
+    match change.filter(|(_, change)| !change.lines.is_empty()) {
+        Some((since, change)) => {
+            line(format!("\nwho reaches whom, compared with {since}:"))?;
+            diff::print(&change)
+        }
+        None => Ok(()),
     }
-    let since = last.map_or("an empty host".into(), |last| format!("generation {}", last.number));
-    line(format!("\nwho reaches whom, compared with {since}:"))?;
-    diff::print(&change)
+}
+
+/// What opens and closes since what was applied last, and what that is.
+fn since_last(context: &Context, topology: &Topology) -> Option<(String, Change)> {
+    let before = newest_readable_generation(&context.root).and_then(|(last, _)| match last {
+        Some(last) => Ok((format!("generation {}", last.number), last.compile()?)),
+        None => Ok(("an empty host".into(), Topology::empty())),
+    });
+    match before {
+        Ok((since, before)) => Some((since, Change::between(&before, topology))),
+        Err(error) => {
+            eprintln!("note: what opens and closes can't be said: {error}");
+            None
+        }
+    }
 }
 
 fn steps_json(steps: &[Step]) -> Vec<serde_json::Value> {
@@ -161,10 +179,8 @@ pub fn unconfirmed(waiting: &Unconfirmed) -> String {
 }
 
 async fn load_firewall(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let loaded = load_quietly(context, file);
-    let wanted = loaded.as_ref().map(|checked| &checked.compiled).map_err(Clone::clone);
     let mut progress = Progress { quiet: context.json };
-    match host(context)?.load_firewall(wanted, &mut progress).await {
+    match host(context)?.load_firewall(|| load_quietly(context, file), &mut progress).await {
         Ok(outcome) => print_outcome(context, &outcome),
         Err(unloaded) => {
             eprintln!("note: {}", unloaded.consequence);

@@ -1,8 +1,12 @@
 //! `hostctl audit`.
 
+use std::time::{Duration, SystemTime};
+
 use clap::{Args, ValueEnum};
 use hostctl::firewall::Severity;
-use hostctl::host::{self, Audit, Finding};
+use hostctl::host::{self, Audit, Finding, HostError, News, WatchOptions};
+
+use serde_json::json;
 
 use super::apply::{Progress, host};
 use super::{Context, Failure, line, output};
@@ -15,6 +19,21 @@ pub struct Arguments {
     /// Put back what isn't as it was applied, then look again.
     #[arg(long)]
     repair: bool,
+    /// Go on looking, and say what appears and what vanishes.
+    ///
+    /// Looks again whenever the kernel tells of a change, and every --interval
+    /// for what it doesn't tell of. With --json, prints one JSON object a line.
+    #[arg(long)]
+    watch: bool,
+    /// How long at most between two looks.
+    #[arg(long, value_name = "DURATION", default_value = "5s", requires = "watch", value_parser = interval)]
+    interval: Duration,
+}
+
+/// Not so often that it does nothing else.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < Duration::from_secs(1) { Err("at least 1s".into()) } else { Ok(interval) }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -38,6 +57,13 @@ impl From<FailOn> for Severity {
 }
 
 pub async fn audit(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.watch {
+        let host = host(context)?;
+        let options = WatchOptions { interval: arguments.interval, repair: arguments.repair };
+        let mut tell =
+            |news: News| tell(context, &news).map_err(|failure| HostError::Told(format!("{failure:?}")));
+        return Ok(host::watch(&host, options, &mut tell).await?);
+    }
     let mut audit = host::audit(&context.root).await?;
     if arguments.repair && audit.has_drift() {
         host(context)?.repair(&mut Progress { quiet: context.json }).await?;
@@ -75,4 +101,40 @@ fn print_finding(finding: &Finding) -> Result<(), Failure> {
     line(format!("{:8}  expected: {}", "", finding.expected))?;
     line(format!("{:8}  remedy:   {}", "", finding.remedy))?;
     finding.commands.iter().try_for_each(|command| line(format!("{:8}            {command}", "")))
+}
+
+/// Prints news with its time, as a line.
+fn tell(context: &Context, news: &News) -> Result<(), Failure> {
+    let at = humantime::format_rfc3339_millis(SystemTime::now());
+    if context.json {
+        let mut object = json!(news);
+        object["at"] = json!(at.to_string());
+        return line(object);
+    }
+    let of = |finding: &Finding| {
+        format!(
+            "{} {}: {} (expected: {})",
+            finding.severity.word(),
+            finding.object,
+            finding.found,
+            finding.expected
+        )
+    };
+    let text = match news {
+        News::Watching { generation: Some(number), findings } => {
+            format!("watching generation {number}, {}", output::count(*findings, "finding"))
+        }
+        News::Watching { generation: None, .. } => "watching; nothing was applied".into(),
+        News::Appeared { finding } => format!("appeared  {}", of(finding)),
+        News::Vanished { finding } => format!("vanished  {}", of(finding)),
+        News::Repaired { steps } => format!("repaired  {}", output::count(*steps, "step")),
+        News::Paused { repairs, seconds } => {
+            format!(
+                "paused    something keeps changing the host: repaired {repairs} times in a row; the next repair in {seconds} s"
+            )
+        }
+        News::Failed { error } => format!("failed    {}", error.replace('\n', " ")),
+        News::Overrun => "overrun   more changed than the kernel could tell of; looked at everything".into(),
+    };
+    line(format!("{at} {text}"))
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hostctl::host::{Generation, read_generation};
+use hostctl::host::read_generation;
 use hostctl::reach::{Change, Line};
-use hostctl::topology::{Topology, compile};
+use hostctl::topology::Topology;
 use serde_json::json;
 
 use super::explain::brief;
@@ -42,17 +42,9 @@ pub fn diff(context: &Context, arguments: &Diff) -> Result<ExitCode, Failure> {
 /// The spec that `what` names.
 fn topology(context: &Context, what: Option<&str>) -> Result<Topology, Failure> {
     match what.and_then(|what| what.parse().ok()) {
-        Some(number) => of_generation(&read_generation(&context.root, number)?),
+        Some(number) => Ok(read_generation(&context.root, number)?.compile()?),
         None => Ok(load(context, &SpecFile { spec: what.map(PathBuf::from) })?.compiled),
     }
-}
-
-/// The host that a generation describes.
-pub fn of_generation(generation: &Generation) -> Result<Topology, Failure> {
-    compile(&generation.spec).map_err(|issues| {
-        let reason = issues.first().map(|issue| issue.message.as_str()).unwrap_or_default();
-        Failure::other(format!("this version of hostctl refuses generation {}: {reason}", generation.number))
-    })
 }
 
 /// Prints a change, a line for each part of it, and what it comes to.

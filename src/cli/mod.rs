@@ -12,6 +12,7 @@ mod explain;
 mod failure;
 mod firewall;
 mod generate;
+mod log;
 mod nat;
 mod output;
 mod peer;
@@ -100,7 +101,9 @@ enum Command {
     Schema,
     /// Print the steps that apply would do, as commands.
     ///
-    /// Reads the kernel and changes nothing. Needs root.
+    /// Behind them stands what opens and what closes, compared with the last
+    /// generation, as `hostctl diff` says it. Reads the kernel and changes
+    /// nothing. Needs root.
     Plan(spec::SpecFile),
     /// Make the host what the spec says.
     ///
@@ -215,8 +218,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A supervisor's log is all that tells of a guest's life.
     let watches = matches!(arguments.command, Command::Vm(vm::Command::Run(_)) | Command::Watchdog);
-    start_log(if watches { "info" } else { "warn" });
     let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json };
+    log::start(&context.root, if watches { "info" } else { "warn" });
     // Everything in one thread: what is done to the network is done to the
     // namespace that this thread is in.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -262,19 +265,6 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Man(arguments) => generate::pages(&arguments),
     }
     .map(|()| ExitCode::SUCCESS)
-}
-
-/// `HOSTCTL_LOG=info` tells what happens inside hostctl; the libraries keep
-/// quiet, unless they are named as tracing-subscriber's directives do it.
-fn start_log(default: &str) {
-    let wanted = std::env::var("HOSTCTL_LOG").unwrap_or_else(|_| default.into());
-    let plain = wanted.chars().all(char::is_alphanumeric);
-    let directives = if plain { format!("warn,hostctl={wanted}") } else { wanted };
-    let filter = tracing_subscriber::EnvFilter::try_new(directives);
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let colors = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(colors);
-    log.with_writer(std::io::stderr).init();
 }
 
 /// Prints a line, unless nobody reads any more.

@@ -7,30 +7,30 @@ use crate::topology::GuestLimits;
 /// Rates are a second; a burst is what may come at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Bounds {
-    /// Flows of an address that are tracked at a time.
-    flows: u16,
-    /// Flows that an address begins. A flow that is over counts no more, and
-    /// stays in the table for two minutes: this bounds those.
-    new_flows: u16,
-    fragments: u16,
-    fragments_burst: u32,
+    new_flows: u32,
+    /// What a guest may begin after it began none for 16 seconds.
+    new_flows_burst: u32,
+    connections: u32,
+    fragments: u32,
     /// IPv6's incomplete packets are kept for a minute, IPv4's for half of one.
-    fragments6: u16,
-    broadcasts: u16,
+    fragments6: u32,
+    fragments_burst: u32,
+    broadcasts: u32,
     broadcasts_burst: u32,
 }
 
 impl From<GuestLimits> for Bounds {
     fn from(limits: GuestLimits) -> Self {
-        let GuestLimits { flows, fragments, broadcasts } = limits;
+        let GuestLimits { new_flows, connections, fragments, broadcasts } = limits;
         Self {
-            flows,
-            new_flows: (flows / 16).max(1),
+            new_flows,
+            new_flows_burst: new_flows.saturating_mul(16),
+            connections,
             fragments,
-            fragments_burst: u32::from(fragments) * 2,
             fragments6: (fragments / 2).max(1),
+            fragments_burst: fragments.saturating_mul(2),
             broadcasts,
-            broadcasts_burst: u32::from(broadcasts) * 2,
+            broadcasts_burst: broadcasts.saturating_mul(2),
         }
     }
 }

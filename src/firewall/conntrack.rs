@@ -1,6 +1,7 @@
 //! The kernel's table of tracked flows, over nfnetlink
 //! (`linux/netfilter/nfnetlink_conntrack.h`).
 
+use std::fs;
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkPayload};
@@ -22,6 +23,12 @@ struct Entry {
 /// # Errors
 /// Where the kernel doesn't answer, or keeps an entry.
 pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
+    // The namespace's own count (nf_conntrack-sysctl.rst in the kernel's
+    // documentation). What comes meanwhile is judged by the new rules.
+    if fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").is_ok_and(|count| count.trim() == "0")
+    {
+        return Ok(0);
+    }
     let socket = open()?;
     let mut count = 0;
     for entry in dump(&socket)? {

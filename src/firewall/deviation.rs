@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::listing::{Listing, Table};
+use super::nft;
 use super::rule_text;
 use super::severity::Severity;
 
@@ -59,18 +60,27 @@ fn opens(set: &str, allows: impl Fn(&str) -> Option<bool>) -> Opens {
     }
 }
 
+/// The differences where there is no table at all.
+pub fn absence() -> Vec<Deviation> {
+    nft::FAMILIES.map(gone).into()
+}
+
+fn gone(family: &str) -> Deviation {
+    Deviation {
+        severity: Severity::Critical,
+        object: format!("table {family} hostctl"),
+        found: ABSENT.into(),
+        expected: "loaded: without it nothing is judged".into(),
+        command: None,
+    }
+}
+
 /// Every difference, from what the kernel has to what it should have.
 pub fn deviations(live: &Listing, desired: &Listing) -> Vec<Deviation> {
     let mut found = Vec::new();
     for (family, wanted) in &desired.tables {
         match live.tables.get(family) {
-            None => found.push(Deviation {
-                severity: Severity::Critical,
-                object: format!("table {family} hostctl"),
-                found: ABSENT.into(),
-                expected: "loaded: without it nothing is judged".into(),
-                command: None,
-            }),
+            None => found.push(gone(family)),
             Some(table) => Tables { family, live: table, wanted }.compare(&mut found),
         }
     }
@@ -201,10 +211,8 @@ impl Tables<'_> {
     ) {
         let opens = opens(set, |chain| {
             let rules = rules.get(chain)?;
-            let denies = rules
-                .last()
-                .map(|rule| statements(rule).iter().any(|statement| statement.get("goto").is_some()));
-            denies
+            let last = statements(rules.last()?);
+            Some(last.iter().any(|statement| statement.get("goto").is_some()))
         });
         let object = format!("element of set {} hostctl {set}", self.family);
         let severity = |when: Opens| {

@@ -30,7 +30,7 @@ mod ruleset;
 mod severity;
 
 pub use delta::Delta;
-pub use deviation::{Deviation, deviations};
+pub use deviation::{Deviation, absence, deviations};
 pub use difference::Difference;
 pub use flows::{Flow, FlowPolicy, Gone};
 pub use foreign::{Foreign, Hazard, hazards};

@@ -10,7 +10,7 @@ use super::delta::Delta;
 use super::listing::{Listing, UnexpectedListing};
 
 /// The families that hostctl has a table in.
-const FAMILIES: [&str; 2] = ["bridge", "inet"];
+pub(super) const FAMILIES: [&str; 2] = ["bridge", "inet"];
 
 /// Why nft didn't do as told.
 #[derive(Debug, thiserror::Error)]

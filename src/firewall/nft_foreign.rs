@@ -20,6 +20,7 @@ pub fn observe() -> Result<Foreign, NftError> {
     match list(&["-j", "list", "ruleset"]) {
         Ok(text) => {
             foreign.add(&text)?;
+            foreign.forget_dormant(is_dormant);
             return Ok(foreign);
         }
         Err(NftError::Refused { stderr, .. }) if stderr.is_empty() => {}
@@ -34,8 +35,8 @@ pub fn observe() -> Result<Foreign, NftError> {
             continue;
         }
         match list(&["-j", "list", "table", family, table]) {
+            _ if is_dormant(family, table) => {}
             Ok(text) => foreign.add(&text)?,
-            Err(_) if is_dormant(family, table) => {}
             Err(_) => foreign.add_unreadable(family, table),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::root_dir::RootDir;
@@ -12,8 +13,11 @@ use super::{HostError, Outcome};
 /// Longer ones are put aside, in bytes; one old one is kept.
 const LONGEST: u64 = 1024 * 1024;
 
-/// Writes a line to `<state>/hostctl.log`. That it can't be written takes
-/// nothing back of what was done.
+/// Events of this target are actions: for whoever keeps them besides the file.
+pub const TARGET: &str = "hostctl_action";
+
+/// Writes a line to `<state>/hostctl.log`, and tells tracing's subscribers.
+/// That it can't be written takes nothing back of what was done.
 pub fn write(root: &RootDir, action: &str, result: &Result<Outcome, HostError>) {
     let told = match result {
         Ok(outcome) if outcome.steps.is_empty() => return,
@@ -23,19 +27,31 @@ pub fn write(root: &RootDir, action: &str, result: &Result<Outcome, HostError>) 
         },
         Err(error) => format!("failed: {error}"),
     };
-    let time = humantime::format_rfc3339_seconds(SystemTime::now());
     // One line each, whatever an error says.
-    let line: String =
-        format!("{time} {action}: {told}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let path = root.state().join("hostctl.log");
-    let append = || -> std::io::Result<()> {
-        fs::create_dir_all(root.state())?;
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LONGEST) {
-            fs::rename(&path, path.with_extension("log.1"))?;
+    let entry: String =
+        format!("{action}: {told}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match result {
+        Ok(outcome) => {
+            let (steps, generation) = (outcome.steps.len(), outcome.generation);
+            tracing::info!(target: TARGET, command = action, result = "done", steps, generation, "{entry}");
         }
-        writeln!(OpenOptions::new().append(true).create(true).open(&path)?, "{line}")
-    };
-    if let Err(error) = append() {
-        tracing::warn!("can't write {}: {error}", path.display());
+        Err(_) => tracing::error!(target: TARGET, command = action, result = "failed", "{entry}"),
     }
+    if let Err(error) = append(root, &entry) {
+        tracing::warn!("can't write {}: {error}", path(root).display());
+    }
+}
+
+fn path(root: &RootDir) -> PathBuf {
+    root.state().join("hostctl.log")
+}
+
+fn append(root: &RootDir, entry: &str) -> std::io::Result<()> {
+    let path = path(root);
+    let time = humantime::format_rfc3339_seconds(SystemTime::now());
+    fs::create_dir_all(root.state())?;
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LONGEST) {
+        fs::rename(&path, path.with_extension("log.1"))?;
+    }
+    writeln!(OpenOptions::new().append(true).create(true).open(&path)?, "{time} {entry}")
 }

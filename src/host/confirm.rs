@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::runtime_dir::{LockError, RuntimeDir};
 use crate::spec::HostSpec;
-use crate::topology::Topology;
+use crate::topology::{self, Topology};
 
 use super::generation::{self, Origin};
 use super::unconfirmed::{self, Due, Record, Waiting};
@@ -110,7 +110,7 @@ impl Host {
     pub(super) async fn settle(&self, lock: &Lock) -> Result<Option<HostSpec>, HostError> {
         match unconfirmed::read(&self.root)? {
             None => Ok(None),
-            Some(Record::Rejected { spec, .. }) => Ok(Some(spec)),
+            Some(Record::Rejected { spec, .. }) => Ok(Some(*spec)),
             Some(Record::Waiting(waiting)) => match waiting.due() {
                 Due::In(left) => Err(HostError::Unconfirmed {
                     generation: waiting.generation,
@@ -133,6 +133,22 @@ impl Host {
         }
     }
 
+    /// What was confirmed last, where `topology` is what nobody confirmed: at
+    /// boot nobody is there to do so.
+    pub(super) fn confirmed_instead_of(&self, topology: &Topology) -> Result<Option<Topology>, HostError> {
+        let (spec, confirmed) = match unconfirmed::read(&self.root)? {
+            Some(Record::Rejected { spec, .. }) => (spec, generation::last(&self.root)?),
+            Some(Record::Waiting(waiting)) if waiting.due() == Due::Now => {
+                (Box::new(waiting.spec), waiting.back_to)
+            }
+            _ => return Ok(None),
+        };
+        if !topology::compile(&spec).is_ok_and(|unconfirmed| unconfirmed == *topology) {
+            return Ok(None);
+        }
+        confirmed.map_or_else(|| Ok(Topology::empty()), |confirmed| confirmed.compile()).map(Some)
+    }
+
     /// That the spec is the one that nobody confirmed.
     pub(super) fn rejected(&self) -> Result<HostError, HostError> {
         let generation = match unconfirmed::read(&self.root)? {
@@ -146,6 +162,7 @@ impl Host {
     pub(super) fn reject_waiting(&self) -> Result<(), HostError> {
         let Some(Record::Waiting(waiting)) = unconfirmed::read(&self.root)? else { return Ok(()) };
         let Waiting { generation, spec, .. } = *waiting;
+        let spec = Box::new(spec);
         unconfirmed::write(&self.root, &Record::Rejected { generation, spec })
     }
 
@@ -167,7 +184,7 @@ impl Host {
         };
         action_log::write(&self.root, &origin(None).command, &result);
         result?;
-        let (generation, spec) = (waiting.generation, waiting.spec.clone());
+        let (generation, spec) = (waiting.generation, Box::new(waiting.spec.clone()));
         unconfirmed::write(&self.root, &Record::Rejected { generation, spec })
     }
 

@@ -13,7 +13,7 @@ use crate::topology::{self, Arch, IfName, Topology};
 use crate::vm;
 
 use super::audit::applied;
-use super::audit_foreign;
+use super::audit::foreign;
 use super::plan::uplinks;
 
 /// How bad it is.
@@ -170,7 +170,7 @@ async fn other_firewalls(root: &RootDir) -> Vec<Check> {
         _ => example(),
     };
     let uplinks = observe_uplinks(&topology).await;
-    let found = audit_foreign::tables(&topology, &uplinks).into_iter().chain(audit_foreign::files());
+    let found = foreign::tables(&topology, &uplinks).into_iter().chain(foreign::files());
     let checks: Vec<Check> = found
         .map(|found| Check {
             about: "other firewalls",

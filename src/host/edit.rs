@@ -103,7 +103,7 @@ impl Host {
         let Loaded { spec: whole, sources } = load(None, &self.root)?;
         let last = generation::last(&self.root)?;
         if let Some(Record::Rejected { generation, spec }) = unconfirmed::read(&self.root)?
-            && spec == whole
+            && *spec == whole
         {
             return Err(HostError::Rejected { generation });
         }

@@ -133,6 +133,12 @@ pub enum HostError {
         /// What the host is like now.
         consequence: String,
     },
+    /// No word from the kernel.
+    #[error("can't listen to the kernel's changes over netlink: {0}")]
+    Events(#[source] io::Error),
+    /// Nobody listens to a watch any more.
+    #[error("can't say what was found: {0}")]
+    Told(String),
     /// A change waits for its confirmation.
     #[error(
         "{} isn't confirmed yet and goes in {seconds} s\n  \

@@ -9,13 +9,14 @@
 use std::time::Duration;
 
 use crate::link::{self, Setting};
-use crate::spec::SpecError;
-use crate::topology::{self, Topology};
+use crate::spec::{Checked, SpecError};
+use crate::topology::Topology;
 
 use super::apply::Silent;
 use super::observe::observe_network;
 use super::plan::{firewall_plan, goal_in, surroundings_as_they_are};
-use super::{Host, HostError, Lock, Outcome, Step, Watch, action_log, generation};
+use super::unconfirmed::{self, Due, Record};
+use super::{Generation, Host, HostError, Lock, Outcome, Step, Watch, action_log, drop_in, generation};
 
 /// How long another hostctl may be at it: guests that are stopped take their
 /// time. An apply whose rules were flushed on the way notices and fails, but
@@ -33,14 +34,15 @@ pub struct Unloaded {
 }
 
 impl Host {
-    /// Loads the firewall of `wanted`, and ends the flows that it forbids.
+    /// Loads the firewall of the spec that `read` gives, and ends the flows that
+    /// it forbids. It is read when no other hostctl changes it.
     ///
     /// # Errors
-    /// Where `wanted` is a refused spec, or its firewall can't be loaded: the
-    /// error says what guards the host instead.
+    /// Where the spec is refused, or its firewall can't be loaded: the error
+    /// says what guards the host instead.
     pub async fn load_firewall(
         &self,
-        wanted: Result<&Topology, SpecError>,
+        read: impl FnOnce() -> Result<Checked<Topology>, SpecError>,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, Box<Unloaded>> {
         const COMMAND: &str = "apply --firewall-only";
@@ -49,10 +51,7 @@ impl Host {
             |cause, consequence: &str| Box::new(Unloaded { cause, consequence: consequence.into() });
         Self::check_root().map_err(|cause| unloaded(cause, nothing))?;
         let lock = Lock::wait(&self.root, COMMAND, PATIENCE).map_err(|cause| unloaded(cause, nothing))?;
-        let result = match wanted {
-            Ok(topology) => self.load_locked(&lock, topology, watch).await,
-            Err(refused) => Err(refused.into()),
-        };
+        let result = self.load_wanted(&lock, read, watch).await;
         action_log::write(&self.root, COMMAND, &result);
         match result {
             Ok(outcome) => Ok(outcome),
@@ -61,6 +60,25 @@ impl Host {
                 Err(unloaded(cause, &consequence))
             }
         }
+    }
+
+    async fn load_wanted(
+        &self,
+        lock: &Lock,
+        read: impl FnOnce() -> Result<Checked<Topology>, SpecError>,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        drop_in::recover(&self.root)?;
+        // What waits for its confirmation is what the host is: nothing is built on it.
+        if let Some(Record::Waiting(waiting)) = unconfirmed::read(&self.root)?
+            && waiting.due() != Due::Now
+            && let Some(last) = generation::last(&self.root)?
+        {
+            return self.load_locked(lock, &last.compile()?, watch).await;
+        }
+        let wanted = read()?.compiled;
+        let confirmed = self.confirmed_instead_of(&wanted)?;
+        self.load_locked(lock, confirmed.as_ref().unwrap_or(&wanted), watch).await
     }
 
     async fn load_locked(
@@ -90,7 +108,7 @@ impl Host {
     async fn hold(&self, lock: &Lock, watch: &mut dyn Watch) -> String {
         let why = match self.load_last(lock, watch).await {
             Ok(number) => {
-                return format!("The firewall is that of generation {number}, which was applied last.");
+                return format!("The firewall is that of generation {number}.");
             }
             Err(why) => why,
         };
@@ -108,12 +126,19 @@ impl Host {
     }
 
     async fn load_last(&self, lock: &Lock, watch: &mut dyn Watch) -> Result<u64, String> {
-        let last = generation::last(&self.root).map_err(|error| error.to_string())?;
+        let last = self.confirmed().map_err(|error| error.to_string())?;
         let last = last.ok_or("nothing was applied yet")?;
-        let topology = topology::compile(&last.spec)
-            .map_err(|_| format!("generation {} isn't valid any more", last.number))?;
+        let topology = last.compile().map_err(|error| error.to_string())?;
         let loaded = self.load_locked(lock, &topology, watch).await;
         loaded.map(|_| last.number).map_err(|error| error.to_string())
+    }
+
+    /// What the host is to be, whatever its files say.
+    fn confirmed(&self) -> Result<Option<Generation>, HostError> {
+        match unconfirmed::read(&self.root)? {
+            Some(Record::Waiting(waiting)) if waiting.due() == Due::Now => Ok(waiting.back_to),
+            _ => generation::last(&self.root),
+        }
     }
 
     /// Shuts hostctl's bridges, unless its tables guard them: how many.

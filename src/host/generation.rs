@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_an_error_and_the_next_one_is_numbered_after_it() {
+    fn a_broken_file_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let root = RootDir::new(directory.path());
         commit(&root, &spec("10.1.0.0/24")).unwrap();

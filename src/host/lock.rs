@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,18 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Whether somebody is changing the host, asked without getting in the way:
+    /// the kernel lists who holds what (proc_locks(5)).
+    pub(super) fn is_held(root: &RootDir) -> bool {
+        let Ok(metadata) = fs::metadata(root.run().join("lock")) else { return false };
+        let inode = format!(":{}", metadata.ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        locks.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.get(1) == Some(&"FLOCK") && words.get(5).is_some_and(|file| file.ends_with(&inode))
+        })
+    }
+
     /// Takes the lock, waiting up to `limit` for whoever has it.
     ///
     /// # Errors

@@ -4,9 +4,6 @@
 mod action_log;
 mod apply;
 mod audit;
-mod audit_drift;
-mod audit_foreign;
-mod audit_settings;
 mod changes;
 mod confirm;
 mod connectivity;
@@ -24,7 +21,6 @@ mod lock;
 mod observe;
 mod plan;
 mod record;
-mod repair;
 mod rollback;
 mod status;
 mod step;
@@ -33,8 +29,9 @@ mod tests;
 mod unconfirmed;
 mod watchdog;
 
+pub use action_log::TARGET as ACTION_TARGET;
 pub use apply::{Host, Outcome, Silent, Watch};
-pub use audit::{Audit, Finding, Kind, audit};
+pub use audit::{Audit, Events, Finding, Kind, News, Tell, WatchOptions, audit, watch};
 pub use changes::changes;
 pub use connectivity::{
     Test as ConnectivityTest, Tested, all as connectivity_tests, between as connectivity_between,
@@ -45,7 +42,10 @@ pub use drop_in::drop_in;
 pub use edit::Edited;
 pub use error::HostError;
 pub use firewall_only::Unloaded;
-pub use generation::{Generation, last as last_generation, read as read_generation};
+pub use generation::{
+    Generation, last as last_generation, newest_readable as newest_readable_generation,
+    read as read_generation,
+};
 pub use history::{Entry, history};
 pub use lock::Lock;
 pub use observe::{observe, observe_listed, observe_surroundings};

@@ -84,7 +84,7 @@ impl Host {
         if outcome.is_ok() {
             match unconfirmed::read(&self.root)? {
                 // It is what the host is now, by somebody's own word.
-                Some(Record::Rejected { spec, .. }) if spec == target.spec => {
+                Some(Record::Rejected { spec, .. }) if *spec == target.spec => {
                     unconfirmed::remove(&self.root)?
                 }
                 Some(Record::Waiting(waiting)) if waiting.spec == target.spec => {

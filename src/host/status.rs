@@ -189,7 +189,7 @@ fn notes(
             }
         }
         Some(Record::Rejected { generation, spec })
-            if load(None, root).is_ok_and(|loaded| loaded.spec == spec) =>
+            if load(None, root).is_ok_and(|loaded| loaded.spec == *spec) =>
         {
             notes.push(HostError::Rejected { generation }.to_string());
         }

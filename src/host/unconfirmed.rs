@@ -31,7 +31,7 @@ pub enum Record {
         /// Its generation; none where the apply died before there was one.
         generation: Option<u64>,
         /// The spec.
-        spec: HostSpec,
+        spec: Box<HostSpec>,
     },
 }
 

@@ -10,6 +10,7 @@ pub mod namespace;
 mod netlink;
 mod observed;
 mod plan;
+mod routes;
 mod settings;
 mod step;
 pub mod sysctl;

@@ -21,7 +21,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::observed::{Inside, Link, Observed};
-use super::settings;
+use super::{routes, settings};
 use crate::tap::TapError;
 use crate::topology::NameError;
 
@@ -139,7 +139,9 @@ impl Netlink {
         self.read_addresses(&names, &mut links).await?;
         self.read_fdb(&names, &mut links).await?;
         self.read_proxies(&names, &mut links).await?;
-        let mut default_route = self.default_routes(&names).await?;
+        let routes = self.routes().await?;
+        routes::read(&routes, &names, &mut links);
+        let mut default_route = routes::default(&routes, &names);
         default_route.retain(|name| links.get(name).is_some_and(|link| !link.is_ours()));
         let mut namespaces = BTreeMap::new();
         let failed = |source| LinkError::Namespace { name: "/run/netns".into(), source };
@@ -294,22 +296,6 @@ impl Netlink {
                 let learned = route.header.flags.contains(RouteFlags::Cloned);
                 if route.header.table == RouteHeader::RT_TABLE_MAIN && !learned {
                     found.push(route);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    async fn default_routes(&self, names: &BTreeMap<u32, String>) -> Result<BTreeSet<String>, LinkError> {
-        let mut found = BTreeSet::new();
-        for route in self.routes().await?.iter().filter(|route| route.header.destination_prefix_length == 0) {
-            for attribute in &route.attributes {
-                match attribute {
-                    RouteAttribute::Oif(index) => found.extend(names.get(index).cloned()),
-                    RouteAttribute::MultiPath(hops) => {
-                        found.extend(hops.iter().filter_map(|hop| names.get(&hop.interface_index).cloned()));
-                    }
-                    _ => {}
                 }
             }
         }

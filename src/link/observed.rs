@@ -59,6 +59,8 @@ pub struct Link {
     pub fdb: BTreeSet<[u8; 6]>,
     /// Its addresses, but for IPv6's link-local ones.
     pub addresses: BTreeSet<IpNet>,
+    /// The prefixes that the host routes by it (main table).
+    pub routes: BTreeSet<IpNet>,
 }
 
 /// A named network namespace, from inside.

@@ -138,7 +138,12 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan.remove.extend(gone.iter().map(|(name, _)| Step::Delete { name: (*name).clone() }));
     let kept =
         |name: &str, kind: &str| observed.links.get(name).filter(|link| link.is_ours() && link.kind == kind);
+    let mut proxies = Vec::new();
     for bridge in &desired.bridges {
+        // Before the settings: turning IPv6 off takes them away.
+        let [stale, missing] = plan_proxies(bridge, desired, observed);
+        plan.build.extend(stale);
+        proxies.extend(missing);
         plan_bridge(bridge, kept(bridge.name.as_str(), "bridge"), observed, &mut plan.build);
     }
     for port in &desired.ports {
@@ -178,7 +183,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             plan.remove.push(Step::DeleteNamespace { name: name.clone() });
         }
     }
-    plan_proxies(desired, observed, &mut plan);
+    plan.build.extend(proxies);
     set_sysctls(desired.forwarding.iter().cloned(), true, observed, &mut plan.build);
     plan
 }
@@ -226,10 +231,11 @@ fn plan_bridge(bridge: &Bridge, link: Option<&Link>, observed: &Observed, steps:
     for altname in bridge.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
         set(true, Setting::Altname(altname.clone()));
     }
-    set_sysctls(bridge.sysctls(), link.is_some(), observed, steps);
+    // Before the settings: turning IPv6 off takes its addresses away.
     for address in found.addresses.iter().filter(|address| !bridge.addresses.contains(*address)) {
         steps.push(Step::RemoveAddress { name: name(), address: *address });
     }
+    set_sysctls(bridge.sysctls(), link.is_some(), observed, steps);
     for address in bridge.addresses.iter().filter(|address| !found.addresses.contains(*address)) {
         steps.push(Step::AddAddress { name: name(), address: *address });
     }
@@ -318,17 +324,16 @@ fn plan_inside(wanted: &Namespace, found: Option<&Inside>, linked: bool, steps: 
     }
 }
 
-/// Which bridge answers for which guest.
-fn plan_proxies(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    for bridge in &desired.bridges {
-        let name = bridge.name.as_str();
-        let ports = desired.ports.iter().filter(|port| port.bridge == bridge.name);
-        let wanted: BTreeSet<Ipv6Addr> = ports.filter_map(|port| port.guest6).collect();
-        let found = observed.links.get(name).filter(|link| link.is_ours());
-        let found = found.map(|link| link.proxies.clone()).unwrap_or_default();
-        let stale = found.difference(&wanted);
-        plan.build.extend(stale.map(|address| Step::RemoveProxy { name: name.into(), address: *address }));
-        let missing = wanted.difference(&found);
-        plan.build.extend(missing.map(|address| Step::AddProxy { name: name.into(), address: *address }));
-    }
+/// Which bridge answers for which guest: those that it no longer does, and
+/// those that it doesn't yet.
+fn plan_proxies(bridge: &Bridge, desired: &Desired, observed: &Observed) -> [Vec<Step>; 2] {
+    let name = || bridge.name.to_string();
+    let ports = desired.ports.iter().filter(|port| port.bridge == bridge.name);
+    let wanted: BTreeSet<Ipv6Addr> = ports.filter_map(|port| port.guest6).collect();
+    let found = observed.links.get(bridge.name.as_str()).filter(|link| link.is_ours());
+    let found = found.map(|link| link.proxies.clone()).unwrap_or_default();
+    let stale =
+        found.difference(&wanted).map(|address| Step::RemoveProxy { name: name(), address: *address });
+    let missing = wanted.difference(&found).map(|address| Step::AddProxy { name: name(), address: *address });
+    [stale.collect(), missing.collect()]
 }

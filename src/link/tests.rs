@@ -100,8 +100,8 @@ fn a_port_leaves_its_old_bridge_before_the_firewall_knows_the_new_one() {
     assert_eq!(commands(&plan.remove), "ip link set vm-x nomaster\n");
     assert_eq!(
         commands(&plan.build),
-        "ip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off isolated on\n\
-         bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\nip neigh del proxy fd00:0:0:1::2 dev br-a\n"
+        "ip neigh del proxy fd00:0:0:1::2 dev br-a\nip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off isolated on\n\
+         bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\n"
     );
 }
 

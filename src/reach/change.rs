@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::topology::{Direction, IfName, Name, Nat, Port, Topology};
+use crate::topology::{IfName, Imds, Name, Nat, Port, SubnetKind, Topology};
 
 use super::class::{Class, Classes, Guest, guests};
-use super::names::Names;
+use super::names::{self, Names};
+use super::policy::Indexed;
 use super::services::{Both, Services};
-use super::side::{Family, Pair, Range, Side, regions};
+use super::side::{Family, Pair, Range, Side, regions, telling};
 use super::{Model, Vicinity};
 
 /// What a new topology opens and closes.
@@ -27,7 +28,7 @@ pub struct Line {
     /// Who may send, or may no longer: networks, `network/subnet`s, guests,
     /// `host`, `internet`, `tailnet`.
     pub from: Vec<String>,
-    /// To whom; `imds` besides.
+    /// To whom; `imds` besides, and `itself` where each reaches its own.
     pub to: Vec<String>,
     /// What.
     pub services: Both,
@@ -66,8 +67,29 @@ struct Group<'t> {
     same: bool,
 }
 
+/// All that decides about flows between a guest and those who are none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Outward<'t> {
+    policy: Option<&'t str>,
+    /// None for the uplinks.
+    exits: Option<&'t [IfName]>,
+    public: bool,
+    imds: bool,
+    tailscale: bool,
+    /// Which rules name the gateway's addresses, those that it has.
+    gateway: [Option<usize>; 2],
+    ipv6: bool,
+}
+
+/// What differs between guests and somebody: whether the guests send, who it
+/// is, and what.
+type Outside = (bool, String, [Difference; 2]);
+
 struct Comparison<'t> {
     models: [Model<'t>; 2],
+    classes: [Classes<'t>; 2],
+    /// Differences that are known, by what decides about them.
+    outside: BTreeMap<[Option<Outward<'t>>; 2], Vec<Outside>>,
     groups: Vec<Group<'t>>,
     /// Whether the two topologies say the same of the host itself.
     same: bool,
@@ -111,7 +133,14 @@ impl<'t> Comparison<'t> {
                 list.extend(port.filter(|_| group.guests.len() <= 2));
             }
         }
-        Self { models: [old, new], groups: groups.into_values().collect(), same, found: BTreeMap::new() }
+        Self {
+            models: [old, new],
+            classes,
+            outside: BTreeMap::new(),
+            groups: groups.into_values().collect(),
+            same,
+            found: BTreeMap::new(),
+        }
     }
 
     fn change(mut self) -> Change {
@@ -192,6 +221,28 @@ impl<'t> Comparison<'t> {
             return;
         }
         let ports = [0, 1].map(|side| group.ports.get(side).and_then(|ports| ports.first().copied()));
+        let [old, new] = &self.classes;
+        let [before, after] = ports;
+        let key = [before.and_then(|port| outward(old, port)), after.and_then(|port| outward(new, port))];
+        let known = match self.outside.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let found = self.outside(ports);
+                self.outside.entry(key).or_insert(found).clone()
+            }
+        };
+        for (sends, other, differences) in known {
+            let (guests, other) = (Party::Class(index), Party::Other(other));
+            if sends {
+                self.note(&guests, &other, differences);
+            } else {
+                self.note(&other, &guests, differences);
+            }
+        }
+    }
+
+    /// What differs between a guest and those who are none.
+    fn outside(&self, ports: [Option<&'t Port>; 2]) -> Vec<Outside> {
         let mut exits: BTreeSet<Option<&'t IfName>> = BTreeSet::new();
         for (model, port) in self.models.iter().zip(ports) {
             let network = port.and_then(|port| model.topology().network(&port.network));
@@ -203,78 +254,92 @@ impl<'t> Comparison<'t> {
                 None => {}
             }
         }
-        let others = [Side::Host, Side::Imds, Side::Tailnet, Side::Internet(None)];
-        for to in others.into_iter().take(3).chain(exits.into_iter().map(Side::Internet)) {
+        let mut found = Vec::new();
+        let receivers = [Side::Host, Side::Imds, Side::Tailnet];
+        for to in receivers.into_iter().chain(exits.into_iter().map(Side::Internet)) {
             let ends = ports.map(|port| port.map(|port| (Side::Guest(port), to)));
-            self.parts(&Party::Class(index), &Party::Other(called(to)), ends, to);
+            self.parts(ends, to, |name, differences| found.push((true, name, differences)));
         }
-        for from in others.into_iter().filter(|side| *side != Side::Imds) {
+        for from in [Side::Host, Side::Tailnet, Side::Internet(None)] {
             let ends = ports.map(|port| port.map(|port| (from, Side::Guest(port))));
-            self.parts(&Party::Other(called(from)), &Party::Class(index), ends, from);
+            self.parts(ends, from, |name, differences| found.push((false, name, differences)));
         }
+        found
     }
 
     /// What the mode says of others.
     fn without_guests(&mut self) {
-        for (from, to) in [
-            (Side::Internet(None), Side::Host),
-            (Side::Tailnet, Side::Host),
-            (Side::Tailnet, Side::Internet(None)),
-            (Side::Internet(None), Side::Tailnet),
-        ] {
-            if to == Side::Tailnet && self.models.iter().any(|model| model.topology().tailscale.is_none()) {
-                continue;
-            }
+        let named = self.models.each_ref().map(|model| model.topology().tailscale.is_some());
+        let tailnet = if named.contains(&true) { called(Side::Tailnet) } else { "other links".into() };
+        let internet = called(Side::Internet(None));
+        let mut pairs = vec![
+            (Side::Internet(None), internet.clone(), Side::Host, called(Side::Host)),
+            (Side::Tailnet, tailnet.clone(), Side::Internet(None), internet.clone()),
+        ];
+        if named.contains(&true) {
+            pairs.push((Side::Tailnet, tailnet.clone(), Side::Host, called(Side::Host)));
+        }
+        // Where it isn't named, nothing is known to lead there.
+        if named == [true, true] {
+            pairs.push((Side::Internet(None), internet, Side::Tailnet, tailnet));
+        }
+        for (from, sender, to, receiver) in pairs {
             let differences = Family::ALL.map(|family| self.difference([Some((from, to)); 2], family, None));
-            self.note(&Party::Other(called(from)), &Party::Other(called(to)), differences);
+            self.note(&Party::Other(sender), &Party::Other(receiver), differences);
         }
     }
 
-    /// As far as rules tell apart what is behind an interface.
-    fn parts(&mut self, from: &Party, to: &Party, ends: [Option<(Side<'t>, Side<'t>)>; 2], remote: Side<'t>) {
-        if !remote.is_remote() {
-            let differences = Family::ALL.map(|family| self.difference(ends, family, None));
-            return self.note(from, to, differences);
-        }
-        let rules = self.models.iter().zip(ends).filter_map(|(model, ends)| {
+    /// The differences between a guest and somebody else, by the name of each
+    /// part of whom that rules tell apart.
+    fn parts(
+        &self,
+        ends: [Option<(Side<'t>, Side<'t>)>; 2],
+        other: Side<'t>,
+        mut found: impl FnMut(String, [Difference; 2]),
+    ) {
+        let told = self.models.iter().zip(ends).filter_map(|(model, ends)| {
             let (from, to) = ends?;
-            from.rules(model, Direction::Egress).or(to.rules(model, Direction::Ingress))
+            telling(model, from, to)
         });
-        let rules: Vec<_> = rules.collect();
+        let rules: Vec<_> = told.collect();
+        let name = called(other);
+        if rules.is_empty() {
+            return found(name, Family::ALL.map(|family| self.difference(ends, family, None)));
+        }
         let models: Vec<&Model<'t>> = self.models.iter().collect();
-        let found = Family::ALL.map(|family| {
-            let mut found: BTreeMap<Difference, Vec<Range>> = BTreeMap::new();
-            for (part, sample) in regions(&models, remote, &rules, family) {
-                let difference = self.difference(ends, family, Some(sample));
-                let ranges = found.entry(difference).or_default();
+        let indexed: Vec<Indexed<'_>> = rules.iter().map(|list| Indexed::new(list)).collect();
+        let parts = Family::ALL.map(|family| {
+            let mut parts: BTreeMap<Difference, Vec<Range>> = BTreeMap::new();
+            // Addresses that the same rules name are the same.
+            let mut known: BTreeMap<Vec<bool>, Difference> = BTreeMap::new();
+            for (part, sample) in regions(&models, other, &rules, family) {
+                let naming = indexed.iter().flat_map(|list| list.naming(sample)).collect();
+                let difference = known
+                    .entry(naming)
+                    .or_insert_with(|| self.difference(ends, family, Some(sample)))
+                    .clone();
+                let ranges = parts.entry(difference).or_default();
                 match ranges.last_mut() {
                     Some(previous) if previous.1.checked_add(1) == Some(part.0) => previous.1 = part.1,
                     _ => ranges.push(part),
                 }
             }
-            found
+            parts
         });
-        if let [v4, v6] = &found
-            && v4.len() <= 1
-            && v6.len() <= 1
-        {
-            let whole = |found: &BTreeMap<Difference, _>| found.keys().next().cloned().unwrap_or_default();
-            return self.note(from, to, [whole(v4), whole(v6)]);
+        let [v4, v6] = &parts;
+        if v4.len() <= 1 && v6.len() <= 1 {
+            let whole = |parts: &BTreeMap<Difference, _>| parts.keys().next().cloned().unwrap_or_default();
+            return found(name, [whole(v4), whole(v6)]);
         }
-        for (family, found) in Family::ALL.into_iter().zip(found) {
-            let all = found.len() == 1;
-            for (difference, ranges) in found {
-                let part = |party: &Party| match party {
-                    Party::Other(name) if !all => {
-                        Party::Other(format!("{name} {}", super::names::ranges(family, &ranges)))
-                    }
-                    party => party.clone(),
-                };
-                let differences = match family {
-                    Family::V4 => [difference, Difference::default()],
-                    Family::V6 => [Difference::default(), difference],
-                };
-                self.note(&part(from), &part(to), differences);
+        for (family, parts) in Family::ALL.into_iter().zip(parts) {
+            let whole = parts.len() == 1;
+            for (difference, ranges) in parts {
+                let part =
+                    if whole { name.clone() } else { format!("{name} {}", names::ranges(family, &ranges)) };
+                match family {
+                    Family::V4 => found(part, [difference, Difference::default()]),
+                    Family::V6 => found(part, [Difference::default(), difference]),
+                }
             }
         }
     }
@@ -309,7 +374,7 @@ impl<'t> Comparison<'t> {
     fn lines(self) -> Change {
         let names = self.models.each_ref().map(|model| Names::new(model.topology()));
         let alone = |index: usize| self.groups.get(index).is_some_and(|group| group.guests.len() == 1);
-        let mut lines = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
         for ((opens, services), pairs) in self.found {
             let mut alike: BTreeMap<BTreeSet<Party>, Vec<Party>> = BTreeMap::new();
             for (from, to) in pairs {
@@ -358,9 +423,43 @@ impl<'t> Comparison<'t> {
                 lines.push(line);
             }
         }
+        // Several that each reach only their own are one line.
+        let mut own: BTreeMap<(bool, Both), Vec<String>> = BTreeMap::new();
+        lines.retain(|line: &Line| {
+            let alone = line.from.len() == 1 && line.from == line.to;
+            if alone {
+                let names = own.entry((line.opens, line.services.clone())).or_default();
+                names.extend(line.from.iter().cloned());
+            }
+            !alone
+        });
+        lines.extend(own.into_iter().map(|((opens, services), from)| {
+            let to = if from.len() == 1 { from.clone() } else { vec!["itself".into()] };
+            Line { opens, from, to, services }
+        }));
         lines.sort_by(|a, b| (!a.opens, &a.from, &a.to).cmp(&(!b.opens, &b.from, &b.to)));
         Change { lines }
     }
+}
+
+fn outward<'t>(classes: &Classes<'t>, port: &'t Port) -> Option<Outward<'t>> {
+    let topology = classes.topology();
+    let network = topology.network(&port.network)?;
+    let gateway = [Some(network.gateway.into()), network.gateway6.map(Into::into)];
+    let subnet = network.subnets.iter().find(|subnet| subnet.name == port.subnet);
+    Some(Outward {
+        policy: topology.policy(port).map(|policy| policy.id.as_str()),
+        exits: match &network.nat {
+            Nat::Uplinks => None,
+            Nat::Off => Some(&[]),
+            Nat::Named(names) => Some(names),
+        },
+        public: subnet.is_some_and(|subnet| subnet.kind == SubnetKind::Public),
+        imds: network.imds == Imds::Host,
+        tailscale: network.tailscale,
+        gateway: gateway.map(|address| address.map(|address| classes.named(address))),
+        ipv6: port.v6.is_some(),
+    })
 }
 
 fn called(side: Side<'_>) -> String {

@@ -55,15 +55,24 @@ impl<'t> Classes<'t> {
         Self { topology, marks: Family::ALL.map(|family| Marks::new(topology, family)) }
     }
 
+    /// The topology that they are of.
+    pub fn topology(&self) -> &'t Topology {
+        self.topology
+    }
+
+    /// Which rules name an address.
+    pub fn named(&self, address: std::net::IpAddr) -> usize {
+        let [v4, v6] = &self.marks;
+        if address.is_ipv4() { v4.at(number(address)) } else { v6.at(number(address)) }
+    }
+
     /// The class of a guest.
     pub fn of(&self, port: &'t Port) -> Class<'t> {
-        let [v4, v6] = &self.marks;
-        let mark = |marks: &Marks, family| address_of(port, family).map(|address| marks.at(number(address)));
         Class {
             network: &port.network,
             subnet: &port.subnet,
             policy: self.topology.policy(port).map(|policy| policy.id.as_str()),
-            named: [mark(v4, Family::V4), mark(v6, Family::V6)],
+            named: Family::ALL.map(|family| address_of(port, family).map(|address| self.named(address))),
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::topology::{Direction, Nat};
+use crate::topology::Nat;
 
 use super::class::{Class, Classes};
 use super::end::End;
 use super::names::ranges;
 use super::services::Services;
-use super::side::{Family, Pair, Range, Service, Side, is_usual, regions};
+use super::side::{Family, Pair, Range, Service, Side, is_usual, regions, telling};
 use super::{Judgement, Model, Verdict};
 
 /// What becomes of flows from some to others, of which all that is said holds
@@ -117,16 +117,11 @@ fn between<'t>(
     service: Option<Service>,
 ) -> Vec<Answer> {
     let to = by_its_exit(model, from, to);
-    let remote = [from, to].into_iter().find(|side| side.is_remote());
-    let rules = match remote {
-        Some(side) if side == to => from.rules(model, Direction::Egress),
-        Some(_) => to.rules(model, Direction::Ingress),
-        None => None,
-    };
-    let (Some(remote), Some(rules)) = (remote, rules) else {
+    let Some(rules) = telling(model, from, to) else {
         let answers = families.iter().filter_map(|family| answer(model, from, to, *family, None, service));
         return vec![Answer { from: from_names, to: to_names, families: answers.collect() }];
     };
+    let remote = if from == Side::Tailnet { from } else { to };
     let found: Vec<_> = families
         .iter()
         .map(|family| {
@@ -204,7 +199,7 @@ fn answer<'t>(
     let mut outcomes: Vec<Outcome> = Vec::new();
     match service {
         Some(service) => outcomes.push(Outcome { services: None, judgement: pair.one(model, service) }),
-        None => pair.sweep(model, |add, judgement| {
+        None => pair.all(model, |add, judgement| {
             let known = outcomes.iter_mut().find(|outcome| outcome.judgement == judgement);
             match known.and_then(|outcome| outcome.services.as_mut()) {
                 Some(services) => add(services),

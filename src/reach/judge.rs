@@ -12,7 +12,8 @@ use crate::topology::{
 
 use super::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
 use super::metadata::{is_metadata, is_metadata_service};
-use super::policy::{FarEnd, decide};
+use super::policy::{FarEnd, Indexed};
+use super::route::Route;
 use super::{Entry, Flow, Judgement, Key, Place, Stage, Verdict, Vicinity};
 
 /// Where DHCP's clients listen (RFC 2131, RFC 8415).
@@ -22,47 +23,38 @@ const DHCP_CLIENT: [u16; 2] = [68, 546];
 #[derive(Debug)]
 pub struct Model<'t> {
     topology: &'t Topology,
-    vicinity: &'t Vicinity,
+    pub(super) vicinity: &'t Vicinity,
     /// Interfaces that guests' packets go out by.
     exits: Vec<IfName>,
     ports: HashMap<&'t str, &'t Port>,
     bridges: HashMap<&'t str, &'t Network>,
-    guests: HashMap<IpAddr, &'t Port>,
+    pub(super) guests: HashMap<IpAddr, &'t Port>,
     peered: HashSet<(&'t Name, &'t Name)>,
+    /// By the policy's id: ingress, and egress.
+    policies: HashMap<&'t str, [Option<Indexed<'t>>; 2]>,
     /// Networks by their first address: prefixes don't overlap.
-    prefixes: BTreeMap<IpAddr, (IpNet, &'t Network)>,
-}
-
-/// Where a packet is routed to.
-enum Route<'m> {
-    /// The host itself.
-    Host,
-    /// Nobody in particular, the host among them: multicast and broadcast.
-    Group,
-    /// A network's bridge.
-    Bridge(&'m Network),
-    /// Another link.
-    Link(&'m IfName),
-    /// There is no way.
-    Nowhere,
+    pub(super) prefixes: BTreeMap<IpAddr, (IpNet, &'t Network)>,
 }
 
 /// The stages so far.
-#[derive(Default)]
-struct Way(Vec<Stage>);
+struct Way {
+    stages: Vec<Stage>,
+    /// Whether nobody asks for reasons.
+    silent: bool,
+}
 
 impl Way {
     fn pass(&mut self, place: Place, what: impl Into<String>, decided_by: Option<Key>) {
-        self.0.push(Stage { place, what: what.into(), decided_by, passes: true });
+        self.stages.push(Stage { place, what: what.into(), decided_by, passes: true });
     }
 
     fn drop(mut self, place: Place, what: impl Into<String>, decided_by: Option<Key>) -> Judgement {
-        self.0.push(Stage { place, what: what.into(), decided_by, passes: false });
-        Judgement { verdict: Verdict::Dropped, masqueraded: false, way: self.0 }
+        self.stages.push(Stage { place, what: what.into(), decided_by, passes: false });
+        Judgement { verdict: Verdict::Dropped, masqueraded: false, way: self.stages }
     }
 
     fn end(self, verdict: Verdict) -> Judgement {
-        Judgement { verdict, masqueraded: false, way: self.0 }
+        Judgement { verdict, masqueraded: false, way: self.stages }
     }
 }
 
@@ -77,9 +69,14 @@ impl<'t> Model<'t> {
             let nets = [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)];
             nets.into_iter().flatten().map(move |net| (net.network(), (net, network)))
         });
+        let policies = topology.policies.iter().map(|policy| {
+            let lists = Direction::ALL.map(|direction| policy.rules(direction).map(Indexed::new));
+            (policy.id.as_str(), lists)
+        });
         Self {
             topology,
             vicinity,
+            policies: policies.collect(),
             exits: topology.exits(&vicinity.uplinks),
             ports: topology.ports().map(|port| (port.interface.as_str(), port)).collect(),
             bridges: topology.networks.iter().map(|network| (network.bridge.as_str(), network)).collect(),
@@ -94,10 +91,18 @@ impl<'t> Model<'t> {
         self.judge_by(flow, None)
     }
 
+    /// As [`Self::judge_by`], without the reasons.
+    pub(super) fn verdict(&self, flow: &Flow, exit: Option<&IfName>) -> Verdict {
+        self.follow(flow, exit, Way { stages: Vec::new(), silent: true }).verdict
+    }
+
     /// As [`Self::judge`], where what a guest sends into the world is routed
     /// to the link `exit`.
     pub(super) fn judge_by(&self, flow: &Flow, exit: Option<&IfName>) -> Judgement {
-        let mut way = Way::default();
+        self.follow(flow, exit, Way { stages: Vec::new(), silent: false })
+    }
+
+    fn follow(&self, flow: &Flow, exit: Option<&IfName>, mut way: Way) -> Judgement {
         if flow.source.is_ipv4() != flow.destination.is_ipv4() {
             return way.drop(Place::Prerouting, "no packet has addresses of two families", None);
         }
@@ -132,56 +137,13 @@ impl<'t> Model<'t> {
         a == b || self.peered.contains(&(a, b))
     }
 
-    /// The network that an address is in.
-    pub(super) fn network_of(&self, address: IpAddr) -> Option<(IpNet, &'t Network)> {
-        let (_, found) = self.prefixes.range(..=address).next_back()?;
-        Some(*found).filter(|(net, _)| net.contains(&address))
-    }
-
-    /// The guest that has an address.
-    pub(super) fn guest_at(&self, address: IpAddr) -> Option<&'t Port> {
-        self.guests.get(&address).copied()
-    }
-
-    fn route(&self, to: IpAddr) -> Route<'_> {
-        if self.is_own(to) {
-            return Route::Host;
+    /// What a policy says of a direction.
+    pub(super) fn rules(&self, policy: &str, direction: Direction) -> Option<&Indexed<'t>> {
+        let [ingress, egress] = self.policies.get(policy)?;
+        match direction {
+            Direction::Ingress => ingress.as_ref(),
+            Direction::Egress => egress.as_ref(),
         }
-        if self.is_group(to) {
-            return Route::Group;
-        }
-        let network = self.network_of(to);
-        let routes = self.vicinity.routes.iter().filter(|(net, _)| net.contains(&to));
-        match (network, routes.max_by_key(|(net, _)| net.prefix_len())) {
-            (Some((own, network)), other)
-                if other.is_none_or(|(net, _)| net.prefix_len() <= own.prefix_len()) =>
-            {
-                Route::Bridge(network)
-            }
-            (_, Some((_, link))) => Route::Link(link),
-            (_, None) => Route::Nowhere,
-        }
-    }
-
-    /// Whether an address is nobody's own: multicast, broadcast, unspecified.
-    fn is_group(&self, address: IpAddr) -> bool {
-        let broadcast = |net: IpNet| match net {
-            IpNet::V4(net) => net.prefix_len() < 31 && IpAddr::V4(net.broadcast()) == address,
-            IpNet::V6(_) => false,
-        };
-        let link_has_address = |(net, link): &&(IpNet, IfName)| {
-            self.vicinity.addresses.iter().any(|(other, own)| other == link && net.contains(own))
-        };
-        address.is_multicast()
-            || address.is_unspecified()
-            || address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
-            || self.network_of(address).is_some_and(|(net, _)| broadcast(net))
-            || self
-                .vicinity
-                .routes
-                .iter()
-                .filter(|route| broadcast(route.0))
-                .any(|route| link_has_address(&route))
     }
 
     /// From a guest's bridge; `port` is whose address it has.
@@ -440,23 +402,26 @@ impl<'t> Model<'t> {
         ];
         for (direction, place, port, far) in ends {
             let Some(policy) = port.and_then(|port| self.topology.policy(port)) else { continue };
-            let Some(list) = policy.rules(direction) else { continue };
+            let Some(list) = self.rules(&policy.id, direction) else { continue };
             let far = FarEnd { address: far, protocol: flow.protocol, port: flow.port };
-            let (action, rule) = decide(list, &far);
+            let (action, rule) = list.decide(&far);
+            if way.silent {
+                match action {
+                    Action::Deny => return way.end(Verdict::Dropped),
+                    Action::Allow => continue,
+                }
+            }
             let names = join(&policy.names);
+            let default = policy.names.first().map(|name| Key::Default(name.clone(), direction));
             let (what, key) = match rule {
                 Some(rule) => (
                     format!("policy {}: {}", rule.policy, shortened(rule.text(direction))),
                     Some(Key::Rule(rule.policy.clone(), direction, rule.index)),
                 ),
-                None if action == Action::Allow => (
-                    format!("policy {names}: allows what no rule denies"),
-                    policy.names.first().map(|name| Key::Default(name.clone(), direction)),
-                ),
-                None => (
-                    format!("policy {names}: no rule allows it"),
-                    policy.names.first().map(|name| Key::Default(name.clone(), direction)),
-                ),
+                None if action == Action::Allow => {
+                    (format!("policy {names}: allows what no rule denies"), default)
+                }
+                None => (format!("policy {names}: no rule allows it"), default),
             };
             if action == Action::Deny {
                 return way.drop(place, what, key);

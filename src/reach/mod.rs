@@ -16,6 +16,7 @@ mod key;
 mod metadata;
 mod names;
 mod policy;
+mod route;
 mod services;
 mod side;
 #[cfg(test)]

@@ -123,11 +123,16 @@ impl<'t> Side<'t> {
             _ => None,
         }
     }
+}
 
-    /// Whether it is many, which the other end's rules may tell apart by
-    /// their addresses.
-    pub(super) fn is_remote(self) -> bool {
-        matches!(self, Self::Internet(_) | Self::Tailnet)
+/// The rules that tell apart, by their addresses, those that are many at one
+/// end of a flow. Nobody on the internet opens a flow to a guest, whatever its
+/// policy.
+pub(super) fn telling<'t>(model: &Model<'t>, from: Side<'t>, to: Side<'t>) -> Option<&'t RuleList> {
+    match (from, to) {
+        (_, Side::Internet(_)) => from.rules(model, Direction::Egress),
+        (Side::Tailnet, _) => to.rules(model, Direction::Ingress),
+        _ => None,
     }
 }
 
@@ -141,7 +146,7 @@ fn gateway(model: &Model<'_>, port: &Port, family: Family) -> Option<IpAddr> {
 }
 
 /// The ends of flows in one family; none where an end has no such addresses.
-/// `far` is the address of an end that [is many](Side::is_remote).
+/// `far` is an address of an end that is many.
 #[derive(Debug, Clone)]
 pub(super) struct Pair<'t> {
     entry: Entry,
@@ -203,46 +208,55 @@ impl<'t> Pair<'t> {
         Some(Self { entry, source: side(from, to)?, destination: side(to, from)?, exit, rules })
     }
 
-    fn judge(&self, model: &Model<'t>, protocol: u8, port: u16) -> Judgement {
+    fn flow(&self, protocol: u8, port: u16) -> Flow {
         let (source, destination) = (self.source, self.destination);
-        let flow = Flow { entry: self.entry.clone(), source, destination, protocol, port };
-        model.judge_by(&flow, self.exit)
+        Flow { entry: self.entry.clone(), source, destination, protocol, port }
+    }
+
+    fn ping(&self) -> Flow {
+        self.flow(if self.source.is_ipv4() { ICMP } else { ICMPV6 }, 0)
     }
 
     /// What becomes of one service's flows.
     pub fn one(&self, model: &Model<'t>, service: Service) -> Judgement {
-        match service {
-            Service::Tcp(port) => self.judge(model, TCP, port),
-            Service::Udp(port) => self.judge(model, UDP, port),
-            Service::Ping => self.judge(model, if self.source.is_ipv4() { ICMP } else { ICMPV6 }, 0),
-        }
+        let flow = match service {
+            Service::Tcp(port) => self.flow(TCP, port),
+            Service::Udp(port) => self.flow(UDP, port),
+            Service::Ping => self.ping(),
+        };
+        model.judge_by(&flow, self.exit)
     }
 
-    /// Every flow between the two, by what becomes of it. UDP's ports 68 and
-    /// 546, which guests' ports close, count as those around them.
-    pub fn sweep(&self, model: &Model<'t>, mut found: impl FnMut(&dyn Fn(&mut Services), Judgement)) {
+    /// Every flow that rules may tell apart from others, and what it stands
+    /// for. UDP's ports 68 and 546, which guests' ports close, count as those
+    /// around them.
+    fn sweep(&self, model: &Model<'t>, mut found: impl FnMut(&Flow, &dyn Fn(&mut Services))) {
         let borders = self.borders(model);
         for (protocol, tcp) in [(TCP, true), (UDP, false)] {
             for (index, &first) in borders.iter().enumerate() {
                 let last = borders.get(index + 1).map_or(u16::MAX, |next| next - 1);
                 // A port that stands for the range.
                 let sample = (first..=last).find(|port| tcp || ![68, 546].contains(port)).unwrap_or(first);
-                let add = move |services: &mut Services| {
+                found(&self.flow(protocol, sample), &|services: &mut Services| {
                     let ports = if tcp { &mut services.tcp } else { &mut services.udp };
                     ports.push(first, last);
-                };
-                found(&add, self.judge(model, protocol, sample));
+                });
             }
         }
-        found(&|services| services.ping = true, self.one(model, Service::Ping));
-        found(&|services| services.other = true, self.judge(model, ANY_OTHER, 0));
+        found(&self.ping(), &|services| services.ping = true);
+        found(&self.flow(ANY_OTHER, 0), &|services| services.other = true);
+    }
+
+    /// What becomes of every service's flows.
+    pub fn all(&self, model: &Model<'t>, mut found: impl FnMut(&dyn Fn(&mut Services), Judgement)) {
+        self.sweep(model, |flow, add| found(add, model.judge_by(flow, self.exit)));
     }
 
     /// What isn't dropped.
     pub fn open(&self, model: &Model<'t>) -> Services {
         let mut open = Services::default();
-        self.sweep(model, |add, judgement| {
-            if judgement.verdict != Verdict::Dropped {
+        self.sweep(model, |flow, add| {
+            if model.verdict(flow, self.exit) != Verdict::Dropped {
                 add(&mut open);
             }
         });
@@ -325,16 +339,6 @@ static NOBODYS_NETS: std::sync::LazyLock<Vec<IpNet>> =
     std::sync::LazyLock::new(|| NOBODYS.iter().filter_map(|text| text.parse().ok()).collect());
 
 impl Model<'_> {
-    /// Whether an address is the host's.
-    pub(super) fn is_own(&self, address: IpAddr) -> bool {
-        let own = |(_, own): &(IfName, IpAddr)| *own == address;
-        let gateway = self.network_of(address).is_some_and(|(_, network)| {
-            IpAddr::V4(network.gateway) == address
-                || network.gateway6.is_some_and(|gateway| IpAddr::V6(gateway) == address)
-        });
-        gateway || address.is_loopback() || self.vicinity().addresses.iter().any(own)
-    }
-
     /// The last address of the prefix for which an address isn't `side`'s.
     fn elsewhere(&self, address: IpAddr, side: Side<'_>) -> Option<u128> {
         let tailnet = self.topology().tailscale.is_some() && side != Side::Tailnet;

@@ -104,6 +104,7 @@ pub(super) fn list(words: &[&str]) -> String {
 fn type_text(expected: &str) -> String {
     let text = match expected {
         "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
         "a map" => "a table",
         "a sequence" => "an array",
         "a boolean" => "true or false",
@@ -124,8 +125,9 @@ fn example(key: &str) -> Option<&'static str> {
         "uplink" => "\"auto\"",
         "allow_input" => "[{ protocol = \"tcp\", port = 22 }]",
         "dns" => "[\"1.1.1.1\", \"8.8.8.8\"]",
-        "limits" => "{ flows = 8192 }",
-        "flows" => "8192",
+        "limits" => "{ connections = 4096 }",
+        "new_flows" => "500",
+        "connections" => "4096",
         "fragments" => "50",
         "broadcasts" => "1000",
         "interface" => "\"tailscale0\"",

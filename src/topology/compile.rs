@@ -149,7 +149,7 @@ impl<'a> Compiler<'a> {
 
     fn limits(&mut self) -> GuestLimits {
         let limits = self.spec.host.limits;
-        for ((key, least, most), value) in GuestLimits::RANGES.into_iter().zip(limits.values()) {
+        for (key, value, least, most) in limits.checked() {
             if !(least..=most).contains(&value) {
                 let path = SpecPath::keys(["host", "limits", key]);
                 self.issue(path, format!("{value} is out of range"), format!("between {least} and {most}"));
@@ -201,6 +201,16 @@ impl<'a> Compiler<'a> {
                     path.clone().key("tailscale"),
                     "there is no tailnet",
                     "say which interface leads to it: [host.tailscale] interface = \"tailscale0\"",
+                );
+            }
+            if let spec::Nat::Named(names) = &network.nat
+                && let Some(tailscale) = spec.host.tailscale.as_ref().map(|tailscale| &tailscale.interface)
+                && names.contains(tailscale)
+            {
+                self.issue(
+                    path.clone().key("nat"),
+                    format!("{tailscale} is the tailnet's interface"),
+                    "guests open no flows to the tailnet: name an interface that leads to the internet",
                 );
             }
             let Some(name) = name else { continue };
@@ -384,6 +394,11 @@ impl<'a> Compiler<'a> {
         let mut owners: BTreeMap<&str, String> = BTreeMap::new();
         if let spec::Uplink::Named(names) = &host.uplink {
             owners.extend(names.iter().map(|name| (name.as_str(), "an uplink".to_string())));
+        }
+        for network in self.spec.networks.values() {
+            if let spec::Nat::Named(names) = &network.nat {
+                owners.extend(names.iter().map(|name| (name.as_str(), "a way to the internet".to_string())));
+            }
         }
         if let Some(tailscale) = &host.tailscale {
             owners.insert(tailscale.interface.as_str(), "the tailnet's".into());

@@ -24,7 +24,9 @@ impl Announcer {
     /// Tells of a new status: `STATUS=` always, `READY=1` when the guest
     /// first executes (sd_notify(3)); without systemd, only the log.
     pub fn announce(&mut self, status: &Status) {
-        let text = status.state.to_string();
+        // What a failed QEMU said last is part of it: one line, one assignment.
+        let text: String =
+            status.state.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut notes = vec![NotifyState::Status(&text)];
         if matches!(status.state, State::Running | State::Ready) && !self.ready {
             self.ready = true;
@@ -36,6 +38,24 @@ impl Announcer {
             tracing::info!(vm = %status.name, pid = status.pid, "{text}");
         }
         self.last = Some(text);
+    }
+
+    /// How often systemd wants to hear of a supervisor (`WatchdogSec=`), with
+    /// time to spare.
+    pub fn heartbeat() -> Option<Duration> {
+        sd_notify::watchdog_enabled().map(|limit| limit / 2)
+    }
+
+    /// Tells systemd that the supervisor does its work.
+    pub fn beat() {
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+
+    /// Tells systemd that the guest is gone and the supervisor goes. Not
+    /// before: a guest has the time to power off that whoever stops it gives
+    /// it, not the unit's.
+    pub fn ending() {
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
     }
 
     fn within_budget(&mut self, now: Instant) -> bool {

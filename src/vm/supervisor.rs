@@ -73,6 +73,7 @@ pub async fn supervise(root: &RootDir, vm: Vm, options: Options) -> Result<(), V
         dir.write_json(FAILURE, why)?;
     }
     supervisor.publish();
+    Announcer::ending();
     dir.clear(failure.is_some())?;
     match failure {
         Some(why) => Err(VmError::Failed { name, why }),
@@ -97,6 +98,8 @@ struct Supervisor {
     serials: console::SerialSender,
     signals: [SignalStream; 2],
     announcer: Announcer,
+    /// When systemd is to hear of this supervisor, and how often.
+    heartbeat: Option<(Instant, Duration)>,
     /// Console and control; ended with the supervisor.
     _services: JoinSet<()>,
 }
@@ -122,6 +125,7 @@ enum Input {
     NoAnswer,
     StopStep,
     Retry,
+    Heartbeat,
 }
 
 impl Supervisor {
@@ -160,6 +164,7 @@ impl Supervisor {
             serials,
             signals: [terminate?, interrupt?],
             announcer: Announcer::default(),
+            heartbeat: Announcer::heartbeat().map(|every| (Instant::now(), every)),
             _services: services,
         })
     }
@@ -193,6 +198,11 @@ impl Supervisor {
                 }
                 Input::StopStep => self.stop_step(),
                 Input::Retry => self.launch().await?,
+                Input::Heartbeat => {
+                    Announcer::beat();
+                    self.heartbeat = self.heartbeat.map(|(_, every)| (Instant::now() + every, every));
+                    Next::Wait
+                }
             };
         }
     }
@@ -214,6 +224,7 @@ impl Supervisor {
             () = until(answer_by) => Input::NoAnswer,
             () = until(self.stopping.map(|stopping| stopping.at)) => Input::StopStep,
             () = until(self.retry_at) => Input::Retry,
+            () = until(self.heartbeat.map(|(at, _)| at)) => Input::Heartbeat,
             // Last: a QEMU that the guest has taken over could talk without
             // end, and delay none of the above.
             input = qemu => input,

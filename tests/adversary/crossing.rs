@@ -26,7 +26,7 @@ pub struct Crossing<'a> {
 
 impl<'a> Crossing<'a> {
     pub fn new(scene: &'a Scene, attacker: &'static str) -> Self {
-        scene.everyones_frames().iter().for_each(|(_, log)| log.clear());
+        scene.logs("").iter().for_each(|(_, log)| log.clear());
         Self { scene, attacker, attacks: Vec::new(), sent: 0, leaks: BTreeSet::new() }
     }
 
@@ -58,8 +58,11 @@ impl<'a> Crossing<'a> {
     fn look(&mut self) {
         sleep(GRACE);
         let mut seen: BTreeMap<(usize, &str), ()> = BTreeMap::new();
-        for (place, log) in self.scene.everyones_frames() {
+        for (place, log) in self.scene.logs("") {
             for frame in log.frames() {
+                if let Some(fault) = fault(place, &frame) {
+                    self.leaks.insert(format!("{fault} at {place}: {frame:02x?}"));
+                }
                 let answer = place == self.attacker;
                 if answer && is_error(&frame) {
                     continue;
@@ -71,8 +74,9 @@ impl<'a> Crossing<'a> {
             log.clear();
         }
         for (number, place) in seen.into_keys() {
-            let (name, may) = &self.attacks[number];
-            if place == self.attacker {
+            // The number may have been changed, too.
+            let Some((name, may)) = self.attacks.get(number).or(self.attacks.last()) else { continue };
+            if place == self.attacker && !may.contains(&place) {
                 self.leaks.insert(format!("{name}: answered"));
             } else if !may.contains(&place) {
                 self.leaks.insert(format!("{name}: seen at {place}"));
@@ -88,6 +92,17 @@ impl<'a> Crossing<'a> {
         let leaks: Vec<_> = self.leaks.into_iter().take(40).collect();
         assert!(leaks.is_empty(), "from {}:\n{}", self.attacker, leaks.join("\n"));
     }
+}
+
+/// What no frame may be, whoever sent it.
+fn fault(place: &str, frame: &[u8]) -> Option<&'static str> {
+    let source = match frame.get(12..14)? {
+        [8, 0] => frame.get(26..30)?,
+        [0x86, 0xdd] => frame.get(22..38)?,
+        _ => return None,
+    };
+    let guests = source[0] == 10 && source.len() == 4 || source[..2] == [0xfd, 0];
+    (guests && place == "uplink0").then_some("a guest's own address")
 }
 
 /// Which attack a frame is of.

@@ -9,6 +9,7 @@ mod craft;
 mod crossing;
 mod flows;
 mod fragments;
+mod fuzz;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod noise;

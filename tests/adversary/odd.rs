@@ -44,7 +44,7 @@ fn packets4(link: Link, own: Ipv4Addr, to: Ipv4Addr, mark: &[u8]) -> Vec<Vec<u8>
     frames.push(ipv4_frame(link, own, to, protocol::TCP, &PLAIN, &[&syn[..12], mark].concat()));
     // Tiny fragments: the ports, and then the rest, and the ports again, others.
     let piece = |offset: u16, more: bool, bytes: &[u8]| {
-        udp(Header { fragment: offset / 8 | if more { 0x2000 } else { 0 }, ..PLAIN }, bytes)
+        udp(Header { fragment: (offset / 8) | if more { 0x2000 } else { 0 }, ..PLAIN }, bytes)
     };
     frames.push(piece(0, true, &segment[..8]));
     frames.push(piece(8, false, &segment[8..]));
@@ -55,7 +55,7 @@ fn packets4(link: Link, own: Ipv4Addr, to: Ipv4Addr, mark: &[u8]) -> Vec<Vec<u8>
     frames.push(udp(Header { fragment: 0x8000, ..PLAIN }, &segment));
     // TCP's flags in the second fragment, overlapping the first's.
     let tcp = |offset: u16, more: bool, bytes: &[u8]| {
-        let fragment = offset / 8 | if more { 0x2000 } else { 0 };
+        let fragment = (offset / 8) | if more { 0x2000 } else { 0 };
         ipv4_frame(link, own, to, protocol::TCP, &Header { fragment, ..PLAIN }, bytes)
     };
     frames.push(tcp(0, true, &syn[..16]));

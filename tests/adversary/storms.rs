@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hostctl::testbed::Capture;
 use hostctl::testbed::frames::{
     Arp, Link, NdOption, Udp, arp, contains, neighbor_solicitation, protocol, udp,
 };
+use hostctl::testbed::{Capture, address};
 
 use crate::craft::ipv6_frame;
 use crate::tenants::Tenants;
@@ -16,6 +16,9 @@ fn mark(number: u16) -> Vec<u8> {
     format!("storm{number:011}").into_bytes()
 }
 
+/// The frame of a number.
+type Build<'a> = Box<dyn Fn(u16) -> Vec<u8> + 'a>;
+
 /// Frames for everybody, for groups, for nobody, and questions for the host.
 #[test]
 fn a_storm_ends_at_its_port() {
@@ -24,7 +27,7 @@ fn a_storm_ends_at_its_port() {
     let (link, mac) = (tenants.link(), tenants.mac());
     let (own4, own6, local) = (tenants.v4(), tenants.v6(), tenants.link_local());
     let nobody = Link { source: mac, destination: [2, 0, 0, 0, 0, 0x99] };
-    let kinds: [(&str, &str, Box<dyn Fn(u16) -> Vec<u8>>); 6] = [
+    let kinds: [(&str, &str, Build<'_>); 6] = [
         (
             "broadcast",
             "group",
@@ -93,4 +96,55 @@ fn a_storm_ends_at_its_port() {
 /// Asks for one after another of its network's addresses.
 fn who_has(mac: [u8; 6], own: Ipv4Addr, number: u16) -> Arp {
     Arp::request(mac, own, Ipv4Addr::new(10, 1, 0, u8::try_from(number % 256).unwrap()))
+}
+
+/// The host tells of errors only so often: one guest doesn't use that up.
+#[test]
+fn errors_are_told_to_everybody() {
+    let tenants = Tenants::new("");
+    let n1 = &tenants.n1;
+    let traced = |netns: &hostctl::testbed::Netns, own: std::net::IpAddr, far: std::net::IpAddr| {
+        netns.run(|| {
+            let socket = std::net::UdpSocket::bind(SocketAddr::new(own, 0)).unwrap();
+            socket.connect(SocketAddr::new(far, 33434)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            // Its first hop is the host.
+            if far.is_ipv4() {
+                socket.set_ttl(1).unwrap();
+            } else {
+                nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6Ttl, &1).unwrap();
+            }
+            socket.send(b"traced").unwrap();
+            let _told = socket.recv(&mut [0; 64]);
+        });
+    };
+    let exceeded = |frame: &[u8]| match frame.get(12..14) {
+        Some([8, 0]) => frame[23] == 1 && frame[34] == 11,
+        Some([0x86, 0xdd]) => frame[20] == 58 && frame[54] == 3,
+        _ => false,
+    };
+    for (own, far) in [(n1.v4, address::FAR.into()), (n1.v6.unwrap(), address::FAR6.into())] {
+        let far: std::net::IpAddr = far;
+        n1.guest.received().clear();
+        for number in 0..2000u16 {
+            let source = SocketAddr::new(
+                if far.is_ipv4() { tenants.m1.v4 } else { tenants.m1.v6.unwrap() },
+                2000 + number,
+            );
+            let mut frame =
+                udp(tenants.link(), Udp { source, destination: SocketAddr::new(far, 9), payload: b"" });
+            if far.is_ipv4() {
+                // One less, and so is the sum that is kept as its complement.
+                frame[22] = 1;
+                frame[24..26].fill(0);
+                let sum = crate::craft::checksum(&[&frame[14..34]]);
+                frame[24..26].copy_from_slice(&sum);
+            } else {
+                frame[21] = 1;
+            }
+            tenants.inject(&frame);
+        }
+        traced(n1.netns(), own, far);
+        assert!(n1.guest.received().wait_for(exceeded, Duration::from_secs(2)).is_some(), "{far}");
+    }
 }

@@ -1,9 +1,12 @@
 # A NixOS host with hostctl's module: what it comes to, for tests/nix.rs.
-# `host` is a NixOS module, as a file or a text.
-{ host }:
+# `host` is a NixOS module.
+{
+  host,
+  # A spec's file that the module's options are set to as well.
+  example ? null,
+}:
 let
   evalConfig = import ./stub-nixpkgs/nixos/lib/eval-config.nix;
-  module = if builtins.isString host then import (builtins.toFile "host.nix" host) else import host;
   evaluated = evalConfig {
     modules = [
       ../../nix/modules
@@ -14,7 +17,10 @@ let
           services.hostctl.package = pkgs.writeText "hostctl" "";
         }
       )
-      module
+      host
+      {
+        services.hostctl = if example == null then { } else import example;
+      }
     ];
   };
   inherit (evaluated) config;
@@ -28,7 +34,6 @@ else
     etc = builtins.mapAttrs (_: file: file.source) config.environment.etc;
     units = builtins.mapAttrs (_: unit: {
       inherit (unit)
-        after
         reloadIfChanged
         restartIfChanged
         serviceConfig
@@ -54,5 +59,8 @@ else
           failed = map (one: one.message) (builtins.filter (one: !one.assertion) vm.config.assertions);
         }
     ) config.services.hostctl.vms;
-    packages = map toString config.systemd.packages;
+    packages = map (package: {
+      path = toString package;
+      inherit (package) script;
+    }) config.systemd.packages;
   }

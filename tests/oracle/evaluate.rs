@@ -107,7 +107,7 @@ impl Table {
                     return Ok(None);
                 }
                 Statement::Match(_) | Statement::Aside => {}
-                Statement::Limit => return Ok(None),
+                Statement::Limit | Statement::Bound => return Ok(None),
                 Statement::Act(action) => return Ok(Some(*action)),
                 Statement::Map(key, right) => {
                     let Some(key) = key.read(packet)? else { return Ok(None) };

@@ -87,6 +87,7 @@ impl Match {
             ("==" | "!=", _) => Right::Set(Set::anonymous(&kinds, right)?),
             ("in", _) => Right::Bits(number()?),
             (">=", _) => Right::AtLeast(number()?),
+            (">", _) => Right::AtLeast(number()?.saturating_add(1)),
             ("<=", _) => Right::AtMost(number()?),
             _ => return Err(unknown()),
         };
@@ -121,6 +122,7 @@ fn field(value: &Value) -> Result<Field, Unknown> {
             Some("nfproto") => Field::Family,
             Some("l4proto") => Field::Protocol,
             Some("pkttype") => Field::PacketType,
+            Some("length") => Field::Length,
             _ => return Err(unknown()),
         },
         ("ct", 1) => match text("key") {
@@ -161,6 +163,7 @@ fn payload(protocol: Option<&str>, field: Option<&str>) -> Option<Field> {
         ("ether", "type") => Field::EtherType,
         ("ip", "saddr") => Field::Source4,
         ("ip", "daddr") => Field::Destination4,
+        ("ip", "frag-off") => Field::FragmentOffset,
         ("ip6", "saddr") => Field::Source6,
         ("ip6", "daddr") => Field::Destination6,
         ("ip6", "hoplimit") => Field::HopLimit,
@@ -173,7 +176,7 @@ fn payload(protocol: Option<&str>, field: Option<&str>) -> Option<Field> {
         ("icmpv6", "type") => Field::Icmp6Type,
         ("igmp", "type") => Field::Absent(Type::Igmp),
         ("arp", "htype" | "hlen" | "plen") => Field::Absent(Type::Integer),
-        ("arp", "ptype") => Field::Absent(Type::EtherType),
+        ("arp", "ptype") => Field::Absent(Type::Payload),
         ("arp", "operation") => Field::Absent(Type::ArpOperation),
         ("arp", "saddr ether") => Field::Absent(Type::Ether),
         ("arp", "saddr ip" | "daddr ip") => Field::Absent(Type::Ipv4),

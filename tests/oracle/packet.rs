@@ -42,6 +42,10 @@ pub enum Field {
     Source6,
     Destination6,
     HopLimit,
+    /// Of the packet, in bytes.
+    Length,
+    /// IPv4's, with its flags.
+    FragmentOffset,
     /// Of the transport header with this protocol's number; none for any.
     SourcePort(Option<u8>),
     Port(Option<u8>),
@@ -68,12 +72,12 @@ impl Field {
             Self::Iif | Self::Oif => Type::Name,
             Self::Family => Type::Family,
             Self::Protocol => Type::Protocol,
-            Self::PacketType => Type::PacketType,
+            Self::PacketType => Type::Addressed,
             Self::EtherSource | Self::EtherDestination => Type::Ether,
-            Self::EtherType => Type::EtherType,
+            Self::EtherType => Type::Payload,
             Self::Source4 | Self::Destination4 | Self::CtSource4 | Self::CtDestination4 => Type::Ipv4,
             Self::Source6 | Self::Destination6 | Self::CtSource6 | Self::CtDestination6 => Type::Ipv6,
-            Self::HopLimit => Type::Integer,
+            Self::HopLimit | Self::Length | Self::FragmentOffset => Type::Integer,
             Self::SourcePort(_) | Self::Port(_) => Type::Service,
             Self::TcpFlags => Type::TcpFlags,
             Self::IcmpType => Type::Icmp,
@@ -117,6 +121,8 @@ impl Field {
             Self::Source6 => v6(packet.source),
             Self::Destination6 => v6(packet.destination),
             Self::HopLimit => (!is_v4).then_some(64),
+            Self::Length => Some(60),
+            Self::FragmentOffset => is_v4.then_some(0),
             Self::SourcePort(only) => packet.transport(only).then_some(packet.source_port.into()),
             Self::Port(only) if packet.transport(only) => {
                 Some(if packet.is_icmp() { CHECKSUM } else { packet.port.into() })

@@ -106,11 +106,17 @@ pub struct Sets {
 impl Sets {
     /// Adds a `set` or `map` of a listing.
     pub fn add(&mut self, kind: &str, body: &Value, chains: &Chains, place: usize) -> Result<(), Unknown> {
-        const KNOWN: [&str; 8] = ["family", "name", "table", "type", "handle", "flags", "elem", "map"];
+        const KNOWN: [&str; 10] =
+            ["family", "name", "table", "type", "handle", "flags", "elem", "map", "size", "timeout"];
+        // What rules fill has no elements in a listing that was only loaded.
+        const FLAGS: [&str; 3] = ["interval", "timeout", "dynamic"];
         let unknown = || Unknown(format!("{kind} {body}"));
         let object = body.as_object().ok_or_else(unknown)?;
         let flags = object.get("flags").map_or(Ok(true), |flags| {
-            flags.as_array().map(|flags| flags.iter().all(|flag| flag == "interval")).ok_or_else(unknown)
+            flags
+                .as_array()
+                .map(|flags| flags.iter().all(|flag| FLAGS.iter().any(|known| flag == known)))
+                .ok_or_else(unknown)
         })?;
         let verdicts = object.get("map").map(|map| map == "verdict");
         if !object.keys().all(|key| KNOWN.contains(&key.as_str()))

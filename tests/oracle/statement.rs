@@ -55,6 +55,9 @@ pub enum Statement {
     Act(Action),
     /// Lets some packets on to the rest of the rule and others not.
     Limit,
+    /// Lets none on while its sender keeps within its bounds, and one that
+    /// sends its first packet does.
+    Bound,
     /// Counters, logs, and a segment size that is made smaller: the packet
     /// goes on.
     Aside,
@@ -85,9 +88,23 @@ impl Statement {
                 };
                 Self::Map(key, right)
             }
-            "limit" => {
-                fields(body, ["rate", "burst", "per"])?;
-                Self::Limit
+            "limit" => Self::limit(body)?,
+            "set" => {
+                let [op, element, set, each] = fields(body, ["op", "elem", "set", "stmt"])?;
+                let known = ["add", "update"].contains(&op.as_str().ok_or_else(unknown)?);
+                let key = Left::parse(element)?;
+                sets.find(set.as_str().ok_or_else(unknown)?, &key.kinds())?;
+                match each.as_array().map(Vec::as_slice) {
+                    Some([each]) if known => match only(each)? {
+                        ("limit", body) => Self::limit(body)?,
+                        ("ct count", body) => {
+                            let [_, over] = fields(body, ["val", "inv"])?;
+                            (*over == Value::Bool(true)).then_some(Self::Bound).ok_or_else(unknown)?
+                        }
+                        _ => return Err(unknown()),
+                    },
+                    _ => return Err(unknown()),
+                }
             }
             "counter" => fields(body, ["packets", "bytes"]).map(|_| Self::Aside)?,
             "log" => fields(body, ["prefix"]).map(|_| Self::Aside)?,
@@ -99,5 +116,15 @@ impl Statement {
             }
             _ => Self::Act(Action::parse(value, chains)?),
         })
+    }
+
+    /// A rate, which a packet is within or over.
+    fn limit(body: &Value) -> Result<Self, Unknown> {
+        if body.get("inv").is_none() {
+            return fields(body, ["rate", "burst", "per"]).map(|_| Self::Limit);
+        }
+        let [.., over] = fields(body, ["rate", "burst", "per", "inv"])?;
+        let unknown = || Unknown(format!("limit {body}"));
+        (*over == Value::Bool(true)).then_some(Self::Bound).ok_or_else(unknown)
     }
 }

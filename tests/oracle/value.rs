@@ -1,7 +1,9 @@
 //! The values that nft's JSON names, as numbers: each field of a packet has a
 //! type, and each type its words.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -17,7 +19,8 @@ pub enum Type {
     Ipv6,
     Protocol,
     Service,
-    EtherType,
+    /// What a frame carries.
+    Payload,
     Icmp,
     Icmpv6,
     Igmp,
@@ -25,7 +28,8 @@ pub enum Type {
     CtState,
     CtStatus,
     CtDirection,
-    PacketType,
+    /// To whom a frame is.
+    Addressed,
     ArpOperation,
     TcpFlags,
     Boolean,
@@ -85,6 +89,16 @@ const PROTOCOLS: &[(&str, u128)] = &[
     ("udplite", 136),
 ];
 
+/// The machine's own names of protocols, by which nft prints them.
+static NAMES: LazyLock<HashMap<String, u128>> = LazyLock::new(|| {
+    let text = std::fs::read_to_string("/etc/protocols").unwrap_or_default();
+    let entry = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        Some((words.next()?.to_string(), words.next()?.parse().ok()?))
+    };
+    text.lines().filter_map(entry).collect()
+});
+
 impl Type {
     /// What nft calls it in a set's `type`.
     pub fn named(name: &str) -> Result<Self, Unknown> {
@@ -107,14 +121,14 @@ impl Type {
             Self::Icmp => ICMP,
             Self::Icmpv6 => ICMPV6,
             Self::Igmp => &[("membership-query", 0x11)],
-            Self::EtherType => &[("ip", 0x0800), ("arp", 0x0806), ("ip6", 0x86dd)],
+            Self::Payload => &[("ip", 0x0800), ("arp", 0x0806), ("ip6", 0x86dd)],
             Self::Family => &[("ipv4", 2), ("ipv6", 10)],
             Self::CtState => {
                 &[("invalid", 1), ("established", 2), ("related", 4), ("new", 8), ("untracked", 64)]
             }
-            Self::CtStatus => &[("snat", 0x10), ("dnat", 0x20)],
+            Self::CtStatus => &[("confirmed", 8), ("snat", 0x10), ("dnat", 0x20)],
             Self::CtDirection => &[("original", 0), ("reply", 1)],
-            Self::PacketType => &[("host", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)],
+            Self::Addressed => &[("host", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)],
             Self::ArpOperation => &[("request", 1), ("reply", 2)],
             Self::TcpFlags => &[("fin", 1), ("syn", 2), ("rst", 4), ("psh", 8), ("ack", 16)],
             _ => &[],
@@ -157,7 +171,10 @@ impl Type {
             Self::Ipv4 => text.parse::<Ipv4Addr>().ok().map(|address| u32::from(address).into()),
             Self::Ipv6 => text.parse::<Ipv6Addr>().ok().map(u128::from),
             Self::Integer => u128::from_str_radix(text.strip_prefix("0x")?, 16).ok(),
-            _ => self.words().iter().find(|(word, _)| *word == text).map(|(_, number)| *number),
+            _ => {
+                let word = self.words().iter().find(|(word, _)| *word == text).map(|(_, number)| *number);
+                word.or_else(|| NAMES.get(text).copied().filter(|_| self == Self::Protocol))
+            }
         }
     }
 

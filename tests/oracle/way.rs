@@ -80,8 +80,8 @@ impl Host {
     pub fn pass(&self, tables: &Tables, flow: &Flow) -> Result<Seen, Unknown> {
         let mut way = Way { tables, seen: Seen::default(), packet: first_packet(flow) };
         way.seen.passes = match &flow.entry {
-            Entry::Guest(port) => self.from_port(&mut way, id(port))?,
-            Entry::Host => self.from_host(&mut way)?,
+            Entry::Guest(port) => self.port_sends(&mut way, id(port))?,
+            Entry::Host => self.host_sends(&mut way)?,
             Entry::Interface(interface) => self.routed(&mut way, id(interface))?,
         };
         way.seen.masqueraded &= way.seen.passes;
@@ -90,7 +90,7 @@ impl Host {
 
     /// A frame to the bridge's own MAC: it is taken off the bridge, where its
     /// frame's hooks judge it, and then routed.
-    fn from_port(&self, way: &mut Way<'_>, port: u128) -> Result<bool, Unknown> {
+    fn port_sends(&self, way: &mut Way<'_>, port: u128) -> Result<bool, Unknown> {
         let unknown = || Unknown("a flow from a port that isn't there".into());
         let (bridge, guest, gateway) = *self.ports.get(&port).ok_or_else(unknown)?;
         way.packet.ether = Some((guest, gateway));
@@ -120,7 +120,7 @@ impl Host {
         Ok(way.hook("inet", "forward")? && way.hook("inet", "postrouting")?)
     }
 
-    fn from_host(&self, way: &mut Way<'_>) -> Result<bool, Unknown> {
+    fn host_sends(&self, way: &mut Way<'_>) -> Result<bool, Unknown> {
         let local = self.addresses.contains(&way.packet.destination);
         let oif = if local { name("lo") } else { self.route(way.packet.destination) };
         let Some(oif) = oif else { return way.stop("no route") };

@@ -17,7 +17,7 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
 /// Addresses that mean something, or are next to one that does.
-const PLACES: [&str; 28] = [
+const PLACES: [&str; 29] = [
     "198.51.100.1",
     "203.0.113.1",
     "203.0.112.255",
@@ -46,6 +46,7 @@ const PLACES: [&str; 28] = [
     "64:ff9b::a83f:8110",
     "::ffff:169.254.169.254",
     "::198.51.100.1",
+    "::ffff:0:a9fe:a9fe",
 ];
 
 /// Every flow worth asking about.

@@ -46,7 +46,9 @@ fn jumps_return_and_gotos_do_not() {
 #[test]
 fn sets_maps_ranges_and_concatenations() {
     let table = format!(
-        r#"set pairs {{ type ifname . inet_service; flags interval; elements = {{ "uplink0" . 10-20, "other" . 30 }}; }}
+        r#"set busy {{ type ipv4_addr; size 9; flags dynamic, timeout; timeout 1m; }}
+         set many {{ type ipv4_addr; size 9; flags dynamic; }}
+         set pairs {{ type ifname . inet_service; flags interval; elements = {{ "uplink0" . 10-20, "other" . 30 }}; }}
          map ways {{ type inet_service : verdict; elements = {{ 40 : accept, 41 : jump no, 42 : jump back }}; }}
          chain no {{ drop; }}
          chain back {{ return; }}
@@ -57,11 +59,15 @@ fn sets_maps_ranges_and_concatenations() {
             ip6 saddr != fe80::/10 accept
             udp dport != 70 accept
             tcp flags & (syn | rst) == syn ct state new tcp dport 80 accept
+            meta length > 1500 accept
+            ip frag-off & 0x3fff != 0 accept
+            tcp dport 90 update @busy {{ ip saddr limit rate over 5/second }} accept
+            tcp dport 91 add @many {{ ip saddr ct count over 5 }} accept
             ct status dnat accept
             ct state {{ established, related }} accept
          }}"#
     );
-    let ports = [9, 10, 20, 21, 30, 40, 41, 42, 49, 50, 55, 56, 57, 70, 80];
+    let ports = [9, 10, 20, 21, 30, 40, 41, 42, 49, 50, 55, 56, 57, 70, 80, 90, 91];
     let passes = [10, 20, 40, 42, 50, 56, 80];
     assert_eq!(passing(&table, ports), ports.map(|port| passes.contains(&port)));
 }
@@ -89,7 +95,8 @@ fn what_it_does_not_know_is_an_error() {
     }
     for table in [
         "set s { type mark; }",
-        "set s { type ipv4_addr; flags timeout; }",
+        "set s { type ipv4_addr; flags timeout; timeout 1m; elements = { 192.0.2.1 }; }",
+        "set s { type ipv4_addr; flags constant; }",
         "map m { type ipv4_addr : mark; }",
         "counter c { }",
         "chain base { type route hook output priority 0; policy accept; }",

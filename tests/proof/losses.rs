@@ -73,7 +73,7 @@ egress = [{ protocol = "udp", port = 53 }, { protocol = "icmp" }, { protocol = "
 "#;
 
 /// Most flows that one loss is tried with, evenly among those that met it.
-const ENOUGH: usize = 3000;
+const ENOUGH: usize = 1500;
 
 /// Rules that no flow's first packet misses, by the reason. What isn't here
 /// has to be noticed, so a new rule is noticed or explained.
@@ -98,9 +98,11 @@ const QUIET_RULES: [(&str, &[&str]); 5] = [
             "bridge icmp6_in: neighbour discovery is never fragmented (RFC 6980) (6)",
             "bridge icmp6_in: the rest of a packet whose beginning is judged above",
             "bridge input: a guest is no switch",
+            "bridge ip4_in: a fragment larger than a frame: the memory for incomplete packets is the host's",
             "bridge ip4_in: a guest is no router",
             "bridge ip4_in: a guest is no router: IGMP query",
             "bridge ip6_in: a first fragment hides its ports (RFC 7112) (6)",
+            "bridge ip6_in: a fragment larger than a frame: the memory for incomplete packets is the host's (6)",
             "bridge ip6_in: a header chain that can't be read to its end (6)",
             "bridge ip6_in: duplicate address detection for its own address (RFC 4862) (6)",
             "bridge ip6_in: neighbour discovery has rules of its own (6)",
@@ -134,6 +136,7 @@ const QUIET_RULES: [(&str, &[&str]); 5] = [
             "inet guest_to_host: reply to a flow that the host opened (6)",
             "inet input: belongs to no connection",
             "inet input: replies",
+            "inet new_flow: not its first packet",
             "inet policed: errors belong to their flow (RFC 4890) (6)",
             "inet policed: errors belong to their flow: path MTU (RFC 1191)",
             "inet policed: policies judge who opens a flow",
@@ -156,12 +159,11 @@ const QUIET_RULES: [(&str, &[&str]); 5] = [
         ],
     ),
     (
-        "they decide nothing",
+        "they decide nothing while a guest keeps within its bounds",
         &[
             "inet clamp: segments that fit the tunnel",
-            "inet drop_forward: at most ten a second are logged",
-            "inet drop_input: at most ten a second are logged",
-            "inet drop_policy: at most ten a second are logged",
+            "inet policed: a guest's flow takes room in the host's table",
+            "inet drop_limit: the guest has enough flows",
         ],
     ),
     (
@@ -211,8 +213,8 @@ impl<'s> Survey<'s> {
         let (tables, host, flows) = (Tables::read(objects).unwrap(), scene.host(), flows(scene));
         let mut survey = Self { scene, model, flows, matched: BTreeMap::new(), found: BTreeMap::new() };
         for (index, flow) in survey.flows.iter().enumerate() {
-            scene.compare(&survey.model, &host, &tables, flow).unwrap_or_else(|error| panic!("{error}"));
-            let trace = host.pass(&tables, flow).unwrap().trace;
+            let trace = scene.compare(&survey.model, &host, &tables, flow);
+            let trace = trace.unwrap_or_else(|error| panic!("{error}"));
             for place in trace.matched {
                 survey.matched.entry(place).or_default().push(index);
             }
@@ -258,6 +260,13 @@ fn the_loss_of_any_rule_is_noticed() {
         let survey = Survey::new(&scene, &objects);
         for (place, object) in objects.iter().enumerate() {
             let Some(rule) = object.get("rule") else { continue };
+            // Bounds on how much: tests/adversary* exceed them.
+            if ["limit", "ct count"]
+                .iter()
+                .any(|word| rule["expr"].to_string().contains(&format!("\"{word}\"")))
+            {
+                continue;
+            }
             // Rules of the same comment are IPv4's and IPv6's twins.
             let twin = if rule.to_string().contains("ip6") || rule.to_string().contains("icmpv6") {
                 " (6)"
@@ -280,7 +289,11 @@ fn the_loss_of_any_rule_is_noticed() {
     let missed: Vec<&String> = all.difference(&noticed).collect();
     let quiet: BTreeSet<&str> = QUIET_RULES.iter().flat_map(|(_, labels)| labels.iter().copied()).collect();
     let missed: BTreeSet<&str> = missed.into_iter().map(String::as_str).collect();
-    assert_eq!(missed, quiet, "{:#?}", missed.symmetric_difference(&quiet));
+    let differ: Vec<_> = missed.symmetric_difference(&quiet).collect();
+    assert!(
+        differ.is_empty(),
+        "missed by no flow and not explained above, or the other way round: {differ:#?}"
+    );
     println!("{} of {} rules are missed by a flow", noticed.len(), all.len());
 }
 
@@ -293,12 +306,12 @@ fn the_loss_of_any_element_is_noticed() {
         for (place, object) in objects.iter().enumerate() {
             let Some(set) = object.get("set").or_else(|| object.get("map")) else { continue };
             let Some(elements) = set["elem"].as_array() else { continue };
-            for index in 0..elements.len() {
+            for (index, element) in elements.iter().enumerate() {
                 let label = format!(
                     "{} {} {}",
                     set["family"].as_str().unwrap(),
                     set["name"].as_str().unwrap(),
-                    elements[index]
+                    element
                 );
                 let mut without = objects.clone();
                 let kind = if object.get("set").is_some() { "set" } else { "map" };

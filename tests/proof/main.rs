@@ -16,5 +16,7 @@ mod random_policies;
 mod flows;
 mod interpreter;
 mod losses;
+mod packets;
 mod rules;
 mod scene;
+mod soak;

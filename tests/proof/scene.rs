@@ -9,7 +9,7 @@ use hostctl::topology::{IfName, Port, Topology};
 use ipnet::IpNet;
 
 use super::lab::compile;
-use super::oracle::{Host, Tables};
+use super::oracle::{Host, Tables, Trace};
 
 pub const TAILNET: &str = "tailscale0";
 pub const UPLINK: &str = "uplink0";
@@ -56,7 +56,8 @@ impl Scene {
         Host::new(&self.topology, &self.vicinity)
     }
 
-    /// Holds what the model says of a flow against the rules.
+    /// Holds what the model says of a flow against the rules; which of them it
+    /// touched.
     ///
     /// # Errors
     /// Both accounts, where they differ.
@@ -66,12 +67,12 @@ impl Scene {
         host: &Host,
         tables: &Tables,
         flow: &Flow,
-    ) -> Result<(), String> {
+    ) -> Result<Trace, String> {
         let judgement = model.judge(flow);
         let seen = host.pass(tables, flow).map_err(|error| format!("{error}\n{flow:?}"))?;
         let passes = judgement.verdict != Verdict::Dropped;
         if passes == seen.passes && judgement.masqueraded == seen.masqueraded {
-            return Ok(());
+            return Ok(seen.trace);
         }
         Err(format!(
             "{flow:?}\nrules: passes {}, masqueraded {}, by {}\nmodel: {:?}, masqueraded {}\n{}",

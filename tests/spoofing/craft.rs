@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hostctl::testbed::frames::{Link, ethernet, ethertype, ipv6_hop_limit, protocol};
 
 /// RFC 1071.
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+pub fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let bytes = parts.concat();
     let sum: u32 = bytes
         .chunks(2)

@@ -133,7 +133,7 @@ impl Scene {
             })
             .collect();
         // What is sent too often would be dropped for that alone.
-        let limits = "[host.limits]\nflows = 32768\nfragments = 65535\nbroadcasts = 65535\n";
+        let limits = "[host.limits]\nnew_flows = 1000000\nfragments = 65535\nbroadcasts = 65535\n";
         let spec = format!("[host]\nfirewall = \"{firewall}\"\n{limits}{SPEC}{vms}");
         lab.apply(&spec);
         // The chains alone shall stop everything.
@@ -227,15 +227,11 @@ impl Scene {
         guests.map(|ip| format!("a service of the host's was reached by {ip}")).collect()
     }
 
-    fn logs(&self, attacker: &str) -> Vec<(&'static str, &FrameLog)> {
+    /// What every guest but the attacker gets, and what passes every other interface.
+    pub fn logs(&self, attacker: &str) -> Vec<(&'static str, &FrameLog)> {
         let others = self.guests.iter().filter(|who| who.name != attacker);
         let others = others.map(|who| (who.name, who.guest.guest.received()));
         others.chain(self.captures.iter().map(|(name, capture)| (*name, &**capture))).collect()
-    }
-
-    /// What every guest gets, and what passes every other interface.
-    pub fn everyones_frames(&self) -> Vec<(&'static str, &FrameLog)> {
-        self.logs("")
     }
 
     /// The positive control: to the neighbour on the bridge, and routed.

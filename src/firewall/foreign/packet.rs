@@ -47,8 +47,6 @@ pub(super) struct Packet<'a> {
     pub carries: Carries,
     /// Whether it answers, or begins a flow.
     pub reply: bool,
-    /// Whether the host would answer it by the interface that it came by.
-    pub symmetric: bool,
     /// The mark that other programs gave it, where that is known.
     pub mark: Option<u64>,
 }
@@ -141,18 +139,7 @@ fn addressing(network: &Network, v6: bool) -> Option<(IpNet, IpAddr)> {
 }
 
 fn packet<'a>(v6: bool, iif: Option<&'a str>, oif: Option<&'a str>, from: Span, to: Span) -> Packet<'a> {
-    Packet {
-        v6,
-        iif,
-        oif,
-        local: false,
-        from,
-        to,
-        carries: Carries::Tcp,
-        reply: false,
-        symmetric: true,
-        mark: Some(0),
-    }
+    Packet { v6, iif, oif, local: false, from, to, carries: Carries::Tcp, reply: false, mark: Some(0) }
 }
 
 /// A flow's first packet, and its answer.
@@ -228,12 +215,10 @@ fn of_network<'a>(
     if let (true, Some(tailnet)) = (network.tailscale, &topology.tailscale) {
         let from = if v6 { "fd7a:115c:a1e0::/48" } else { "100.64.0.0/10" };
         let from = from.parse().map_or(Span::Any, Span::Within);
-        // Tailscale routes by rules and marks of its own.
-        let there =
-            Packet { symmetric: false, ..packet(v6, Some(tailnet.as_str()), Some(bridge), from, guests) };
+        let there = packet(v6, Some(tailnet.as_str()), Some(bridge), from, guests);
         let [mut there, mut back] = both(format!("the tailnet to guests of {name}"), there, false);
         (there.ours, there.outbound) = (bridge, false);
-        (back.ours, back.outbound, back.packet.symmetric) = (bridge, true, true);
+        (back.ours, back.outbound) = (bridge, true);
         found.extend([there, back]);
     }
 }

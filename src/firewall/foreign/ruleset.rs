@@ -19,6 +19,9 @@ pub struct Foreign {
     pub(super) sets: BTreeMap<Key, Vec<Value>>,
     /// The devices of flowtables.
     pub(super) flowtables: BTreeMap<Key, Vec<String>>,
+    /// Tables with flags. What they are isn't read from here: nft 1.0.6 prints
+    /// other memory's content.
+    pub(super) flagged: Vec<(String, String)>,
     /// Tables whose content nft can't list.
     pub(super) unreadable: Vec<(String, String)>,
 }
@@ -73,8 +76,12 @@ impl Foreign {
         for (kind, body) in objects.iter().filter_map(only) {
             let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
             let (family, table) = (text("family"), text("table"));
+            let table = if kind == "table" { text("name") } else { table };
             if table == "hostctl" && matches!(family.as_str(), "inet" | "bridge") {
                 continue;
+            }
+            if kind == "table" && body.get("flags").is_some() {
+                self.flagged.push((family.clone(), text("name")));
             }
             let key = |name: &str| (family.clone(), table.clone(), text(name));
             match kind {
@@ -102,6 +109,15 @@ impl Foreign {
             }
         }
         Ok(())
+    }
+
+    /// Leaves out the tables with flags that `dormant` says sleep.
+    pub fn forget_dormant(&mut self, dormant: impl Fn(&str, &str) -> bool) {
+        for (family, table) in std::mem::take(&mut self.flagged) {
+            if dormant(&family, &table) {
+                self.chains.retain(|(of, within, _), _| (of, within) != (&family, &table));
+            }
+        }
     }
 
     /// Adds a table whose content nft can't list.

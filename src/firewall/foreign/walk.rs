@@ -154,7 +154,12 @@ impl<'w> Walk<'w, '_> {
     fn chain(&mut self, name: &str, chain: &'w Chain, certain: bool, depth: usize) -> End {
         for rule in &chain.rules {
             self.rules += 1;
-            if depth > DEPTH_MAX || self.rules > RULES_MAX {
+            if self.rules > RULES_MAX {
+                return End::Accept;
+            }
+            if depth > DEPTH_MAX || self.rules == RULES_MAX {
+                // Said once.
+                self.rules = RULES_MAX + 1;
                 self.event(Effect::Drop, false, name, rule.handle, "more rules than hostctl follows".into());
                 return End::Accept;
             }

@@ -86,7 +86,7 @@ let
     linuxPackages.kernel = package "linux" // {
       modules = package "linux-modules";
     };
-    makeModulesClosure = arguments: stub { name = "modules"; };
+    makeModulesClosure = _: stub { name = "modules"; };
     closureInfo = arguments: stub ({ name = "closure-info"; } // arguments);
     runCommand = name: environment: script: stub (environment // { inherit name script; });
     writeShellScript = name: text: stub { inherit name text; };
@@ -97,10 +97,30 @@ let
     testers.runNixOSTest =
       file:
       let
-        test = if builtins.isFunction file then file { inherit lib pkgs; } else file;
+        test = import file { inherit lib pkgs; };
+        evaluate = modules: (import ./nixos/lib/eval-config.nix { inherit modules; }).config;
+        nodes = builtins.mapAttrs (
+          _: node: evaluate [ ({ ... }: { _module.args = { inherit nodes; }; }) node ]
+        ) test.nodes;
+        # Of a node, what can go wrong in it; and in each of its variants.
+        findings =
+          name: node:
+          let
+            variants = map (
+              variant: evaluate [ ({ ... }: { _module.args = { inherit nodes; }; }) test.nodes.${name} variant.configuration ]
+            ) (builtins.attrValues node.specialisation);
+          in
+          map (config: {
+            failed = map (one: one.message) (builtins.filter (one: !one.assertion) config.assertions);
+            spec = config.services.hostctl.finalSpec or null;
+            units = builtins.mapAttrs (_: unit: unit.wantedBy) config.systemd.services;
+          }) ([ node ] ++ variants);
       in
-      # Its nodes are evaluated by NixOS alone; its script is a text or a function.
-      stub { inherit (test) name; };
+      stub { inherit (test) name; }
+      // {
+        testScript = if builtins.isFunction test.testScript then test.testScript { inherit nodes; } else test.testScript;
+        findings = lib.mapAttrs findings nodes;
+      };
     formats.json = _: {
       type =
         with lib.types;

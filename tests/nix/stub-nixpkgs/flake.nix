@@ -2,7 +2,7 @@
 # evaluates, and nothing of it can be built.
 {
   outputs =
-    { self }:
+    _:
     let
       lib = import ./lib;
       systems = [

@@ -69,26 +69,31 @@ let
         if any isOption here then {
           options = option // { inherit loc value; inherit (merged) isDefined; definitions = map (def: def.value) defs; };
           config = value;
+          unknown = [ ];
         } else mergeTree loc null here (concatMap (def: if isAttrs def.value then pushDown def else fail loc "is no option, but a set of them") defs);
       subs = listToAttrs (map (name: { inherit name; value = sub name; }) optionNames);
       unknown = filter (name: !(elem name optionNames) && name != "_module") (names defined);
       free = if freeform == null then { } else (mergeDefinitions prefix freeform (map (set: { file = "free"; value = listToAttrs (map (name: { inherit name; inherit (set.${name}) value; }) (filter (name: set ? ${name}) unknown)); }) defined)).value;
     in
-    if unknown != [ ] && freeform == null then throw "The option `${show (prefix ++ [ (head unknown) ])}' does not exist."
-    else { options = mapAttrs (_: one: one.options) subs; config = free // mapAttrs (_: one: one.config) subs; };
+    {
+      options = mapAttrs (_: one: one.options) subs;
+      config = free // mapAttrs (_: one: one.config) subs;
+      unknown = (if freeform == null then map (name: prefix ++ [ name ]) unknown else [ ]) ++ concatMap (one: one.unknown) (attrValues subs);
+    };
 
   evalModules =
-    { modules, specialArgs ? { }, prefix ? [ ], class ? null, ... }:
+    { modules, specialArgs ? { }, prefix ? [ ], ... }:
     let
-      base = specialArgs // { inherit lib; inherit (tree) config options; };
-      call = file: module:
+      base = specialArgs // { inherit lib config; inherit (tree) options; };
+      config = if tree.unknown == [ ] then tree.config else throw "The option `${show (head tree.unknown)}' does not exist.";
+      call = module:
         if isFunction module then module (mapAttrs (name: _: base.${name} or moduleArgs.${name}) (functionArgs module) // base)
         else module;
       load =
         raw:
         let
           isFile = builtins.isPath raw || isString raw;
-          module = call raw (if isFile then import raw else raw);
+          module = call (if isFile then import raw else raw);
           full = module ? options || module ? config;
           odd = filter (name: !(elem name [ "_file" "key" "imports" "options" "config" "freeformType" "meta" "disabledModules" "_class" ])) (attrNames module);
           file = module._file or (if isFile then toString raw else "<inline>");
@@ -107,7 +112,7 @@ let
       freeforms = filter (one: one != null) (map (module: module.freeform) all');
       tree = mergeTree prefix (if freeforms == [ ] then null else head freeforms) (map (module: module.options) all') defined;
     in
-    { inherit (tree) options config; _module.args = moduleArgs; };
+    { inherit config; inherit (tree) options; _module.args = moduleArgs; };
 
   mkOption = attrs: { _type = "option"; type = types.anything; } // attrs;
   mkIf = condition: content: { _type = "if"; inherit condition content; };
@@ -196,7 +201,7 @@ let
     makeBinPath = packages: concatStringsSep ":" (map (package: "${package}/bin") packages);
     getExe = package: "${package}/bin/${package.meta.mainProgram or package.pname}";
     fileset = {
-      toSource = { root, fileset }: root;
+      toSource = { root, ... }: root;
       unions = list: list;
       maybeMissing = path: path;
     };

@@ -28,10 +28,17 @@ in
     warnings = words;
 
     boot = {
-      initrd.availableKernelModules = words;
+      initrd = {
+        availableKernelModules = words;
+        systemd.enable = switch false;
+      };
       kernelModules = words;
       kernelParams = words;
-      loader.grub.enable = switch true;
+      loader = {
+        grub.enable = switch true;
+        systemd-boot.enable = switch false;
+        efi.canTouchEfiVariables = switch false;
+      };
     };
     documentation.enable = switch true;
     environment = {
@@ -53,6 +60,8 @@ in
       useDHCP = switch true;
       useNetworkd = switch false;
       bridges = free;
+      defaultGateway = none;
+      primaryIPAddress = option types.str "192.168.1.1";
       interfaces = free;
       dhcpcd.denyInterfaces = words;
       networkmanager.unmanaged = words;
@@ -84,7 +93,10 @@ in
     nix.enable = switch true;
     nixpkgs.hostPlatform = option types.str "x86_64-linux";
     services = {
-      nginx.enable = switch false;
+      nginx = {
+        enable = switch false;
+        virtualHosts = free;
+      };
       openssh = {
         enable = switch false;
         hostKeys = option (types.listOf types.anything) [ ];
@@ -111,7 +123,14 @@ in
         };
       };
     };
+    specialisation = records {
+      configuration = lib.mkOption {
+        type = types.raw;
+        description = "As in NixOS.";
+      };
+    };
     systemd = {
+      tmpfiles.rules = words;
       packages = option (types.listOf types.package) [ ];
       services = records {
         description = option types.str "";
@@ -136,6 +155,10 @@ in
     };
     users.users = free;
     virtualisation = {
+      vlans = option (types.listOf types.int) [ ];
+      memorySize = option types.int 1024;
+      diskSize = option types.int 1024;
+      cores = option types.int 1;
       docker = {
         enable = switch false;
         daemon.settings = free;

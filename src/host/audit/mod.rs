@@ -1,14 +1,25 @@
 //! Whether the host still is what was applied, and whether anything else on it
 //! is in the way of guests, or of what keeps them apart. Changes nothing.
 
+mod drift;
+mod events;
+pub(super) mod foreign;
+mod repair;
+mod routes;
+mod settings;
+mod watch;
+
 use serde::Serialize;
 
-use crate::firewall::Severity;
+use crate::firewall::{Difference, Listing, Ruleset, Severity};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
 
-use super::plan::{goal, plan, uplinks};
-use super::{HostError, audit_drift, audit_foreign, audit_settings, conflicts, generation, observe_listed};
+use super::plan::{Goal, goal, plan, uplinks};
+use super::{HostError, conflicts, generation, observe_listed};
+
+pub use events::Events;
+pub use watch::{News, Tell, WatchOptions, watch};
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -76,6 +87,14 @@ pub(super) fn applied(root: &RootDir) -> Result<(Option<u64>, Topology), HostErr
 /// Where the caller isn't root, the kernel or nft doesn't answer, or the last
 /// generation can't be read.
 pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
+    audit_again(root, &mut None).await
+}
+
+/// A firewall, and what the kernel makes of it.
+pub(super) type Rehearsed = Option<(Ruleset, Listing)>;
+
+/// As [`audit`], by somebody who remembers what was rehearsed before.
+pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Result<Audit, HostError> {
     if !rustix::process::geteuid().is_root() {
         return Err(HostError::NotRoot);
     }
@@ -84,20 +103,32 @@ pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
     let uplinks = uplinks(&topology, &current.links);
     let mut findings = Vec::new();
     if generation.is_none() {
-        findings.push(audit_drift::nothing_applied());
+        findings.push(drift::nothing_applied());
     }
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     if generation.is_some() && !down {
-        let goal = goal(&topology, &current, None)?;
-        findings.extend(audit_drift::drift(&goal, &current, &plan(&goal, &current)));
-        findings.extend(conflicts(&topology, &current).iter().map(audit_drift::conflict));
+        let known = rehearsed.take();
+        let known = known.map(|(ruleset, listing)| Goal {
+            topology: &topology,
+            ruleset,
+            listing: Some(listing),
+            difference: Difference::None,
+            text: String::new(),
+        });
+        let goal = goal(&topology, &current, known.as_ref())?;
+        findings.extend(drift::drift(&goal, &current, &plan(&goal, &current)));
+        *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
+        findings.extend(conflicts(&topology, &current).iter().map(drift::conflict));
     }
     if !topology.networks.is_empty() {
-        findings.extend(audit_foreign::tables(&topology, &uplinks));
-        findings.extend(audit_settings::settings(&topology, &uplinks, &current.links)?);
+        findings.extend(routes::routes(&topology, &current.links));
+        findings.extend(foreign::tables(&topology, &uplinks));
+        findings.extend(settings::settings(&topology, &uplinks, &current.links)?);
     }
-    findings.extend(audit_foreign::files());
+    // A file that nothing loads is the doctor's business.
+    let files = foreign::files();
+    findings.extend(files.into_iter().filter(|finding| finding.severity > Severity::Info));
     findings.sort_by(|a, b| {
         b.severity.cmp(&a.severity).then_with(|| (a.kind, &a.object).cmp(&(b.kind, &b.object)))
     });

@@ -1,14 +1,15 @@
 //! Other programs' firewalls: tables that are loaded, and files that will be.
 
 use std::fs;
+use std::path::Path;
 
 use crate::firewall::{Hazard, Severity, hazards, nft_foreign};
 use crate::topology::{IfName, Topology};
 
-use super::audit::{Finding, Kind};
+use super::{Finding, Kind};
 
 /// What the loaded tables of others do to the packets of `topology`'s guests.
-pub(super) fn tables(topology: &Topology, uplinks: &[IfName]) -> Vec<Finding> {
+pub(in crate::host) fn tables(topology: &Topology, uplinks: &[IfName]) -> Vec<Finding> {
     match nft_foreign::observe() {
         Ok(foreign) => hazards(&foreign, topology, uplinks).into_iter().map(finding).collect(),
         Err(error) => vec![Finding {
@@ -36,8 +37,20 @@ fn finding(hazard: Hazard) -> Finding {
 }
 
 /// What isn't in nftables, or isn't yet.
-pub(super) fn files() -> Vec<Finding> {
+pub(in crate::host) fn files() -> Vec<Finding> {
     flush().into_iter().chain(legacy()).collect()
+}
+
+/// Whether systemd starts nftables.service at boot (systemctl enable) and
+/// nothing loads hostctl's firewall after it.
+fn nftables_service_flushes() -> bool {
+    let units = Path::new("/etc/systemd/system");
+    let wants = ["sysinit.target.wants", "multi-user.target.wants"];
+    let enabled =
+        wants.iter().any(|wants| units.join(wants).join("nftables.service").symlink_metadata().is_ok());
+    let drop_ins = fs::read_dir(units.join("nftables.service.d")).into_iter().flatten().flatten();
+    let mut texts = drop_ins.filter_map(|file| fs::read_to_string(file.path()).ok());
+    enabled && !texts.any(|text| text.contains("hostctl-firewall.service"))
 }
 
 /// Debian's nftables.service loads this file at each start, stop and reload.
@@ -45,15 +58,15 @@ fn flush() -> Option<Finding> {
     const FILE: &str = "/etc/nftables.conf";
     let text = fs::read_to_string(FILE).ok()?;
     let flushes = text.lines().any(|line| line.trim_start().starts_with("flush ruleset"));
-    // Whether the service is used can't be told from the file.
+    let severity = if nftables_service_flushes() { Severity::Warning } else { Severity::Info };
     flushes.then(|| Finding {
-        severity: Severity::Info,
+        severity,
         kind: Kind::Foreign,
         object: format!("{FILE} (nftables.service)"),
         found: "flushes every table, hostctl's too, each time it is loaded".into(),
         expected: "no flush of what others loaded".into(),
         remedy:
-            "where that service is used: replace `flush ruleset` by deleting the tables that the file defines"
+            "where that service is used: replace `flush ruleset` by deleting the tables that the file defines, or load hostctl's again after it (templates/systemd/nftables.service.d)"
                 .into(),
         commands: Vec::new(),
     })

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use crate::firewall::{self, Live, Severity};
 use crate::link::{self, Conflict, Link, Setting};
 
-use super::audit::{Finding, Kind};
-use super::plan::{Current, Goal};
-use super::step::Step;
+use super::{Finding, Kind};
+use crate::host::plan::{Current, Goal};
+use crate::host::step::Step;
 
 const ABSENT: &str = "not there";
 const NOTHING: &str = "nothing";
@@ -125,6 +125,7 @@ fn firewall(goal: &Goal<'_>, current: &Current, reason: &str, findings: &mut Vec
     let before = findings.len();
     let deviations = match (&current.firewall, &goal.listing) {
         (Live::Listed(live), Some(desired)) => firewall::deviations(live, desired),
+        (Live::Listed(live), None) if live.is_empty() => firewall::absence(),
         _ => Vec::new(),
     };
     findings.extend(deviations.into_iter().map(|one| Finding {

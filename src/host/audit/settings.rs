@@ -7,8 +7,8 @@ use crate::firewall::Severity;
 use crate::link;
 use crate::topology::{IfName, Topology};
 
-use super::HostError;
-use super::audit::{Finding, Kind};
+use super::{Finding, Kind};
+use crate::host::HostError;
 
 /// Reads the settings and judges them.
 pub(super) fn settings(

@@ -1,7 +1,7 @@
 //! Puts the host back to the last generation.
 
-use super::generation::{self, Origin};
-use super::{Host, HostError, Lock, Outcome, Watch, action_log};
+use crate::host::generation::{self, Origin};
+use crate::host::{Host, HostError, Lock, Outcome, Watch, action_log};
 
 impl Host {
     /// Applies the last generation again, which is read under the lock, so that

@@ -1,0 +1,207 @@
+//! `hostctl audit --watch`: what somebody changes is told of, and with
+//! `--repair` put back.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod lab;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use hostctl::host::Events;
+use hostctl::testbed::Options;
+use lab::Lab;
+use serde_json::Value;
+
+/// Generous: the machine may be busy with other tests. What is measured is
+/// printed.
+const SOON: Duration = Duration::from_secs(30);
+
+const SPEC: &str = r#"
+[networks.a]
+cidr = "10.1.0.0/24"
+cidr6 = "fd00:0:0:1::/64"
+[networks.prod]
+cidr = "10.20.0.0/16"
+[networks.prod.subnets.web]
+cidr = "10.20.1.0/24"
+type = "public"
+namespace = true
+[vms.a1]
+network = "a"
+image = "probe"
+autostart = false
+"#;
+
+/// The program, watching the lab's host.
+struct Watching {
+    child: Child,
+    lines: Receiver<Value>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Watching {
+    /// Starts it with a poll so rare that only events can be the cause.
+    fn start(lab: &Lab, more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hostctl"));
+        command.arg("--root-dir").arg(lab.root_dir()).args(["--json", "audit", "--watch"]).args(more);
+        command.stdout(Stdio::piped());
+        let mut child = lab.world.hypervisor.run(|| command.spawn()).unwrap();
+        let output = child.stdout.take().unwrap();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                _ = sender.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        let watching = Self { child, lines };
+        let first = watching.until(|news| news["event"] == "watching");
+        assert_eq!(first["generation"], 1, "{first}");
+        watching
+    }
+
+    /// The first news that is `wanted`.
+    fn until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + SOON;
+        let mut other = Vec::new();
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(news) if wanted(&news) => return news,
+                Ok(news) => other.push(news),
+                Err(_) => panic!("not told of within {SOON:?}; but of {other:#?}"),
+            }
+        }
+    }
+
+    fn drift(&self, event: &str, object: &str) -> Value {
+        self.until(|news| news["event"] == event && news["finding"]["object"] == object)
+    }
+}
+
+fn run(lab: &Lab, command: &str) {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    lab.output(words[0], &words[1..]);
+}
+
+const MEDDLE: [(&str, &str, &str); 7] = [
+    ("element", "nft delete element bridge hostctl ports { vm-a1 }", "element of set bridge hostctl ports"),
+    ("port", "bridge link set dev vm-a1 isolated off", "isolation of vm-a1"),
+    ("address", "ip address del 10.1.0.1/24 dev br-a", "address 10.1.0.1/24 of br-a"),
+    ("setting", "sysctl -qw net.ipv4.conf.br-a.forwarding=0", "sysctl net/ipv4/conf/br-a/forwarding"),
+    ("route", "ip -n prod-web route del default", "route to 0.0.0.0/0 in namespace prod-web"),
+    ("table", "nft delete table bridge hostctl", "table bridge hostctl"),
+    ("ruleset", "nft flush ruleset", "table inet hostctl"),
+];
+
+#[test]
+fn what_changes_is_told_of_and_again_when_it_is_gone() {
+    let lab = Lab::new(Options::default());
+    lab.apply(SPEC);
+    let watching = Watching::start(&lab, &["--interval", "10min"]);
+    for (what, command, object) in MEDDLE {
+        let began = Instant::now();
+        run(&lab, command);
+        let news = watching.drift("appeared", object);
+        println!("{what}: told of after {:?}", began.elapsed());
+        assert_eq!(news["finding"]["kind"], "drift");
+        assert!(news["at"].as_str().unwrap().ends_with('Z'), "{news}");
+        lab.apply(SPEC);
+        watching.drift("vanished", object);
+    }
+    // An apply that is under way is nobody's drift, and its result is what the
+    // next audit compares with.
+    let wider = format!("{SPEC}\n[networks.new]\ncidr = \"10.9.0.0/24\"\n");
+    lab.apply(&wider);
+    run(&lab, "ip link set br-new down");
+    let news = watching.until(|news| news["finding"]["kind"] == "drift");
+    assert_eq!((&news["event"], &news["finding"]["object"]), (&"appeared".into(), &"state of br-new".into()));
+}
+
+#[test]
+fn what_the_kernel_doesnt_tell_of_is_found_by_the_next_look() {
+    let lab = Lab::new(Options::default());
+    lab.apply(SPEC);
+    let watching = Watching::start(&lab, &["--interval", "1s"]);
+    for (command, object) in [
+        (
+            "sysctl -qw net.ipv4.conf.br-a.accept_source_route=1",
+            "sysctl net/ipv4/conf/br-a/accept_source_route",
+        ),
+        ("ip neigh del proxy fd00:0:0:1::2 dev br-a", "proxy entry fd00:0:0:1::2 of br-a"),
+    ] {
+        run(&lab, command);
+        watching.drift("appeared", object);
+    }
+}
+
+#[test]
+fn with_repair_it_is_put_back() {
+    let lab = Lab::new(Options::default());
+    lab.apply(SPEC);
+    let watching = Watching::start(&lab, &["--repair", "--interval", "10min"]);
+    // One after the other is no fight yet.
+    for (what, command, object) in [MEDDLE[1], MEDDLE[6]] {
+        let began = Instant::now();
+        run(&lab, command);
+        watching.drift("appeared", object);
+        watching.until(|news| news["event"] == "repaired" && news["steps"].as_u64() > Some(0));
+        println!("{what}: put back after {:?}", began.elapsed());
+        watching.drift("vanished", object);
+        assert_eq!(lab.status().drift, Vec::<String>::new());
+    }
+    assert_eq!(lab.status().generation, Some(1), "a repair is no new generation");
+}
+
+/// A program that takes down what hostctl sets up is answered ever later.
+#[test]
+fn a_fight_is_bounded_and_said() {
+    let lab = Lab::new(Options::default());
+    lab.apply(SPEC);
+    let watching = Watching::start(&lab, &["--repair", "--interval", "10min"]);
+    let object = "state of br-a";
+    for round in 1..=3 {
+        run(&lab, "ip link set br-a down");
+        watching.drift("appeared", object);
+        watching.until(|news| news["event"] == "repaired");
+        if round < 3 {
+            watching.drift("vanished", object);
+        }
+    }
+    let paused = watching.until(|news| news["event"] == "paused");
+    assert_eq!((paused["repairs"].as_u64(), paused["seconds"].as_u64()), (Some(3), Some(1)), "{paused}");
+}
+
+/// The kernel drops what nobody reads in time, and says only that it did.
+#[test]
+fn an_overrun_is_a_change_too() {
+    let lab = Lab::new(Options::default());
+    let (host, lab) = (&lab.world.hypervisor, &lab);
+    let (overruns, quiet) = host
+        .block_on(|| async move {
+            let mut events = Events::open().unwrap();
+            events.shrink().unwrap();
+            for number in 0..64 {
+                lab.output("nft", &[&format!("add table ip t{number}")]);
+            }
+            let mut changes = 0;
+            while tokio::time::timeout(Duration::from_millis(500), events.changed()).await.is_ok() {
+                changes += 1;
+                assert!(changes < 1000, "a socket that overran once must not be ready for ever");
+            }
+            // And it hears of the next change as before.
+            let overruns = events.overruns();
+            lab.output("ip", &["link", "set", "lo", "down"]);
+            let next = tokio::time::timeout(SOON, events.changed()).await;
+            (overruns, next.is_ok())
+        })
+        .unwrap();
+    assert!(overruns > 0 && quiet, "{overruns} overruns");
+}

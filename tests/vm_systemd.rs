@@ -1,0 +1,145 @@
+//! The units under a real systemd: they do their work within the settings that
+//! confine them, and what happens to one leaves the others' guests alone.
+
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+
+mod lab;
+mod systemd_host;
+
+use std::time::Duration;
+
+use hostctl::testbed::{Options, http_get};
+use lab::Lab;
+use serde_json::Value;
+use systemd_host::Systemd;
+
+const SPEC: &str = r#"
+[networks.prod]
+cidr = "10.20.0.0/16"
+cidr6 = "fd00:0:0:20::/64"
+[networks.prod.subnets.web]
+cidr = "10.20.1.0/24"
+cidr6 = "fd00:0:0:20:1::/80"
+type = "public"
+namespace = true
+[networks.prod.subnets.vms]
+cidr = "10.20.2.0/24"
+type = "public"
+[apps.hello]
+network = "prod"
+subnet = "web"
+webserver = { port = 80, greeting = "hello from prod" }
+[vms.one]
+network = "prod"
+subnet = "vms"
+image = "probe"
+memory = "128M"
+accel = "tcg"
+supervisor = "unit"
+"#;
+
+fn guest(systemd: &Systemd) -> (String, u64) {
+    let list: Value = serde_json::from_str(&systemd.hostctl(&["--json", "vm", "list"])).unwrap();
+    let guest = &list.as_array().unwrap()[0];
+    (guest["state"].as_str().unwrap().into(), guest["pid"].as_u64().unwrap_or(0))
+}
+
+fn tables(systemd: &Systemd) -> String {
+    systemd.lab.output("nft", &["list", "tables"])
+}
+
+const BOTH: &str = "table bridge hostctl\ntable inet hostctl\n";
+
+#[test]
+fn a_host_boots_is_edited_and_upgraded_by_its_units() {
+    // Units have a /tmp of their own.
+    tempfile::env::override_temp_dir(env!("CARGO_TARGET_TMPDIR").as_ref()).unwrap();
+    let Some(systemd) = Systemd::new(Lab::new(Options::default()).with_images()) else {
+        eprintln!("skipped: a systemd of the test's own needs cgroup v2, and this machine has none");
+        return;
+    };
+    systemd.write_spec(SPEC);
+    let before = systemd.lab.output("ip", &["-br", "link"]);
+
+    // Boot: the firewall alone, then the rest, then the guest.
+    systemd.does(&["start", "hostctl-firewall.service"]);
+    assert_eq!(tables(&systemd), BOTH);
+    assert_eq!(systemd.lab.output("ip", &["-br", "link"]), before);
+    systemd.does(&["start", "hostctl.service"]);
+    assert!(systemd.log().contains("left to their units: systemctl start hostctl-vm@one.service"));
+    // The namespace that the unit made is everybody's.
+    let address = systemd.lab.output("ip", &["netns", "exec", "prod-web", "ip", "-br", "address"]);
+    assert!(address.contains("10.20.1.2/24"), "{address}");
+    let hello = || {
+        let page = http_get(
+            &systemd.lab.world.hypervisor,
+            "10.20.1.2:80".parse().unwrap(),
+            "/",
+            Duration::from_secs(5),
+        );
+        page.is_ok_and(|page| page.contains("hello from prod"))
+    };
+    systemd.until("the app serves", hello);
+    systemd.does(&["start", "hostctl-vm@one.service"]);
+    assert_eq!(systemd.show("hostctl-vm@one.service", "ActiveState"), "active");
+    systemd.until("the guest is ready", || guest(&systemd).0 == "ready");
+    let (_, pid) = guest(&systemd);
+    systemd.until("systemd knows", || systemd.show("hostctl-vm@one.service", "StatusText") == "ready");
+
+    // Whatever nftables.service does, the rules come back.
+    systemd.does(&["start", "nftables.service"]);
+    for verb in ["reload", "restart", "stop"] {
+        let drift = || systemd.lab.status().drift;
+        systemd.until("the rules are there", || drift().is_empty());
+        systemd.does(&[verb, "nftables.service"]);
+        systemd.until(&format!("the rules are back after {verb}"), || {
+            tables(&systemd) == BOTH && drift().is_empty()
+        });
+    }
+
+    // What opens the host is said.
+    systemd.does(&["start", "hostctl-audit.service"]);
+    systemd.until("the audit looked", || systemd.show("hostctl-audit.service", "SubState") == "running");
+    systemd.lab.output("nft", &["insert", "rule", "inet", "hostctl", "forward", "accept"]);
+    systemd.until("the audit saw it", || systemd.log().contains("critical"));
+    systemd.does(&["stop", "hostctl-audit.service"]);
+    systemd.does(&["restart", "hostctl-firewall.service"]);
+    assert!(systemd.lab.status().drift.is_empty());
+
+    // Supervisors come and go, guest and app stay.
+    systemd.does(&["kill", "--signal", "KILL", "--kill-who", "main", "hostctl-vm@one.service"]);
+    systemd.until("the next supervisor has it", || {
+        systemd.show("hostctl-vm@one.service", "NRestarts") == "1" && guest(&systemd) == ("ready".into(), pid)
+    });
+    for arguments in [
+        ["restart", "hostctl.service"],
+        ["restart", "hostctl-firewall.service"],
+        ["reload", "hostctl.service"],
+    ] {
+        systemd.does(&arguments);
+        assert_eq!(guest(&systemd), ("ready".to_string(), pid), "{arguments:?}");
+        assert!(hello(), "{arguments:?}");
+    }
+    assert_eq!(systemd.show("hostctl-vm@one.service", "ActiveState"), "active");
+
+    // Another machine: apply stops it, its unit starts it.
+    systemd.write_spec(&SPEC.replace("128M", "144M"));
+    systemd.does(&["reload", "hostctl.service"]);
+    systemd.until("the unit is down", || systemd.show("hostctl-vm@one.service", "ActiveState") == "inactive");
+    assert_eq!(guest(&systemd), ("stopped".to_string(), 0));
+    let up = systemd.lab.hostctl(&["vm", "up", "one"]);
+    let error = String::from_utf8_lossy(&up.stderr);
+    assert!(error.contains("one is its unit's to start: systemctl start hostctl-vm@one.service"), "{error}");
+    systemd.does(&["start", "hostctl-vm@one.service"]);
+    assert_ne!(guest(&systemd).1, pid);
+    assert_eq!(systemd.show("hostctl-vm@one.service", "NRestarts"), "0");
+    systemd.hostctl(&["vm", "down", "one", "--timeout", "0"]);
+    systemd.until("the unit is down", || systemd.show("hostctl-vm@one.service", "ActiveState") == "inactive");
+    assert_eq!(systemd.show("hostctl-vm@one.service", "Result"), "success");
+    assert_eq!(guest(&systemd), ("stopped".to_string(), 0));
+
+    // Units that stop leave the host guarded.
+    systemd.does(&["stop", "hostctl.service", "hostctl-firewall.service"]);
+    assert_eq!(tables(&systemd), BOTH);
+    assert!(hello());
+}
