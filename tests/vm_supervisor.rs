@@ -190,6 +190,12 @@ fn an_orphan_is_stopped_and_a_stray_is_found() {
     host.start();
     let second = host.ready();
     assert_eq!(vm::find_strays(&host.root).unwrap(), []);
+    // A QEMU that its supervisor is about to write down is no stray.
+    let record = host.root.vm(host.vm.name.as_str()).join("launch.json");
+    let aside = record.with_extension("aside");
+    std::fs::rename(&record, &aside).unwrap();
+    assert_eq!(vm::find_strays(&host.root).unwrap(), []);
+    std::fs::rename(&aside, &record).unwrap();
     kill(second.supervisor_pid);
     std::fs::remove_dir_all(host.root.vms()).unwrap();
     let pid = second.pid.unwrap();

@@ -88,9 +88,16 @@ pub fn observe(root: &RootDir) -> Result<Vec<Observed>, VmError> {
 /// # Errors
 /// Where `/proc` can't be read.
 pub fn find_strays(root: &RootDir) -> Result<Vec<(u32, String)>, VmError> {
-    let known: Vec<u32> = observe(root)?.into_iter().filter_map(|vm| vm.pid).collect();
-    let strays = strays(root)?.into_iter().map(|(process, name)| (process.pid, name));
-    Ok(strays.filter(|(pid, _)| !known.contains(pid)).collect())
+    // Processes first: one that starts now is accounted for a moment later.
+    let found = strays(root)?;
+    let seen = observe(root)?;
+    // A supervisor writes down what it launched once it runs.
+    let launching = |vm: &Observed| vm.supervised && vm.pid.is_none();
+    let known = |pid: u32, name: &str| {
+        seen.iter().any(|vm| vm.pid == Some(pid) || (vm.name.as_str() == name && launching(vm)))
+    };
+    let strays = found.into_iter().map(|(process, name)| (process.pid, name));
+    Ok(strays.filter(|(pid, name)| !known(*pid, name)).collect())
 }
 
 /// Ends one of [`find_strays`], if it still is one.
