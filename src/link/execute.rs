@@ -36,6 +36,23 @@ impl Netlink {
         }
     }
 
+    /// A link that is gone needs no deletion: the kernel takes a namespace's
+    /// away a while after the namespace.
+    async fn delete(&self, step: &Step, name: &str) -> Result<(), LinkError> {
+        let index = match self.index(name).await {
+            Err(LinkError::Gone(_)) => return Ok(()),
+            found => found?,
+        };
+        let gone = |error: &rtnetlink::Error| {
+            matches!(error, rtnetlink::Error::NetlinkError(message)
+                if message.to_io().raw_os_error() == Some(nix::libc::ENODEV))
+        };
+        match self.handle.link().del(index).execute().await {
+            Err(error) if gone(&error) => Ok(()),
+            result => result.map_err(asked(step)),
+        }
+    }
+
     /// Does one step.
     ///
     /// # Errors
@@ -89,10 +106,7 @@ impl Netlink {
                 message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
                 self.handle.neighbours().del(message).execute().await.map_err(asked(step))
             }
-            Step::Delete { name } => {
-                let index = self.index(name).await?;
-                self.handle.link().del(index).execute().await.map_err(asked(step))
-            }
+            Step::Delete { name } => self.delete(step, name).await,
             Step::CreateNamespace { name, alias } => self.create_namespace(name, alias),
             Step::DeleteNamespace { name } => {
                 self.forget(name);

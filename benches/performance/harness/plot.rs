@@ -77,6 +77,6 @@ fn number(value: f64) -> String {
         value if value >= 1e6 => format!("{:.0}M", value / 1e6),
         value if value >= 1e3 => format!("{:.0}k", value / 1e3),
         value if value >= 1.0 => format!("{value:.0}"),
-        value => format!("{value}"),
+        value => format!("{value:.3}").trim_end_matches('0').into(),
     }
 }
