@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use hostctl::firewall::{self, Reach, Ruleset};
+use hostctl::firewall::{self, Ruleset};
 use hostctl::host;
+use hostctl::reach::{self, Reach};
 use hostctl::spec::{Checked, SpecError, load_checked};
 use hostctl::topology::{self, Topology};
 use serde_json::json;
@@ -80,7 +81,7 @@ pub async fn render(context: &Context, arguments: &Render) -> Result<(), Failure
 
 pub fn matrix(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let topology = load(context, file)?.compiled;
-    let matrix = firewall::matrix(&topology);
+    let matrix = reach::matrix(&topology);
     if context.json {
         return output::json(&matrix);
     }

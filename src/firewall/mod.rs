@@ -1,9 +1,9 @@
 //! The firewall: who may reach whom, as nftables loads it.
 //!
 //! [`Ruleset`] → [`render`] → text; [`Difference`] between what the kernel
-//! lists and what it would list; [`reach`] says the same for people, computed
-//! from the topology and not from the rules. Effects: [`nft`] and
-//! [`conntrack`].
+//! lists, or hostctl loaded, and what it should have. Effects: [`nft`] and
+//! [`conntrack`]. Who may reach whom by definition, and not by the rules, is
+//! [`crate::reach`]'s.
 
 mod bounds;
 mod change;
@@ -23,7 +23,6 @@ mod policy_boxes;
 mod policy_chain;
 #[cfg(test)]
 mod policy_tests;
-mod reach;
 mod render;
 mod rule_text;
 mod ruleset;
@@ -40,7 +39,6 @@ pub use mark::Mark;
 pub use nft::NftError;
 pub use policy_boxes::BOXES_MAX;
 pub use policy_chain::PolicyTooLarge;
-pub use reach::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use render::{TemplateFault, render, shape};
 pub use ruleset::{Ruleset, Surroundings};
 pub use severity::Severity;

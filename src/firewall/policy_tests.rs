@@ -215,39 +215,3 @@ egress = [{ destination = "0.0.0.0/0", action = "allow", description = "Allow al
     assert_eq!(decide(egress, &tcp("203.0.113.9", 25)).0, Action::Allow);
     assert_eq!(decide(egress, &tcp("2001:db8::9", 25)).0, Action::Deny);
 }
-
-#[test]
-fn the_matrix_names_the_policies_that_narrow_it() {
-    use super::{Endpoint, Reach, matrix};
-    let topology = topology(
-        r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-policy = "web"
-[networks.b]
-cidr = "10.2.0.0/24"
-[[peerings]]
-between = ["a", "b"]
-[vms.a]
-network = "a"
-image = "probe"
-[vms.b]
-network = "b"
-image = "probe"
-[policies.web]
-ingress = [{ port = 80, protocol = "tcp" }]
-"#,
-    );
-    let matrix = matrix(&topology);
-    let [a, b] = ["a", "b"].map(|name| Endpoint::Network(name.to_string().try_into().unwrap()));
-    let cell = |from: &Endpoint, to: &Endpoint| {
-        let cell = matrix.get(from, to).unwrap();
-        (cell.reach, cell.why.clone())
-    };
-    assert_eq!(cell(&a, &a), (Reach::Part, "same network; policy web".into()));
-    assert_eq!(cell(&b, &a), (Reach::Part, "peered; policy web".into()));
-    assert_eq!(cell(&Endpoint::Host, &a), (Reach::Part, "host; policy web".into()));
-    assert_eq!(cell(&a, &b), (Reach::Allow, "peered".into()));
-    assert_eq!(cell(&a, &Endpoint::Internet), (Reach::Allow, "masqueraded".into()));
-    assert_eq!(cell(&Endpoint::Internet, &a), (Reach::Deny, "replies only".into()));
-}

@@ -1,20 +1,15 @@
 //! Who reaches whom among the subnets' namespaces and to VMs: what the spec
 //! says, beside what real packets find.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
 
 use serde::Serialize;
 
-use crate::firewall::{Flow, FlowPolicy, Gone};
 use crate::link::namespace;
 use crate::probe::{DEFAULT_TIMEOUT, Probe, Verdict, attempt};
+use crate::reach::{Entry, Flow, Model, Verdict as Judged, Vicinity, protocol};
 use crate::topology::{Port, Topology, Transport};
-
-/// ICMP's number, and that of its IPv6 twin (IANA).
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// Probes that run at the same time; each is a thread.
 const AT_ONCE: usize = 64;
@@ -62,10 +57,12 @@ pub fn all(topology: &Topology) -> Vec<Test> {
         .map(|namespace| (namespace.name.clone(), &namespace.port))
         .chain(topology.vms.iter().map(|vm| (vm.name.to_string(), &vm.port)));
     let targets: Vec<(String, &Port)> = targets.collect();
+    let vicinity = Vicinity::assumed(topology);
+    let model = Model::new(topology, &vicinity);
     let mut tests = Vec::new();
     for from in &topology.namespaces {
         for (to, port) in targets.iter().filter(|(_, port)| port.interface != from.port.interface) {
-            tests.extend(between(topology, (&from.name, &from.port), (to, port), None));
+            tests.extend(pair(&model, (&from.name, &from.port), (to, port), None));
         }
     }
     tests
@@ -74,23 +71,35 @@ pub fn all(topology: &Topology) -> Vec<Test> {
 /// The tests of one pair, one a family.
 pub fn between(
     topology: &Topology,
+    from: (&str, &Port),
+    to: (&str, &Port),
+    port: Option<(Transport, u16)>,
+) -> Vec<Test> {
+    let vicinity = Vicinity::assumed(topology);
+    pair(&Model::new(topology, &vicinity), from, to, port)
+}
+
+fn pair(
+    model: &Model<'_>,
     (from, source): (&str, &Port),
     (to, target): (&str, &Port),
     port: Option<(Transport, u16)>,
 ) -> Vec<Test> {
-    let policy = FlowPolicy::new(topology, BTreeSet::new(), Gone::default());
+    let entry = Entry::Guest(source.interface.clone());
     let v4 = (IpAddr::V4(source.address), IpAddr::V4(target.address));
     let v6 = source.v6.as_ref().zip(target.v6.as_ref());
     let v6 = v6.map(|(source, target)| (IpAddr::V6(source.address), IpAddr::V6(target.address)));
     let test = |(source, address): (IpAddr, IpAddr)| {
         let protocol = match (port, address) {
-            (Some((Transport::Tcp, _)), _) => 6,
-            (Some((Transport::Udp, _)), _) => 17,
-            (None, IpAddr::V4(_)) => ICMP,
-            (None, IpAddr::V6(_)) => ICMPV6,
+            (Some((Transport::Tcp, _)), _) => protocol::TCP,
+            (Some((Transport::Udp, _)), _) => protocol::UDP,
+            (None, IpAddr::V4(_)) => protocol::ICMP,
+            (None, IpAddr::V6(_)) => protocol::ICMPV6,
         };
-        let flow = Flow { source, destination: address, protocol, port: port.map_or(0, |(_, port)| port) };
-        Test { from: from.into(), to: to.into(), address, port, expected: !policy.forbids(&flow) }
+        let number = port.map_or(0, |(_, port)| port);
+        let flow = Flow { entry: entry.clone(), source, destination: address, protocol, port: number };
+        let expected = model.judge(&flow).verdict == Judged::Allowed;
+        Test { from: from.into(), to: to.into(), address, port, expected }
     };
     [Some(v4), v6].into_iter().flatten().map(test).collect()
 }

@@ -4,7 +4,7 @@
 //!
 //! [`Model::judge`] follows the first packet of a [`Flow`] through the host
 //! and says at each [`Stage`] whether it passes, why, and which key of the
-//! spec decided.
+//! spec decided. [`matrix`] sums it up for whole networks.
 
 mod change;
 mod class;
@@ -13,6 +13,7 @@ mod explain;
 mod flow;
 mod judge;
 mod key;
+mod matrix;
 mod metadata;
 mod names;
 mod policy;
@@ -29,6 +30,7 @@ pub use explain::{Answer, FamilyAnswer, Outcome, Verdicts, alike, explain};
 pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity, protocol};
 pub use judge::Model;
 pub use key::Key;
+pub use matrix::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use metadata::{is_metadata, is_metadata_service, metadata};
 pub use policy::{FarEnd, decide};
 pub use services::{Both, Ports, Services};

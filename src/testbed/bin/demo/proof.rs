@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hostctl::firewall::{self, Endpoint, Reach};
+use hostctl::reach::{self, Endpoint, Reach};
 use hostctl::testbed::{Netns, Probe, Route, Verdict, address, probe_all};
 use hostctl::topology::{Topology, Vm};
 use hostctl::vm::Client;
@@ -28,7 +28,7 @@ pub fn prove(stage: &Stage, topology: &Topology) -> Result<bool, Failure> {
     }
     from_outside(stage, topology, &mut measured)?;
 
-    let model = firewall::matrix(topology);
+    let model = reach::matrix(topology);
     let guests: Vec<String> = topology.networks.iter().map(|network| network.name.to_string()).collect();
     let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let rows = [guests.clone(), named(&["host", "internet", "tailnet"])].concat();
