@@ -26,6 +26,14 @@ impl Live {
         matches!(self, Self::Listed(listing) if listing.is_empty())
     }
 
+    /// What nft listed, where it was asked.
+    pub fn listing(&self) -> Option<&Listing> {
+        match self {
+            Self::Listed(listing) => Some(listing),
+            Self::Known(_) => None,
+        }
+    }
+
     /// Whether a family's table is there, with its sets.
     pub fn has(&self, family: &str) -> bool {
         match self {
@@ -40,8 +48,7 @@ impl Live {
         match self {
             Self::Listed(listing) => listing.texts("inet", set),
             Self::Known(ruleset) => {
-                let elements = elements(ruleset, set).into_iter();
-                elements.map(|element| element.trim_matches('"').into()).collect()
+                ruleset.set(set).iter().map(|element| element.trim_matches('"').into()).collect()
             }
         }
     }
@@ -52,8 +59,8 @@ impl Live {
         let parts = |family: &str, set: &str| match self {
             Self::Listed(live) => listing.map(|listing| live.gone(family, set, listing)).unwrap_or_default(),
             Self::Known(ruleset) => {
-                let kept: BTreeSet<String> = elements(desired, set).into_iter().collect();
-                let gone = elements(ruleset, set).into_iter().filter(|element| !kept.contains(element));
+                let kept: BTreeSet<&String> = desired.set(set).iter().collect();
+                let gone = ruleset.set(set).iter().filter(|element| !kept.contains(element));
                 gone.map(|element| element.split(" . ").map(Into::into).collect()).collect()
             }
         };
@@ -68,9 +75,4 @@ impl Live {
             networks: networks.filter_map(|prefix| prefix.parse().ok()).collect(),
         }
     }
-}
-
-fn elements(ruleset: &Ruleset, set: &str) -> Vec<String> {
-    let found = ruleset.sets().into_iter().find(|(_, name, _)| name == set);
-    found.map(|(_, _, elements)| elements).unwrap_or_default()
 }

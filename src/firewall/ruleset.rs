@@ -131,6 +131,21 @@ impl Ruleset {
         Ok(ruleset)
     }
 
+    /// The elements of one of the sets that tell what a host was; none of
+    /// another.
+    pub(super) fn set(&self, name: &str) -> &[String] {
+        match name {
+            "uplinks" => &self.uplinks.0,
+            "opened" => &self.opened.0,
+            "closed" => &self.closed.0,
+            "port_mac_ip4" => &self.port_mac_ip4.0,
+            "port_mac_ip6" => &self.port_mac_ip6.0,
+            "net4" => &self.net4.0,
+            "net6" => &self.net6.0,
+            _ => &[],
+        }
+    }
+
     /// The sets that every host has, each with the families whose table has
     /// one, and its elements.
     pub(super) fn sets(&self) -> Vec<(&'static [&'static str], String, Vec<String>)> {

@@ -1,7 +1,7 @@
 //! Reads the host: links, firewall, guests.
 
 use crate::app;
-use crate::firewall::{Live, Surroundings, nft};
+use crate::firewall::{Live, Mark, Surroundings, nft};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
@@ -15,15 +15,7 @@ use super::{Guest, HostError, loaded, record};
 /// # Errors
 /// Where the kernel or nft doesn't answer.
 pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
-    let mut current = observe_network(root, topology).await?;
-    current.guests = guests(root)?;
-    current.strays = vm::find_strays(root)?;
-    let apps = app::observe(root)?.into_iter().map(|seen| {
-        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
-        SeenApp { seen, ended }
-    });
-    current.apps = apps.collect();
-    Ok(current)
+    with_guests(root, observe_network(root, topology).await?)
 }
 
 /// As [`observe`], without guests and apps.
@@ -31,7 +23,14 @@ pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, Hos
 /// # Errors
 /// As [`observe`].
 pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
-    let (firewall, mark) = loaded::observe(root)?;
+    network(root, topology, loaded::observe(root)?).await
+}
+
+async fn network(
+    root: &RootDir,
+    topology: &Topology,
+    (firewall, mark): (Live, Option<Mark>),
+) -> Result<Current, HostError> {
     let netlink = Netlink::open()?;
     // Which settings matter depends on which links lead to the internet.
     let first = netlink.observe().await?;
@@ -54,8 +53,17 @@ pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Curr
 /// # Errors
 /// Where the kernel or nft doesn't answer.
 pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
-    let current = observe(root, topology).await?;
-    Ok(Current { firewall: Live::Listed(nft::observe()?), ..current })
+    let listed = (Live::Listed(nft::observe()?), None);
+    with_guests(root, network(root, topology, listed).await?)
+}
+
+fn with_guests(root: &RootDir, network: Current) -> Result<Current, HostError> {
+    let apps = app::observe(root)?.into_iter().map(|seen| {
+        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
+        SeenApp { seen, ended }
+    });
+    let (guests, strays) = (guests(root)?, vm::find_strays(root)?);
+    Ok(Current { guests, strays, apps: apps.collect(), ..network })
 }
 
 fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {

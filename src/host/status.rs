@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::firewall::Live;
+use crate::firewall::Listing;
 use crate::root_dir::RootDir;
 use crate::topology::{self, Network, Topology};
 use crate::vm;
@@ -52,18 +52,6 @@ pub struct FirewallStatus {
     pub rules: usize,
     /// How many elements their sets have.
     pub elements: usize,
-}
-
-impl FirewallStatus {
-    fn of(live: &Live) -> Self {
-        match live {
-            Live::Listed(listing) => {
-                Self { loaded: !listing.is_empty(), rules: listing.rules(), elements: listing.elements() }
-            }
-            // Nothing is counted that wasn't listed.
-            Live::Known(_) => Self { loaded: true, rules: 0, elements: 0 },
-        }
-    }
 }
 
 /// The state of a network.
@@ -139,7 +127,7 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
     let applied = topology.is_some();
     let topology = topology.unwrap_or_else(Topology::empty);
     let current = observe_listed(root, &topology).await?;
-    let firewall = FirewallStatus::of(&current.firewall);
+    let listing = current.firewall.listing();
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     let drift = if applied && !down { drift(&topology, &current)? } else { Vec::new() };
@@ -159,7 +147,11 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
         guests: guests_of(root, &topology)?,
         namespaces: topology.namespaces.iter().map(|one| namespace_status(one, &current)).collect(),
         apps: topology.apps.iter().map(|app| app_status(app, &current)).collect(),
-        firewall,
+        firewall: FirewallStatus {
+            loaded: !current.firewall.is_empty(),
+            rules: listing.map_or(0, Listing::rules),
+            elements: listing.map_or(0, Listing::elements),
+        },
         drift,
         unconfirmed: unconfirmed::unconfirmed(root)?,
         notes: notes(root, last.as_ref(), &unreadable)?,
