@@ -119,7 +119,7 @@ fn mistakes_in_a_file_of_its_own() {
     { "port": 8, "protocol": "icmp" },
     { "protocol": "sctp" },
     { "source": "10.0.0.1/8" },
-    { "source": ["10.0.0.0/8", "prod", "network:Prod"] },
+    { "source": ["10.0.0.0/8", "prod", "network:prod."] },
     { "destination": "10.0.0.0/8" },
     { "action": "drop", "priority": -1 },
     { "protocol": "icmp", "source": "fd00::/8" }

@@ -223,13 +223,13 @@ fn a_key_that_was_refused_is_not_missing() {
 [networks.a]
 cidr = "10.1.0.0"
 [vms.a]
-network = "A"
+network = "a."
 image = "probe"
 [vms.b]
 network = "a"
 image = "probe"
 [[peerings]]
-between = ["a", "A"]
+between = ["a", "a."]
 "#
     ));
 }
@@ -303,7 +303,7 @@ fn hostile_names() {
         r#"\"; flush ruleset"#,
         "../..",
         "/",
-        "A",
+        "A.",
         "名前",
         &long,
         r"a\u0000b",

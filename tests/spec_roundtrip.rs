@@ -94,7 +94,7 @@ fn an_error_points_at_the_key_or_value_that_was_changed() {
 }
 
 fn name() -> impl Strategy<Value = Name> {
-    "[a-z]([a-z0-9-]{0,20}[a-z0-9])?".prop_map(|text| Name::new(text).unwrap())
+    "[A-Za-z]([A-Za-z0-9_-]{0,20}[A-Za-z0-9])?".prop_map(|text| Name::new(text).unwrap())
 }
 
 fn interface() -> impl Strategy<Value = IfName> {
@@ -166,8 +166,18 @@ fn attached() -> impl Strategy<Value = Option<OneOrMany<Name>>> {
 
 fn subnet() -> impl Strategy<Value = Subnet> {
     let kind = select(vec![SubnetKind::Public, SubnetKind::Private]);
-    (cidr(), option::of(cidr6()), kind, any::<bool>(), attached())
-        .prop_map(|(cidr, cidr6, kind, namespace, policy)| Subnet { cidr, cidr6, kind, namespace, policy })
+    let addresses = (option::of(any::<Ipv4Addr>()), option::of(any::<Ipv6Addr>()));
+    ((cidr(), option::of(cidr6())), kind, any::<bool>(), addresses, attached()).prop_map(
+        |((cidr, cidr6), kind, namespace, (address, address6), policy)| Subnet {
+            cidr,
+            cidr6,
+            kind,
+            namespace,
+            address,
+            address6,
+            policy,
+        },
+    )
 }
 
 fn action() -> impl Strategy<Value = Action> {

@@ -86,9 +86,9 @@ let
     ) (filter (b: a.name < b.name && cidr.overlap a.prefix b.prefix) prefixes)
   ) prefixes;
 
-  isName = name: stringLength name <= 63 && match "[a-z0-9]([a-z0-9-]*[a-z0-9])?" name != null;
+  isName = name: stringLength name <= 63 && match "[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?" name != null;
   misnamed =
-    map (name: "${name} can't be a name: take up to 63 lower-case letters, digits and inner hyphens")
+    map (name: "${name} can't be a name: take up to 63 letters, digits, and hyphens or underscores between them")
       (
         filter (name: !isName name) (
           attrNames networks

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{AppRestart, Memory};
+use crate::spec::{AppRestart, Memory, is_of_a_name, is_ragged};
 use crate::topology::{self, Name};
 
 use super::error::AppError;
@@ -113,20 +113,19 @@ pub struct Namespace(String);
 
 /// A text that can't name a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} can't name a namespace: 1 to 127 lower-case letters, digits and inner hyphens can")]
+#[error("{0:?} can't name a namespace: 1 to 127 letters, digits, and inner hyphens and underscores can")]
 pub struct NamespaceError(String);
 
 impl Namespace {
     /// Checks `text`.
     ///
     /// # Errors
-    /// Where it isn't 1 to 127 bytes of lower-case letters, digits and inner
-    /// hyphens.
+    /// Where it isn't 1 to 127 bytes of ASCII letters, digits, and inner hyphens
+    /// and underscores.
     pub fn new(text: impl Into<String>) -> Result<Self, NamespaceError> {
         let text = text.into();
-        let inner = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-');
-        let valid = (1..=NAMESPACE_MAX).contains(&text.len()) && text.chars().all(inner);
-        if !valid || text.starts_with('-') || text.ends_with('-') {
+        let valid = (1..=NAMESPACE_MAX).contains(&text.len()) && text.chars().all(is_of_a_name);
+        if !valid || is_ragged(&text) {
             return Err(NamespaceError(text));
         }
         Ok(Self(text))

@@ -38,7 +38,8 @@ pub(super) struct PolicyChain {
     protocols6: Elements,
 }
 
-/// The name of a policy's chain. Ids are of letters, digits, hyphens and dots.
+/// The name of a policy's chain. Ids are of letters, digits, hyphens,
+/// underscores and dots.
 pub(super) fn chain_name(policy: &Policy, direction: Direction) -> String {
     let suffix = match direction {
         Direction::Ingress => "in",

@@ -147,8 +147,15 @@ impl Change {
                     let path = SpecPath::keys(["networks", network, "subnets", name.as_str()]);
                     return Err(before.exists(format!("a subnet {name} of the network {network}"), &path));
                 }
-                let subnet =
-                    Subnet { cidr: *cidr, cidr6: *cidr6, kind: *kind, policy: None, namespace: true };
+                let subnet = Subnet {
+                    cidr: *cidr,
+                    cidr6: *cidr6,
+                    kind: *kind,
+                    policy: None,
+                    namespace: true,
+                    address: None,
+                    address6: None,
+                };
                 found.subnets.insert(name.to_string(), subnet);
             }
             Self::DeleteSubnet { network, name } => {

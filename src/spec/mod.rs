@@ -47,6 +47,7 @@ pub use mac::{MacAddr, MacError};
 pub use memory::{Memory, MemoryError};
 pub use model::{Disk, Host, HostSpec, Nat, Network, Peering, Subnet, Tailscale, Uplink, Vm};
 pub use name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};
+pub(crate) use name::{is_of_a_name, is_ragged, label};
 pub use policy::{
     Action, DEFAULT_PRIORITY, Direction, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
     RULES_MAX,

@@ -152,10 +152,16 @@ pub struct Subnet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<OneOrMany<String>>")]
     pub policy: Option<OneOrMany<Name>>,
-    /// Whether it is a network namespace `<network>-<subnet>` of the host's,
-    /// with the subnet's second host address, for apps to run in.
+    /// Whether it is a network namespace `<network>-<subnet>` of the host's, for
+    /// apps to run in.
     #[serde(default, skip_serializing_if = "is_default")]
     pub namespace: bool,
+    /// The namespace's IPv4 address; default: the subnet's second host address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// The namespace's IPv6 address; default: likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// Where a network's public subnets go out: `true`, `false`, an interface's

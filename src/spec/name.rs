@@ -12,8 +12,9 @@ pub const NAME_MAX: usize = 63;
 /// (`linux/if.h`).
 pub const IFNAME_MAX: usize = 15;
 
-/// A name from the spec: lower-case letters, digits and inner hyphens. It is
-/// safe in an nft set, a path, a host name and a unit name.
+/// A name from the spec: letters, digits, and hyphens and underscores between
+/// them. It is safe in an nft set, a path and a unit name; [`Name::label`] is
+/// what it is as a host's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -38,14 +39,14 @@ pub enum NameError {
         max: usize,
     },
     /// A character that the name can't hold.
-    #[error("{found:?} can't be in a name: lower-case letters, digits and hyphens can")]
+    #[error("{found:?} can't be in a name: letters, digits, hyphens and underscores can")]
     Character {
         /// The first such character.
         found: char,
     },
-    /// A hyphen first or last.
-    #[error("a name can't begin or end with a hyphen")]
-    Hyphen,
+    /// A hyphen or an underscore first or last.
+    #[error("a name begins and ends with a letter or a digit")]
+    Edge,
     /// A character that an interface's name can't hold.
     #[error("{found:?} can't be in an interface's name: letters, digits and any of . _ - can")]
     InterfaceCharacter {
@@ -61,8 +62,8 @@ impl Name {
     /// Checks `text`.
     ///
     /// # Errors
-    /// Where it isn't 1 to 63 bytes of lower-case letters, digits and inner
-    /// hyphens.
+    /// Where it isn't 1 to 63 bytes of ASCII letters, digits, and inner hyphens
+    /// and underscores.
     pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
         let text = text.into();
         if text.is_empty() {
@@ -71,19 +72,42 @@ impl Name {
         if text.len() > NAME_MAX {
             return Err(NameError::TooLong { length: text.len(), max: NAME_MAX });
         }
-        if let Some(found) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+        if let Some(found) = text.chars().find(|c| !is_of_a_name(*c)) {
             return Err(NameError::Character { found });
         }
-        if text.starts_with('-') || text.ends_with('-') {
-            return Err(NameError::Hyphen);
+        if is_ragged(&text) {
+            return Err(NameError::Edge);
         }
         Ok(Self(text))
+    }
+
+    /// What it is as a label of a host's name (RFC 1123, section 2.1), where case
+    /// doesn't count and underscores can't be: names of one kind that are the
+    /// same label are refused.
+    pub fn label(&self) -> String {
+        label(&self.0)
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a name may hold it.
+pub(crate) fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
+}
+
+/// Whether a text of such characters begins or ends with another one than a
+/// letter or a digit: it would be no label, or an option.
+pub(crate) fn is_ragged(text: &str) -> bool {
+    text.starts_with(['-', '_']) || text.ends_with(['-', '_'])
+}
+
+/// A text of names in lower case, with hyphens only.
+pub(crate) fn label(text: &str) -> String {
+    text.to_ascii_lowercase().replace('_', "-")
 }
 
 impl IfName {
@@ -179,7 +203,10 @@ mod tests {
             "a/b",
             "\"; flush ruleset",
             "a b",
-            "A",
+            "_a",
+            "a_",
+            "a.b",
+            "Ä",
             "ä",
             "名",
             "a\0",
@@ -197,6 +224,13 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_a_label_of_a_host() {
+        for (name, label) in [("web", "web"), ("My_VPC", "my-vpc"), ("A--b__C9", "a--b--c9")] {
+            assert_eq!(Name::new(name).unwrap().label(), label);
+        }
+    }
+
+    #[test]
     fn long_names_are_shortened_and_kept_as_altname() {
         let name = Name::new("a-rather-long-network").unwrap();
         let (short, full) = IfName::derive("br-", name.as_str(), 0x1234_5678);
@@ -209,11 +243,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_gives_a_valid_interface(text in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
+        fn every_name_gives_a_valid_interface(text in "[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?") {
             let name = Name::new(text).unwrap();
             let (interface, altname) = IfName::derive("vm-", name.as_str(), u64::MAX);
             prop_assert!(IfName::new(interface.as_str()).is_ok());
             prop_assert_eq!(altname.is_some(), name.as_str().len() > 12);
+            let label = name.label();
+            let plain = label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+            prop_assert!(plain && !is_ragged(&label));
         }
 
         #[test]

@@ -76,6 +76,7 @@ impl<'a> Compiler<'a> {
         let tailscale = spec.host.tailscale.as_ref().map(|tailscale| tailscale.interface.clone());
         let uplink = self.uplink();
         let dns = self.dns();
+        self.labels();
         let networks = self.networks();
         self.overlaps();
         let mut taken = self.explicit(&networks);

@@ -28,29 +28,55 @@ const UID_FOREIGN: RangeInclusive<u32> = 0x7ffe_0000..=0x7ffe_ffff;
 impl Compiler<'_> {
     /// What the spec gives away by name.
     pub(super) fn explicit(&mut self, networks: &[Network]) -> Taken {
-        let mut taken = Taken::default();
+        let mut all = Taken::default();
+        let taken = &mut all;
         for (key, vm) in &self.spec.vms {
             let path = SpecPath::keys(["vms", key]);
-            let sets: [(&str, Option<String>, bool); 3] = [
-                ("address", vm.address.map(|a| a.to_string()), vm.address.is_none_or(|a| taken.v4.insert(a))),
-                (
-                    "address6",
-                    vm.address6.map(|a| a.to_string()),
-                    vm.address6.is_none_or(|a| taken.v6.insert(a)),
-                ),
-                ("mac", vm.mac.map(|a| a.to_string()), vm.mac.is_none_or(|a| taken.macs.insert(a))),
-            ];
-            for (field, value, fresh) in sets {
-                if let (Some(value), false) = (value, fresh) {
-                    let message = format!("{value} is another VM's already");
-                    self.issue(path.clone().key(field), message, format!("give each VM its own {field}"));
+            let owner = format!("the VM {key}");
+            if let Some(address) = vm.address {
+                let fresh = taken.v4.insert(address);
+                self.give(taken, (path.clone().key("address"), &owner), address.to_string(), fresh);
+            }
+            if let Some(address) = vm.address6 {
+                let fresh = taken.v6.insert(address);
+                self.give(taken, (path.clone().key("address6"), &owner), address.to_string(), fresh);
+            }
+            if let Some(mac) = vm.mac {
+                let fresh = taken.macs.insert(mac);
+                self.give(taken, (path.clone().key("mac"), &owner), mac.to_string(), fresh);
+            }
+        }
+        for (network, written) in &self.spec.networks {
+            for (key, subnet) in &written.subnets {
+                let path = SpecPath::keys(["networks", network, "subnets", key]);
+                let owner = format!("the namespace {network}-{key}");
+                if let Some(address) = subnet.address {
+                    let fresh = taken.v4.insert(address);
+                    self.give(taken, (path.clone().key("address"), &owner), address.to_string(), fresh);
+                }
+                if let Some(address) = subnet.address6 {
+                    let fresh = taken.v6.insert(address);
+                    self.give(taken, (path.clone().key("address6"), &owner), address.to_string(), fresh);
                 }
             }
         }
         // Gateways are nobody else's.
         taken.macs.extend(networks.iter().map(|network| network.mac));
         taken.v4.extend(networks.iter().map(|network| network.gateway));
-        taken
+        all
+    }
+
+    /// Writes down that the key at `place` gives `value` to the owner named; an
+    /// issue where it was somebody's already.
+    fn give(&mut self, taken: &mut Taken, place: (SpecPath, &str), value: String, fresh: bool) {
+        let (path, owner) = place;
+        if fresh {
+            taken.given.insert(value, (owner.into(), path));
+            return;
+        }
+        let first = taken.given.get(&value).map_or("somebody", |(owner, _)| owner);
+        let message = format!("{value} is {first}'s already");
+        self.issue(path, message, "give each guest its own");
     }
 
     pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr], taken: &mut Taken) -> Vec<Vm> {
@@ -308,12 +334,19 @@ pub(super) struct Taken {
     v6: BTreeSet<Ipv6Addr>,
     macs: BTreeSet<MacAddr>,
     uids: BTreeSet<u32>,
+    /// What the spec gives away by name: whose it is, and the key that says so.
+    given: BTreeMap<String, (String, SpecPath)>,
     /// Below these, a prefix has no free address any more.
     next4: BTreeMap<Ipv4Net, Ipv4Addr>,
     next6: BTreeMap<Ipv6Net, Ipv6Addr>,
 }
 
 impl Taken {
+    /// The key that gives away this address or MAC.
+    pub(super) fn given(&self, value: &str) -> Option<&SpecPath> {
+        self.given.get(value).map(|(_, path)| path)
+    }
+
     /// Whether `address` was nobody's until now.
     pub(super) fn claim4(&mut self, address: Ipv4Addr) -> bool {
         self.v4.insert(address)

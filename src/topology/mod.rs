@@ -5,6 +5,9 @@
 mod address;
 mod app;
 mod compile;
+mod fold;
+#[cfg(test)]
+mod fold_tests;
 mod guest;
 mod identity;
 mod namespace;
@@ -197,7 +200,7 @@ impl NamespaceRoute {
 /// A virtual machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
-    /// Its name in the spec, and the guest's host name.
+    /// Its name in the spec; as a label ([`Name::label`]) the guest's host name.
     pub name: Name,
     /// Where it is attached.
     pub port: Port,

@@ -1,9 +1,11 @@
 //! Each subnet with `namespace = true` → its network namespace.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::spec::SpecPath;
+use crate::spec::{self, SpecPath, label};
 
+use super::address::{unusable4, unusable6};
 use super::compile::Compiler;
 use super::guest::Taken;
 use super::identity::{derive_mac, hash, link_local};
@@ -12,20 +14,26 @@ use super::{IfName, Namespace, NamespaceRoute, Network, Port, PortV6, Subnet};
 impl Compiler<'_> {
     pub(super) fn namespaces(&mut self, networks: &[Network], taken: &mut Taken) -> Vec<Namespace> {
         let mut namespaces: Vec<Namespace> = Vec::new();
+        let mut labels: BTreeMap<String, String> = BTreeMap::new();
         for network in networks {
             let Some(written) = self.spec.networks.get(network.name.as_str()) else { continue };
             for subnet in &network.subnets {
-                if !written.subnets.get(subnet.name.as_str()).is_some_and(|subnet| subnet.namespace) {
-                    continue;
-                }
+                let Some(own) = written.subnets.get(subnet.name.as_str()) else { continue };
                 let path =
                     SpecPath::keys(["networks", network.name.as_str(), "subnets", subnet.name.as_str()]);
+                if !own.namespace {
+                    self.homeless(&path, own);
+                    continue;
+                }
                 let name = format!("{}-{}", network.name, subnet.name);
-                if namespaces.iter().any(|other| other.name == name) {
-                    let message = format!("another subnet's namespace is called {name} already");
+                if let Some(other) = labels.insert(label(&name), name.clone()) {
+                    let message = format!("another subnet's namespace is called {other} already");
                     self.issue(path.clone(), message, "rename one of the two subnets");
                 }
-                let Some(port) = self.namespace_port(&path, &name, network, subnet, taken) else { continue };
+                let asked = (own.address, own.address6);
+                let Some(port) = self.namespace_port(&path, &name, (network, subnet), asked, taken) else {
+                    continue;
+                };
                 let routes = self.peer_routes(network, networks);
                 namespaces.push(Namespace { name, port, routes });
             }
@@ -34,21 +42,47 @@ impl Compiler<'_> {
         namespaces
     }
 
+    /// An address is a namespace's: a subnet's guests have their own.
+    fn homeless(&mut self, path: &SpecPath, subnet: &spec::Subnet) {
+        let keys = [("address", subnet.address.is_some()), ("address6", subnet.address6.is_some())];
+        for (key, _) in keys.into_iter().filter(|(_, written)| *written) {
+            self.consequence(
+                path.clone().key(key),
+                "the address of a namespace, and the subnet has none",
+                "set namespace = true, or remove it",
+            );
+        }
+    }
+
     fn namespace_port(
         &mut self,
         path: &SpecPath,
         name: &str,
-        network: &Network,
-        subnet: &Subnet,
+        (network, subnet): (&Network, &Subnet),
+        (asked, asked6): (Option<Ipv4Addr>, Option<Ipv6Addr>),
         taken: &mut Taken,
     ) -> Option<Port> {
-        // The subnet's second host address, whatever the first one is.
-        let address = Ipv4Addr::from(u32::from(subnet.cidr.network()).saturating_add(2));
-        if !taken.claim4(address) {
-            let message = format!("{address}, the namespace's address, is a VM's already");
-            self.issue(path.clone(), message, "give the VM another address");
-            return None;
-        }
+        let address = match asked {
+            Some(address) => {
+                let unusable = |net| unusable4(address, net, network.gateway);
+                let reason = unusable(network.cidr).or_else(|| unusable(subnet.cidr));
+                if let Some(reason) = reason {
+                    let hint = format!("take a host address of {}", subnet.cidr);
+                    self.issue(path.clone().key("address"), reason, hint);
+                    return None;
+                }
+                address
+            }
+            None => {
+                // The subnet's second host address, whatever the first one is.
+                let address = Ipv4Addr::from(u32::from(subnet.cidr.network()).saturating_add(2));
+                if !taken.claim4(address) {
+                    self.is_taken(path, name, address.into(), taken);
+                    return None;
+                }
+                address
+            }
+        };
         let mac = derive_mac("namespace", name);
         if !taken.claim_mac(mac) {
             self.issue(
@@ -59,12 +93,20 @@ impl Compiler<'_> {
         }
         let mut v6 = None;
         if let (Some(gateway), Some(cidr6)) = (network.gateway6, subnet.cidr6) {
-            let address = Ipv6Addr::from(u128::from(cidr6.network()).saturating_add(2));
-            if !taken.claim6(address) {
-                let message = format!("{address}, the namespace's address, is a VM's already");
-                self.issue(path.clone(), message, "give the VM another address");
+            let address = asked6.unwrap_or_else(|| {
+                let second = Ipv6Addr::from(u128::from(cidr6.network()).saturating_add(2));
+                if !taken.claim6(second) {
+                    self.is_taken(path, name, second.into(), taken);
+                }
+                second
+            });
+            if let Some(reason) = asked6.and_then(|address| unusable6(address, cidr6, gateway)) {
+                self.issue(path.clone().key("address6"), reason, format!("take a host address of {cidr6}"));
             }
             v6 = Some(PortV6 { address, prefix: cidr6.prefix_len(), gateway, link_local: link_local(mac) });
+        } else if asked6.is_some() {
+            let hint = "give the network and the subnet a cidr6";
+            self.consequence(path.clone().key("address6"), "its subnet has no IPv6", hint);
         }
         let (interface, altname) = IfName::derive("ns-", name, hash(name));
         Some(Port {
@@ -79,6 +121,17 @@ impl Compiler<'_> {
             gateway: network.gateway,
             v6,
         })
+    }
+
+    /// The address that a namespace has by itself is somebody's: said where it
+    /// is given away.
+    fn is_taken(&mut self, path: &SpecPath, name: &str, address: IpAddr, taken: &Taken) {
+        let message = format!("{address} is the address of the namespace {name}");
+        let hint = "take another one here, or name one for the namespace: address = \"…\" in its subnet";
+        match taken.given(&address.to_string()) {
+            Some(key) => self.issue(key.clone(), message, hint),
+            None => self.issue(path.clone(), format!("{message}, and taken already"), hint),
+        }
     }
 
     /// Routes to the networks that `network` is peered with. The default

@@ -128,8 +128,8 @@ pub fn command_line(vm: &Vm, boot: &BootFiles, accel: Accelerator, fds: &Fds) ->
 
 /// What follows `-name` on the command line of a QEMU of ours.
 pub(super) fn process_name(instance: &str, name: &str) -> String {
-    // An instance is hexadecimal, a name has letters, digits and hyphens:
-    // nothing to escape.
+    // An instance is hexadecimal, a name has letters, digits, hyphens and
+    // underscores: nothing to escape.
     format!("guest=hostctl:{instance}:{name}")
 }
 
@@ -197,9 +197,10 @@ fn kernel_words(vm: &Vm, boot: &BootFiles, accel: Accelerator) -> String {
         // It has no clock to calibrate these with, and hangs trying.
         words.push_str(" tsc_early_khz=2400000 lpj=4000000");
     }
-    let _ = write!(words, " ip={}::{}:{}:{}:eth0:none", port.address, port.gateway, port.prefix, vm.name);
+    let host_name = vm.name.label();
+    let _ = write!(words, " ip={}::{}:{}:{}:eth0:none", port.address, port.gateway, port.prefix, host_name);
     if let Some(v6) = &port.v6 {
-        let _ = write!(words, " ip=[{}]::[{}]:{}:{}:eth0:none", v6.address, v6.gateway, v6.prefix, vm.name);
+        let _ = write!(words, " ip=[{}]::[{}]:{}:{}:eth0:none", v6.address, v6.gateway, v6.prefix, host_name);
     }
     for server in &vm.dns {
         let _ = write!(words, " nameserver={server}");

@@ -36,8 +36,9 @@ gives completion in editors.
   files may say the same thing: each network, VM, policy and app is in one of them, and so is `[host]`.
   No file has to exist.
 - An unknown key is an error, and so is a key that is there twice.
-- Names of networks, subnets, VMs, policies and apps have up to 63 lower-case letters, digits and
-  inner hyphens. A name that is too long for an interface (`br-…`, `vm-…`: 15 bytes) is
+- Names of networks, subnets, VMs, policies and apps have up to 63 letters, digits, and hyphens
+  and underscores between them. Two of one kind that differ only in capitals, or in hyphens and
+  underscores, are refused: they would be the same host's name. A name that is too long for an interface (`br-…`, `vm-…`: 15 bytes) is
   shortened there with a hash; the interface has the full one as its altname.
 - `hostctl check` says what is wrong with a spec, where, and what would be right.
 ";

@@ -310,7 +310,7 @@ fn what_cant_be_right_is_refused_with_a_remedy() {
              services.hostctl.networks.b = { cidr = \"10.9.0.0/24\"; cidr6 = \"fd00:0:0:f::/64\"; };",
             "the networks a (fd00::/60) and b (fd00:0:0:f::/64) overlap",
         ),
-        ("services.hostctl.networks.Blue.cidr = \"10.2.0.0/24\";", "Blue can't be a name"),
+        ("services.hostctl.networks._blue.cidr = \"10.2.0.0/24\";", "_blue can't be a name"),
         ("services.hostctl.policies.web- = { };", "web- can't be a name"),
         (&vm("memory = \"2G\";"), "set memory = \"2049M\""),
         (&vm("memory = \"2048M\";"), "2048 MiB of guest memory"),
