@@ -12,8 +12,8 @@ use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
     FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat,
     Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule,
-    PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport, Uplink, Vm, load,
-    load_checked,
+    PolicySubnet, PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport,
+    Uplink, Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -224,7 +224,8 @@ fn policy() -> impl Strategy<Value = Policy> {
     let rules = || option::of(vec(rule(), 0..3));
     let text = || option::of(any::<String>());
     let version = option::of(Just(PolicyVersion::V1));
-    (version, text(), option::of(cidr()), text(), option::of(default), rules(), rules()).prop_map(
+    let subnet = prop_oneof![cidr().prop_map(PolicySubnet::Cidr), name().prop_map(PolicySubnet::Name)];
+    (version, text(), option::of(subnet), text(), option::of(default), rules(), rules()).prop_map(
         |(version, description, subnet, namespace, default, ingress, egress)| Policy {
             version,
             description,

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::closest;
 use super::decode::Refused;
 use super::deserializer::Refusal;
 use super::document::{Node, Value};
+use super::meant::meant;
 use super::{Cidr4, Cidr6, CidrError, Segment, SpecPath};
 
 /// What is wrong.
@@ -27,9 +27,10 @@ pub(super) fn message(refused: &Refused) -> String {
 pub(super) fn hint(refused: &Refused, json: bool) -> String {
     match &refused.refusal {
         Refusal::Variant { found, known } | Refusal::UnknownKey { key: found, known } => {
-            let lower = found.to_lowercase();
-            match closest(found, known.iter().copied()).or_else(|| closest(&lower, known.iter().copied())) {
+            let is_key = matches!(refused.refusal, Refusal::UnknownKey { .. });
+            match meant(found, known) {
                 Some(close) => format!("did you mean {close}?"),
+                None if is_key && found == "name" => nameless(&refused.path, known),
                 None => format!("allowed: {}", list(known)),
             }
         }
@@ -44,6 +45,24 @@ pub(super) fn hint(refused: &Refused, json: bool) -> String {
     }
 }
 
+/// Somebody gives a name to what has one already, or needs none.
+fn nameless(path: &SpecPath, known: &[&str]) -> String {
+    match path.0.as_slice() {
+        // In a table of tables, or a subnet of a network's.
+        [Segment::Key(group), Segment::Key(name), Segment::Key(_)] => {
+            format!("remove it: the name is {name:?}, its key in {group}")
+        }
+        [_, _, Segment::Key(group), Segment::Key(name), Segment::Key(_)] => {
+            format!("remove it: the name is {name:?}, its key in {group}")
+        }
+        // A policy in a file of its own.
+        [Segment::Key(_)] if known.contains(&"ingress") => {
+            "remove it: a policy gets its name where it is applied".into()
+        }
+        _ => format!("remove it: nothing here has a name; allowed: {}", list(known)),
+    }
+}
+
 /// What the key would rather hold.
 fn right_value(refused: &Refused, json: bool) -> String {
     if let Some(network) = refused.text.as_deref().and_then(network_of) {
@@ -53,17 +72,25 @@ fn right_value(refused: &Refused, json: bool) -> String {
         Segment::Key(key) => Some(key.as_str()),
         Segment::Index(_) => None,
     });
+    let anything = |text: &str| matches!(text.to_lowercase().as_str(), "any" | "all" | "*" | "everywhere");
+    match key {
+        Some(key @ ("source" | "destination")) if refused.text.as_deref().is_some_and(anything) => {
+            return format!("leave {key} out: that is anybody");
+        }
+        Some("port") if refused.text.as_deref().is_some_and(anything) => {
+            return "leave port out: those are all ports".into();
+        }
+        _ => {}
+    }
     // The one key that means two things.
     if refused.path == SpecPath::keys(["host", "tailscale"]) {
         return format!("for example: {}", assignment("tailscale", "{ interface = \"tailscale0\" }", json));
     }
-    if refused.path.0.len() == 3
-        && refused.path.0.first() == Some(&Segment::Key("policies".into()))
-        && key == Some("subnet")
-    {
-        return format!("for example: {}", assignment("subnet", "\"10.0.1.0/24\"", json));
-    }
     match key.and_then(|key| Some((key, example(key)?))) {
+        // What was refused is no example of what is right.
+        Some((key, example)) if refused.text.as_deref() == Some(example.trim_matches('"')) => {
+            format!("{key} takes something else here: hostctl schema says what")
+        }
         Some((key, example)) => format!("for example: {}", assignment(key, example, json)),
         None if json => format!("write \"{}\": {{ … }}", key.unwrap_or_default()),
         None => format!("write [{}], and its keys on the lines below", refused.path),

@@ -19,12 +19,14 @@ mod keyword;
 mod limits;
 mod load;
 mod mac;
+mod meant;
 mod memory;
 mod merge;
 mod model;
 mod name;
 mod policy;
 mod policy_file;
+mod policy_subnet;
 mod policy_words;
 mod problem;
 mod read;
@@ -53,6 +55,7 @@ pub use policy::{
     RULES_MAX,
 };
 pub use policy_file::load_policy;
+pub use policy_subnet::PolicySubnet;
 pub use policy_words::{OneOrMany, Peer, Peers, PortRange, Ports};
 pub use problem::{Place, Problem, SpecError};
 pub use schema::json_schema;

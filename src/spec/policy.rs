@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Cidr4, Issue, Peer, Peers, Ports, SpecPath};
+use super::{Issue, Peer, Peers, PolicySubnet, Ports, SpecPath};
 
 /// Where a rule stands that names no priority.
 pub const DEFAULT_PRIORITY: u16 = 100;
@@ -26,10 +26,9 @@ pub struct Policy {
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The prefix of the only subnet that it may be attached to.
+    /// The only subnet that it may be attached to, by its prefix or its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
-    pub subnet: Option<Cidr4>,
+    pub subnet: Option<PolicySubnet>,
     /// The only subnet that it may be attached to, as `NETWORK-SUBNET`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -222,14 +221,16 @@ impl PolicyRule {
     }
 
     fn check(&self, direction: Direction, path: &SpecPath, issues: &mut Vec<Issue>) {
+        // Where a protocol was written, and refused, this follows from it.
+        if self.port.is_some() && self.protocol == PolicyProtocol::Any {
+            let (message, hint) = ("a port without a protocol", "add protocol: tcp or udp");
+            issues.push(Issue::dangling(path.clone().key("port"), message, hint));
+        }
         let mut issue = |key: &str, message: String, hint: &str| {
             issues.push(Issue::new(path.clone().key(key), message, hint));
         };
         match (&self.port, self.protocol) {
-            (None, _) | (Some(_), PolicyProtocol::Tcp | PolicyProtocol::Udp) => {}
-            (Some(_), PolicyProtocol::Any) => {
-                issue("port", "a port without a protocol".into(), "add protocol: tcp or udp");
-            }
+            (None, _) | (Some(_), PolicyProtocol::Tcp | PolicyProtocol::Udp | PolicyProtocol::Any) => {}
             (Some(_), other) => {
                 issue("port", format!("{} has no ports", other.as_str()), "remove port, or take tcp or udp");
             }

@@ -33,7 +33,11 @@ fn policy(document: &Document, problems: &mut Vec<Problem>) -> Option<Policy> {
     let mut refused = Vec::new();
     let policy: Option<Policy> = decode(&document.root, &root, &mut refused);
     problems.extend(refused.iter().map(|refused| explained(document, refused)));
+    // What a rule lacks may be what was refused of it.
+    let table = |path: &SpecPath| path.0.split_last().map(|(_, table)| table.to_vec());
+    let broken: Vec<_> = refused.iter().map(|refused| table(&refused.path)).collect();
     let issues = policy.iter().flat_map(|policy| policy.issues(&root));
+    let issues = issues.filter(|issue| !issue.dangling || !broken.contains(&table(&issue.path)));
     problems.extend(issues.map(|issue| document.problem(&issue.path, &issue.message, Some(&issue.hint))));
     policy
 }

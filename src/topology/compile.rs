@@ -28,7 +28,7 @@ const MOST_COMPARED: usize = 1024;
 const MOST_RESOLVERS: usize = 3;
 
 /// The subnet of a network that names none.
-const WHOLE: &str = "default";
+pub(super) const WHOLE: &str = "default";
 
 /// Fixes every name, address, MAC and port.
 ///

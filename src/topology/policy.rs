@@ -8,10 +8,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{
-    self, Action, Direction, HostSpec, OneOrMany, Peer, PolicyProtocol, PortRange, RULES_MAX, SpecPath,
+    self, Action, Direction, HostSpec, OneOrMany, Peer, PolicyProtocol, PolicySubnet, PortRange, RULES_MAX,
+    SpecPath,
 };
 
-use super::compile::Compiler;
+use super::compile::{Compiler, WHOLE};
 use super::identity::hash;
 use super::{IfName, Name, Namespace, Network, Port, Subnet, Vm};
 
@@ -197,15 +198,17 @@ impl Compiler<'_> {
         for (key, network) in &spec.networks {
             let path = SpecPath::keys(["networks", key]);
             if let Some(names) = &network.policy {
-                let namespace = format!("{key}-default");
-                let expected = network.subnets.is_empty().then_some(namespace);
-                self.attachment(&path, names, &network.cidr.to_string(), expected.as_deref());
+                let namespace = format!("{key}-{WHOLE}");
+                let whole = network.subnets.is_empty();
+                let subnet = whole.then_some(WHOLE);
+                let expected = whole.then_some(namespace);
+                self.attachment(&path, names, (subnet, &network.cidr.to_string()), expected.as_deref());
             }
             for (name, subnet) in &network.subnets {
                 if let Some(names) = &subnet.policy {
                     let path = path.clone().key("subnets").key(name);
                     let namespace = format!("{key}-{name}");
-                    self.attachment(&path, names, &subnet.cidr.to_string(), Some(&namespace));
+                    self.attachment(&path, names, (Some(name), &subnet.cidr.to_string()), Some(&namespace));
                 }
             }
         }
@@ -217,7 +220,8 @@ impl Compiler<'_> {
             match network.and_then(|network| Some((network, subnet_of(vm, network)?))) {
                 Some((network, subnet)) => {
                     let namespace = format!("{}-{}", network.name, subnet.name);
-                    self.attachment(&path, names, &subnet.cidr.to_string(), Some(&namespace));
+                    let known = (Some(subnet.name.as_str()), &*subnet.cidr.to_string());
+                    self.attachment(&path, names, known, Some(&namespace));
                 }
                 // What is wrong with the network or subnet was said already.
                 None => {
@@ -232,7 +236,13 @@ impl Compiler<'_> {
 
     /// Checks the policies named at one place: that they exist, and that
     /// where they say which subnet they are for, it is this one.
-    fn attachment(&mut self, path: &SpecPath, names: &OneOrMany<Name>, cidr: &str, namespace: Option<&str>) {
+    fn attachment(
+        &mut self,
+        path: &SpecPath,
+        names: &OneOrMany<Name>,
+        (subnet, cidr): (Option<&str>, &str),
+        namespace: Option<&str>,
+    ) {
         let spec = self.spec;
         for (position, name) in names.as_slice().iter().enumerate() {
             let path = path.clone().key("policy").index(position);
@@ -241,8 +251,13 @@ impl Compiler<'_> {
             }
             let Some(policy) = spec.policies.get(name.as_str()) else { continue };
             const HINT: &str = "attach it there, or take the line out of the policy";
-            if let Some(wanted) = policy.subnet.filter(|wanted| wanted.to_string() != cidr) {
-                let message = format!("policy {name} is for the subnet {wanted}, and this one is {cidr}");
+            if let Some(wanted) = policy.subnet.as_ref().filter(|wanted| !wanted.is(subnet, cidr)) {
+                let here = match (wanted, subnet) {
+                    (PolicySubnet::Cidr(_), _) => format!("this one is {cidr}"),
+                    (PolicySubnet::Name(_), Some(subnet)) => format!("this one is {subnet}"),
+                    (PolicySubnet::Name(_), None) => "this is a whole network".into(),
+                };
+                let message = format!("policy {name} is for the subnet {wanted}, and {here}");
                 self.issue(path.clone(), message, HINT);
             }
             if let Some(wanted) = policy.namespace.as_deref().filter(|wanted| Some(*wanted) != namespace) {
