@@ -65,11 +65,11 @@ nextest:
 install:
 	@test -x $(PROGRAM) || { echo "there is no $(PROGRAM): run make build" >&2; exit 1; }
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/hostctl
-	$(PROGRAM) man $(DESTDIR)$(MANDIR)
-	mkdir -p $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
-	$(PROGRAM) completions bash > $(DESTDIR)$(BASHDIR)/hostctl
-	$(PROGRAM) completions zsh > $(DESTDIR)$(ZSHDIR)/_hostctl
-	$(PROGRAM) completions fish > $(DESTDIR)$(FISHDIR)/hostctl.fish
+	install -d -m 755 $(DESTDIR)$(MANDIR)
+	umask 022 && $(PROGRAM) man $(DESTDIR)$(MANDIR)
+	$(PROGRAM) completions bash | install -D -m 644 /dev/stdin $(DESTDIR)$(BASHDIR)/hostctl
+	$(PROGRAM) completions zsh | install -D -m 644 /dev/stdin $(DESTDIR)$(ZSHDIR)/_hostctl
+	$(PROGRAM) completions fish | install -D -m 644 /dev/stdin $(DESTDIR)$(FISHDIR)/hostctl.fish
 	for unit in $(UNITS); do \
 	    install -D -m 644 templates/systemd/$$unit $(DESTDIR)$(UNITDIR)/$$unit && \
 	    sed -i 's|@hostctl@|$(BINDIR)/hostctl|' $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \

@@ -23,6 +23,7 @@ mod control;
 pub mod firewall;
 pub mod host;
 pub mod link;
+pub mod private;
 pub mod probe;
 mod process;
 pub mod reach;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::bounded::{create, read_bounded};
+use crate::private;
 use crate::root_dir::RootDir;
 
 /// A file that couldn't be used.
@@ -43,6 +44,9 @@ pub(crate) enum LockError {
 
 const LOCK: &str = "lock";
 
+/// Clients that wait to be accepted, at most.
+const BACKLOG: i32 = 128;
+
 /// The longest runtime file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
@@ -64,7 +68,7 @@ impl RuntimeDir {
     /// there; mode 0700.
     pub fn create(root: &RootDir, path: PathBuf) -> Result<Self, FileError> {
         let run = root.run();
-        DirBuilder::new().recursive(true).mode(0o755).create(&run).map_err(FileError::at("make", &run))?;
+        private::directory(&run).map_err(FileError::at("make", &run))?;
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
         private.create(&path).map_err(FileError::at("make", &path))?;
@@ -112,8 +116,7 @@ impl RuntimeDir {
     /// Listens on a socket of the directory's, in place of an earlier one.
     pub fn listen(&self, file: &str) -> Result<UnixListener, FileError> {
         self.remove(file)?;
-        let listener = UnixListener::bind(self.socket(file));
-        listener.map_err(FileError::at("listen on", self.path(file)))
+        listen(&self.socket(file)).map_err(FileError::at("listen on", self.path(file)))
     }
 
     pub fn connect(&self, file: &str) -> Result<UnixStream, FileError> {
@@ -130,6 +133,7 @@ impl RuntimeDir {
         loop {
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
             let file = file.map_err(error())?;
+            private::close(&file).map_err(error())?;
             match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
                 Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {
                     return Err(LockError::Held(self.lock_holder().unwrap_or(0)));
@@ -185,7 +189,11 @@ impl RuntimeDir {
             out.write_all(b"\n")?;
             fs::rename(&new, &path)
         };
-        write().map_err(FileError::at("write", &path))
+        write().map_err(|error| {
+            // Where there is no room, half of it takes up some.
+            let _ = fs::remove_file(&new);
+            FileError::at("write", &path)(error)
+        })
     }
 
     /// Removes one file, where it is there.
@@ -215,6 +223,18 @@ impl SupervisorLock {
         self._file.set_len(0)?;
         self._file.write_all(std::process::id().to_string().as_bytes())
     }
+}
+
+/// A socket that only root may connect to, from its first moment on: the
+/// kernel gives the file the mode that the descriptor has (unix_bind_bsd in
+/// `net/unix/af_unix.c`).
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn whole_file() -> libc::flock {

@@ -7,6 +7,7 @@
 
 mod app_host;
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use hostctl::app::{self, AppError, State};
@@ -48,6 +49,19 @@ fn an_app_runs_in_its_namespace_is_logged_and_stopped() {
     host.stop(LONG);
     app::remove(&host.root, &host.app.namespace, &host.app.name, LONG).unwrap();
     assert!(app::observe(&host.root).unwrap().is_empty() && !host.root.apps().join("prod-web").exists());
+}
+
+#[test]
+fn an_app_makes_files_as_other_programs_do() {
+    // hostctl's own umask is for its own files, and a test has none.
+    for isolate in [false, true] {
+        let host = Host::new("umask; > $DIR/made; exit 0", |value| value["isolate"] = isolate.into());
+        host.start();
+        assert_eq!(host.over(), None, "{}", host.log());
+        host.logged("0022\n");
+        let mode = std::fs::metadata(host.path("made")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644, "isolate: {isolate}");
+    }
 }
 
 #[test]

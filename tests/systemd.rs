@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -28,6 +29,10 @@ fn install() -> tempfile::TempDir {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     destination
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
 /// Every file below `directory`, relative to it.
@@ -83,11 +88,31 @@ fn make_install_installs_and_make_uninstall_leaves_nothing() {
         ]
     );
     assert!(installed.contains("opt/hostctl/share/man/man1/hostctl-vpc-create.1"), "{installed:?}");
+    // Everybody may read it and nobody but root write it: the umask here is 000.
+    for file in &installed {
+        let path = destination.path().join(file);
+        let wanted = if file.ends_with("bin/hostctl") { 0o755 } else { 0o644 };
+        assert_eq!(mode(&path), wanted, "{file}");
+        assert_eq!(mode(path.parent().unwrap()), 0o755, "{file}");
+    }
     let program = destination.path().join("opt/hostctl/bin/hostctl");
     assert!(Command::new(program).arg("--version").output().unwrap().status.success());
     let output = make("uninstall", destination.path());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(files(destination.path()), BTreeSet::new());
+}
+
+#[test]
+fn what_units_make_is_roots_alone() {
+    let (_destination, directory) = units();
+    for name in UNITS {
+        let text = fs::read_to_string(directory.join(name)).unwrap();
+        assert!(text.contains("\nUMask=0077\n"), "{name}");
+        for kind in ["Runtime", "State"] {
+            let makes = text.contains(&format!("\n{kind}Directory="));
+            assert_eq!(makes, text.contains(&format!("\n{kind}DirectoryMode=0700\n")), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Limits by cgroup v2 (Documentation/admin-guide/cgroup-v2.rst).
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -168,7 +169,7 @@ fn check<'a>(v2: Option<&'a Path>, v1: bool, settings: &[Setting]) -> Result<&'a
 }
 
 fn make(path: &Path) -> Result<(), AppError> {
-    match fs::create_dir(path) {
+    match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(AppError::file("make", path)(error))
         }

@@ -14,7 +14,7 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use super::error::AppError;
 use super::model::User;
-use super::user::become_user;
+use super::user::{become_user, usual_umask};
 
 /// Runs `command` as `user` and waits for it: the status to exit with, 128
 /// and the signal's number where one killed it. Only for
@@ -28,6 +28,7 @@ pub fn init(user: Option<User>, command: &[String]) -> Result<u8, AppError> {
         return Err(AppError::NotInit);
     }
     mounts().map_err(AppError::kernel("mount /proc and /sys anew"))?;
+    usual_umask();
     let (program, arguments) = command.split_first().ok_or(AppError::NotInit)?;
     let mut process = Command::new(program);
     process.args(arguments).stdin(Stdio::null());

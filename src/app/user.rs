@@ -3,8 +3,15 @@
 use std::io;
 
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use rustix::fs::Mode;
 
 use super::model::User;
+
+/// Takes the umask that programs expect: hostctl's own is for its own files.
+/// It makes a system call and nothing else.
+pub(super) fn usual_umask() {
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+}
 
 /// Gives up root for good, in the whole process; it makes system calls and
 /// nothing else, and may be called between fork and exec.

@@ -2,10 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-
-use nix::libc;
 
 /// The log is put aside at this length, in bytes, as `<name>.1`; one old log
 /// is kept.
@@ -22,9 +19,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub fn open(path: PathBuf) -> Self {
-        let mut options = File::options();
-        options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).ok();
+        let file = super::append(&path).ok();
         let length = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |file| file.len());
         Self { path, file, length }
     }

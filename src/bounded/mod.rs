@@ -11,16 +11,29 @@ use std::path::Path;
 
 use nix::libc;
 
+use crate::private;
+
 pub(crate) use lines::Lines;
 #[cfg(test)]
 pub(crate) use log::LOG_MAX;
 pub(crate) use log::Log;
 
-/// A new, empty file that only root may read.
+/// A new, empty file that only root may read, also where there was another.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    options.open(path)
+    let file = options.open(path)?;
+    private::close(&file)?;
+    Ok(file)
+}
+
+/// A log that only root may read, to be written at its end.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(path)?;
+    private::close(&file)?;
+    Ok(file)
 }
 
 /// Reads a regular file of at most `max` bytes.

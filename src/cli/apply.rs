@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::diff;
 use super::spec::{SpecFile, load, load_quietly};
+use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
 #[derive(Debug, Args)]
@@ -28,6 +29,8 @@ pub struct Apply {
     /// command fails all the same.
     #[arg(long, conflicts_with = "confirm")]
     firewall_only: bool,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// Between a second and a day.
@@ -42,6 +45,8 @@ pub struct Down {
     /// Print the steps and do nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// The machine, changed by this program.
@@ -55,7 +60,15 @@ pub fn host(context: &Context) -> Result<Host, Failure> {
 /// Prints each step as it is done.
 pub struct Progress {
     /// Prints nothing.
-    pub quiet: bool,
+    quiet: bool,
+    patience: Duration,
+}
+
+impl Progress {
+    /// Of a command that waits so long for another one.
+    pub fn new(context: &Context, wait: Wait) -> Self {
+        Self { quiet: context.json, patience: wait.patience() }
+    }
 }
 
 impl Watch for Progress {
@@ -75,6 +88,16 @@ impl Watch for Progress {
     fn rolling_back(&mut self, to: u64) {
         if !self.quiet {
             eprintln!("failed; returning to generation {to}");
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn waiting(&mut self, holder: &str) {
+        if !self.quiet {
+            eprintln!("waiting for {holder}");
         }
     }
 }
@@ -143,12 +166,12 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
 
 pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
     if arguments.firewall_only {
-        return load_firewall(context, &arguments.file).await;
+        return load_firewall(context, arguments).await;
     }
     let host = host(context)?;
-    let lock = host.begin("apply")?;
+    let mut progress = Progress::new(context, arguments.wait);
+    let lock = host.begin_with("apply", &mut progress)?;
     let checked = load(context, &arguments.file)?;
-    let mut progress = Progress { quiet: context.json };
     let (spec, topology) = (&checked.spec, &checked.compiled);
     let Some(time) = arguments.confirm else {
         return print_outcome(context, &host.apply_under(&lock, spec, topology, &mut progress).await?);
@@ -178,9 +201,10 @@ pub fn unconfirmed(waiting: &Unconfirmed) -> String {
     }
 }
 
-async fn load_firewall(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let mut progress = Progress { quiet: context.json };
-    match host(context)?.load_firewall(|| load_quietly(context, file), &mut progress).await {
+async fn load_firewall(context: &Context, arguments: &Apply) -> Result<(), Failure> {
+    let mut progress = Progress::new(context, arguments.wait);
+    let read = || load_quietly(context, &arguments.file);
+    match host(context)?.load_firewall(read, &mut progress).await {
         Ok(outcome) => print_outcome(context, &outcome),
         Err(unloaded) => {
             eprintln!("note: {}", unloaded.consequence);
@@ -194,14 +218,14 @@ pub async fn down(context: &Context, arguments: &Down) -> Result<(), Failure> {
     if arguments.dry_run {
         return print_steps(context, &host.removal().await?);
     }
-    let outcome = host.down(&mut Progress { quiet: context.json }).await?;
+    let outcome = host.down(&mut Progress::new(context, arguments.wait)).await?;
     print_outcome(context, &outcome)
 }
 
 pub async fn cleanup(context: &Context, arguments: &Down) -> Result<(), Failure> {
     down(context, arguments).await?;
     if !arguments.dry_run {
-        host(context)?.forget_commands()?;
+        host(context)?.forget_commands(&mut Progress::new(context, arguments.wait))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use hostctl::host::{self, Audit, Finding, HostError, News, WatchOptions};
 use serde_json::json;
 
 use super::apply::{Progress, host};
+use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
 #[derive(Debug, Args)]
@@ -28,6 +29,8 @@ pub struct Arguments {
     /// How long at most between two looks.
     #[arg(long, value_name = "DURATION", default_value = "5s", requires = "watch", value_parser = interval)]
     interval: Duration,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 /// Not so often that it does nothing else.
@@ -66,7 +69,7 @@ pub async fn audit(context: &Context, arguments: &Arguments) -> Result<(), Failu
     }
     let mut audit = host::audit(&context.root).await?;
     if arguments.repair && audit.has_drift() {
-        host(context)?.repair(&mut Progress { quiet: context.json }).await?;
+        host(context)?.repair(&mut Progress::new(context, arguments.wait)).await?;
         audit = host::audit(&context.root).await?;
     }
     if context.json {

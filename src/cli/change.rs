@@ -5,6 +5,7 @@ use hostctl::spec::{Change, Cidr4, Cidr6, IfName, Name};
 use serde_json::json;
 
 use super::apply::{Progress, host, print_steps};
+use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
 /// How a change is made.
@@ -13,6 +14,8 @@ pub struct How {
     /// Print the steps and do nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 impl How {
@@ -28,7 +31,7 @@ pub async fn change(context: &Context, how: &How, change: &Change) -> Result<(),
     if how.dry_run {
         return print_steps(context, &host.plan_edit(change).await?);
     }
-    let edited = host.edit(change, &mut Progress { quiet: context.json }).await?;
+    let edited = host.edit(change, &mut Progress::new(context, how.wait)).await?;
     for note in &edited.outcome.notes {
         eprintln!("note: {note}");
     }

@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::shells;
 use clap_mangen::Man;
 
-use super::{Arguments, Failure};
+use super::{Arguments, Context, Failure};
 
 #[derive(Debug, Args)]
 pub struct Completions {
@@ -44,7 +44,9 @@ pub fn completions(arguments: &Completions) -> Result<(), Failure> {
 }
 
 /// Writes a manual page for each command.
-pub fn pages(arguments: &Pages) -> Result<(), Failure> {
+pub fn pages(context: &Context, arguments: &Pages) -> Result<(), Failure> {
+    // They are no files of hostctl's: whoever asks says who reads them.
+    rustix::process::umask(context.umask);
     let directory = &arguments.directory;
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();

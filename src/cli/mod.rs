@@ -24,6 +24,7 @@ mod subnet;
 mod test;
 mod vm;
 mod vpc;
+mod wait;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hostctl::root_dir::RootDir;
+use rustix::fs::Mode;
 
 pub use failure::Failure;
 
@@ -115,7 +117,7 @@ enum Command {
     /// Keep what apply --confirm applied.
     ///
     /// Needs root.
-    Confirm,
+    Confirm(rollback::Confirm),
     /// Show networks, guests, firewall and drift.
     ///
     /// Drift is what differs from the generation that was applied last, not
@@ -204,6 +206,8 @@ enum Command {
 pub struct Context {
     root: RootDir,
     json: bool,
+    /// What the caller's own files are made with.
+    umask: Mode,
 }
 
 impl Context {
@@ -215,11 +219,19 @@ impl Context {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // First of all: what hostctl makes is nobody else's to read or to lock.
+    let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let arguments = Arguments::parse();
     // A supervisor's log is all that tells of a guest's life.
     let watches = matches!(arguments.command, Command::Vm(vm::Command::Run(_)) | Command::Watchdog);
-    let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json };
+    let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json, umask };
     log::start(&context.root, if watches { "info" } else { "warn" });
+    // Only root's own; whoever isn't finds nothing of theirs.
+    if rustix::process::geteuid().is_root()
+        && let Err(error) = hostctl::private::tighten(&context.root)
+    {
+        tracing::warn!("can't close to others what is hostctl's: {error}");
+    }
     // Everything in one thread: what is done to the network is done to the
     // namespace that this thread is in.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -243,7 +255,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Plan(file) => apply::plan(context, &file).await,
         Command::Apply(arguments) => apply::apply(context, &arguments).await,
         Command::Status => status::status(context).await,
-        Command::Confirm => rollback::confirm(context),
+        Command::Confirm(arguments) => rollback::confirm(context, &arguments),
         Command::Watchdog => Ok(apply::host(context)?.watch_unconfirmed().await?),
         Command::Generations => rollback::generations(context),
         Command::Rollback(arguments) => rollback::rollback(context, &arguments).await,
@@ -262,7 +274,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::App(command) => app::run(context, command).await,
         Command::Doctor => doctor::doctor(context).await,
         Command::Completions(arguments) => generate::completions(&arguments),
-        Command::Man(arguments) => generate::pages(&arguments),
+        Command::Man(arguments) => generate::pages(context, &arguments),
     }
     .map(|()| ExitCode::SUCCESS)
 }

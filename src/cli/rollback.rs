@@ -7,6 +7,7 @@ use hostctl::host::{self, Entry, Files, Step};
 use serde_json::json;
 
 use super::apply::{Progress, host, print_outcome, print_steps};
+use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
 /// Most changes that a line of the table names.
@@ -19,6 +20,14 @@ pub struct Rollback {
     /// Print the steps and do nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub struct Confirm {
+    #[command(flatten)]
+    wait: Wait,
 }
 
 pub fn generations(context: &Context) -> Result<(), Failure> {
@@ -61,8 +70,8 @@ fn state(entry: &Entry) -> String {
     words.into_iter().flatten().collect::<Vec<String>>().join(", ")
 }
 
-pub fn confirm(context: &Context) -> Result<(), Failure> {
-    let generation = host(context)?.confirm()?;
+pub fn confirm(context: &Context, arguments: &Confirm) -> Result<(), Failure> {
+    let generation = host(context)?.confirm(&mut Progress::new(context, arguments.wait))?;
     if context.json {
         return output::json(&json!({ "generation": generation }));
     }
@@ -79,7 +88,7 @@ pub async fn rollback(context: &Context, arguments: &Rollback) -> Result<(), Fai
         }
         return print_steps(context, &steps);
     }
-    let done = host.rollback(arguments.number, &mut Progress { quiet: context.json }).await?;
+    let done = host.rollback(arguments.number, &mut Progress::new(context, arguments.wait)).await?;
     if context.json {
         for note in &done.outcome.notes {
             eprintln!("note: {note}");

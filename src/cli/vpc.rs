@@ -209,6 +209,7 @@ fn exec(context: &Context, arguments: &Exec) -> Result<(), Failure> {
         let message = format!("there is no network namespace {name}\n  hint: hostctl apply makes it");
         return Err(Failure::other(message));
     }
+    rustix::process::umask(context.umask);
     let error = namespace::exec(&name, std::process::Command::new(program).args(rest));
     Err(Failure::other(format!("can't run {} in {name}: {error}", program.display())))
 }

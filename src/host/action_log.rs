@@ -1,11 +1,13 @@
 //! What was changed, when, by what, with which result: for people who ask
 //! later.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::bounded::append;
+use crate::private;
 use crate::root_dir::RootDir;
 
 use super::{HostError, Outcome};
@@ -37,7 +39,7 @@ pub fn write(root: &RootDir, action: &str, result: &Result<Outcome, HostError>) 
         }
         Err(_) => tracing::error!(target: TARGET, command = action, result = "failed", "{entry}"),
     }
-    if let Err(error) = append(root, &entry) {
+    if let Err(error) = add(root, &entry) {
         tracing::warn!("can't write {}: {error}", path(root).display());
     }
 }
@@ -46,12 +48,12 @@ fn path(root: &RootDir) -> PathBuf {
     root.state().join("hostctl.log")
 }
 
-fn append(root: &RootDir, entry: &str) -> std::io::Result<()> {
+fn add(root: &RootDir, entry: &str) -> std::io::Result<()> {
     let path = path(root);
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
-    fs::create_dir_all(root.state())?;
+    private::directory(&root.state())?;
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LONGEST) {
         fs::rename(&path, path.with_extension("log.1"))?;
     }
-    writeln!(OpenOptions::new().append(true).create(true).open(&path)?, "{time} {entry}")
+    writeln!(append(&path)?, "{time} {entry}")
 }

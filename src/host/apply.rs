@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::app;
 use crate::firewall::{FlowPolicy, conntrack, nft};
 use crate::link::Netlink;
+use crate::private;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
 use crate::topology::{Name, Topology};
@@ -49,6 +50,15 @@ pub trait Watch {
 
     /// Called when a failed apply is being taken back.
     fn rolling_back(&mut self, _to: u64) {}
+
+    /// How long another hostctl that changes the host is waited for.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Called once where another hostctl is waited for, with its command and
+    /// pid.
+    fn waiting(&mut self, _for: &str) {}
 }
 
 /// Watches nothing.
@@ -108,7 +118,7 @@ impl Host {
         topology: &Topology,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
-        let lock = self.begin("apply")?;
+        let lock = self.begin_with("apply", watch)?;
         self.apply_under(&lock, spec, topology, watch).await
     }
 
@@ -118,9 +128,26 @@ impl Host {
     /// # Errors
     /// Where another hostctl is at it.
     pub fn begin(&self, command: &str) -> Result<Lock, HostError> {
+        self.begin_with(command, &mut Silent)
+    }
+
+    /// As [`Host::begin`], with the patience of `watch`.
+    ///
+    /// # Errors
+    /// As [`Host::begin`].
+    pub fn begin_with(&self, command: &str, watch: &mut dyn Watch) -> Result<Lock, HostError> {
         Self::check_root()?;
-        let lock = Lock::take(&self.root, command)?;
+        let lock = self.lock(command, watch)?;
         drop_in::recover(&self.root)?;
+        Ok(lock)
+    }
+
+    /// Takes the lock, and closes to others what an earlier version left open.
+    pub(super) fn lock(&self, command: &str, watch: &mut dyn Watch) -> Result<Lock, HostError> {
+        let limit = watch.patience();
+        let lock = Lock::wait_and_tell(&self.root, command, limit, &mut |holder| watch.waiting(holder))?;
+        let failed = |source| HostError::File { path: self.root.path().into(), source };
+        private::tighten(&self.root).map_err(failed)?;
         Ok(lock)
     }
 
@@ -212,7 +239,7 @@ impl Host {
     /// Where a step fails; the rest is still there.
     pub async fn down(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
         Self::check_root()?;
-        let _lock = self.begin("down")?;
+        let _lock = self.begin_with("down", watch)?;
         let result = self.down_locked(&Origin::of("down"), watch).await;
         action_log::write(&self.root, "down", &result);
         if result.is_ok() {

@@ -90,8 +90,8 @@ impl Host {
     ///
     /// # Errors
     /// Where nothing waits for it, or it is too late.
-    pub fn confirm(&self) -> Result<u64, HostError> {
-        let _lock = self.begin("confirm")?;
+    pub fn confirm(&self, watch: &mut dyn Watch) -> Result<u64, HostError> {
+        let _lock = self.begin_with("confirm", watch)?;
         match unconfirmed::read(&self.root)? {
             None => Err(HostError::NothingToConfirm),
             Some(Record::Waiting(waiting)) => match (waiting.generation, waiting.due()) {

@@ -38,7 +38,7 @@ impl Host {
     /// [`Host::apply`].
     pub async fn edit(&self, change: &Change, watch: &mut dyn Watch) -> Result<Edited, HostError> {
         let command = change.to_string();
-        let lock = self.begin("apply")?;
+        let lock = self.begin_with(&command, watch)?;
         let rejected = self.settle(&lock).await?;
         let Draft { checked, text, also } = self.draft(change)?;
         let (spec, origin) = (&checked.spec, Origin::of(&command));
@@ -82,8 +82,8 @@ impl Host {
     ///
     /// # Errors
     /// Where another hostctl is at it, or the file can't be removed.
-    pub fn forget_commands(&self) -> Result<(), HostError> {
-        let _lock = Lock::take(&self.root, "cleanup")?;
+    pub fn forget_commands(&self, watch: &mut dyn Watch) -> Result<(), HostError> {
+        let _lock = self.lock("cleanup", watch)?;
         let path = drop_in::drop_in(&self.root);
         file::remove(&path).map_err(|source| HostError::File { path, source })?;
         unconfirmed::remove(&self.root)

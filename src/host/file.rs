@@ -4,6 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::bounded::create;
+use crate::private;
+
 use super::kill_point::kill_point;
 
 /// Replaces `path` by `text`, and makes its directory where there is none.
@@ -16,18 +19,24 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    fs::create_dir_all(directory)?;
+    private::directory(directory)?;
     let name = name.to_string_lossy();
     kill_point(&format!("before {name} is written"));
     let draft = directory.join(format!(".{name}.new"));
-    let mut file = File::create(&draft)?;
-    let (start, end) = text.as_bytes().split_at(text.len() / 2);
-    file.write_all(start)?;
-    kill_point(&format!("half of {name} is written"));
-    file.write_all(end)?;
-    file.sync_all()?;
-    kill_point(&format!("{name} is written and not in its place"));
-    fs::rename(&draft, path)?;
+    let write = || -> io::Result<()> {
+        let mut file = create(&draft)?;
+        let (start, end) = text.as_bytes().split_at(text.len() / 2);
+        file.write_all(start)?;
+        kill_point(&format!("half of {name} is written"));
+        file.write_all(end)?;
+        file.sync_all()?;
+        kill_point(&format!("{name} is written and not in its place"));
+        fs::rename(&draft, path)
+    };
+    write().inspect_err(|_| {
+        // Where there is no room, half of it takes up some.
+        _ = fs::remove_file(&draft);
+    })?;
     kill_point(&format!("{name} is in its place"));
     File::open(directory)?.sync_all()
 }

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use crate::link::{self, Setting};
+use crate::private;
 use crate::spec::{Checked, SpecError};
 use crate::topology::Topology;
 
@@ -50,7 +51,12 @@ impl Host {
         let unloaded =
             |cause, consequence: &str| Box::new(Unloaded { cause, consequence: consequence.into() });
         Self::check_root().map_err(|cause| unloaded(cause, nothing))?;
-        let lock = Lock::wait(&self.root, COMMAND, PATIENCE).map_err(|cause| unloaded(cause, nothing))?;
+        let patience = PATIENCE.max(watch.patience());
+        let lock = Lock::wait(&self.root, COMMAND, patience).map_err(|cause| unloaded(cause, nothing))?;
+        // What stays open is no reason to go without a firewall.
+        if let Err(error) = private::tighten(&self.root) {
+            tracing::warn!("can't close to others what is hostctl's: {error}");
+        }
         let result = self.load_wanted(&lock, read, watch).await;
         action_log::write(&self.root, COMMAND, &result);
         match result {

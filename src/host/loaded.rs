@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::create;
 use crate::firewall::{self, Listing, Live, Mark, NftError, Ruleset, nft};
+use crate::private;
 use crate::root_dir::RootDir;
 
 /// What was written down.
@@ -92,12 +95,14 @@ pub fn write(root: &RootDir, before: Option<&Mark>, changes: u32, ruleset: &Rule
             let path = path(root);
             let draft = path.with_extension("new");
             let write = || -> std::io::Result<()> {
-                fs::create_dir_all(root.run())?;
-                fs::write(&draft, serde_json::to_vec(&loaded)?)?;
+                private::directory(&root.run())?;
+                create(&draft)?.write_all(&serde_json::to_vec(&loaded)?)?;
                 fs::rename(&draft, &path)
             };
             // What isn't written down is listed.
             if let Err(error) = write() {
+                // Where there is no room, half of it takes up some.
+                _ = fs::remove_file(&draft);
                 tracing::warn!("can't write {}: {error}", path.display());
                 forget(root);
             }

@@ -18,6 +18,7 @@ mod history;
 mod kill_point;
 mod loaded;
 mod lock;
+mod lock_holder;
 mod observe;
 mod plan;
 mod record;

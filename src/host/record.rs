@@ -2,9 +2,12 @@
 //! anybody's `nft flush ruleset` empties those.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
+use crate::bounded::create;
 use crate::firewall::Surroundings;
+use crate::private;
 use crate::root_dir::RootDir;
 
 use super::HostError;
@@ -25,12 +28,17 @@ pub fn read(root: &RootDir) -> Surroundings {
 /// Where the file can't be written.
 pub fn write(root: &RootDir, surroundings: &Surroundings) -> Result<(), HostError> {
     let path = path(root);
-    let write = || {
-        let draft = path.with_extension("new");
-        fs::write(&draft, serde_json::to_vec(surroundings)?)?;
+    let draft = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        private::directory(&root.run())?;
+        create(&draft)?.write_all(&serde_json::to_vec(surroundings)?)?;
         fs::rename(&draft, &path)
     };
-    write().map_err(|source| HostError::File { path: path.clone(), source })
+    write().map_err(|source| {
+        // Where there is no room, half of it takes up some.
+        _ = fs::remove_file(&draft);
+        HostError::File { path: path.clone(), source }
+    })
 }
 
 /// Forgets it.

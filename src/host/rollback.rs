@@ -68,7 +68,7 @@ impl Host {
     /// # Errors
     /// Where there is no such generation; else those of [`Host::apply`].
     pub async fn rollback(&self, to: Option<u64>, watch: &mut dyn Watch) -> Result<RolledBack, HostError> {
-        let lock = self.begin("rollback")?;
+        let lock = self.begin_with("rollback", watch)?;
         let target = target(&self.root, to)?;
         let topology = target.compile()?;
         let origin = Origin { command: format!("rollback to {}", target.number), from: Some(target.number) };

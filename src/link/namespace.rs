@@ -2,8 +2,9 @@
 //! file of `/run/netns` (ip-netns(8)).
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -70,10 +71,10 @@ fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
 /// Where the kernel refuses, the name is taken, or `prepare` fails; nothing is
 /// left then.
 pub fn create(name: &str, prepare: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
-    fs::create_dir_all(DIRECTORY)?;
+    make_directory()?;
     share_directory()?;
     let path = path(name);
-    File::options().write(true).create_new(true).open(&path)?;
+    File::options().write(true).create_new(true).mode(0o000).open(&path)?;
     let made = in_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
         prepare()?;
@@ -85,6 +86,15 @@ pub fn create(name: &str, prepare: impl FnOnce() -> io::Result<()> + Send) -> io
         _ = fs::remove_file(&path);
     }
     made
+}
+
+/// It is everybody's, as `ip netns add` makes it, whatever the umask.
+fn make_directory() -> io::Result<()> {
+    match fs::create_dir(DIRECTORY) {
+        Ok(()) => fs::set_permissions(DIRECTORY, Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Mounts in the directory are everybody's, so that a name that goes here goes

@@ -240,6 +240,11 @@ fn drop_ins(directory: &Path, ignored: &mut Vec<PathBuf>, problems: &mut Vec<Pro
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return found,
+        // They may have secrets: they are root's alone.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            refuse("only root may read the drop-ins", "run it as root");
+            return found;
+        }
         Err(error) => {
             refuse(&format!("can't list the drop-ins: {error}"), "make it a directory that root can read");
             return found;

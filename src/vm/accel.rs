@@ -16,6 +16,7 @@ use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{create, printable, read_bounded};
+use crate::private;
 use crate::process::Process;
 use crate::root_dir::RootDir;
 use crate::topology::{Accel, Arch, Vm};
@@ -149,7 +150,7 @@ fn verdict(root: &RootDir, uid: u32) -> Verdict {
 
 fn store(path: &Path, verdict: &Verdict) -> io::Result<()> {
     if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
+        private::directory(dir)?;
     }
     let new = path.with_extension(format!("{}.new", std::process::id()));
     serde_json::to_writer(create(&new)?, verdict)?;

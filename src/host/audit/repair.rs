@@ -1,7 +1,7 @@
 //! Puts the host back to the last generation.
 
 use crate::host::generation::{self, Origin};
-use crate::host::{Host, HostError, Lock, Outcome, Watch, action_log};
+use crate::host::{Host, HostError, Outcome, Watch, action_log};
 
 impl Host {
     /// Applies the last generation again, which is read under the lock, so that
@@ -11,7 +11,7 @@ impl Host {
     /// As [`Host::apply`].
     pub async fn repair(&self, watch: &mut dyn Watch) -> Result<Option<Outcome>, HostError> {
         Self::check_root()?;
-        let lock = Lock::take(&self.root, "audit --repair")?;
+        let lock = self.lock("audit --repair", watch)?;
         let Some(last) = generation::last(&self.root)? else { return Ok(None) };
         let (topology, origin) = (last.compile()?, Origin::of("audit --repair"));
         let result = self.apply_locked(&lock, &last.spec, &topology, &origin, watch).await;
