@@ -4,8 +4,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, HostError, Outcome, Step, Unconfirmed, Watch, newest_readable_generation};
+use hostctl::host::{
+    self, Host, HostError, Outcome, Preview, Step, Unconfirmed, Watch, newest_readable_generation,
+};
 use hostctl::reach::Change;
+use hostctl::spec::Checked;
 use hostctl::topology::Topology;
 use serde_json::json;
 
@@ -113,18 +116,19 @@ fn first_line(step: &Step) -> String {
 }
 
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let topology = load(context, file)?.compiled;
-    let steps = host(context)?.plan(&topology).await?;
+    let Checked { spec, compiled: topology, .. } = load(context, file)?;
+    let preview = host(context)?.preview(&spec, &topology).await?;
     let change = since_last(context, &topology);
     if context.json {
         let change = change.map(|(_, change)| change);
         return output::json(&json!({
-            "steps": steps_json(&steps),
+            "steps": steps_json(&preview.steps),
+            "addresses": preview.moves,
             "widens": change.as_ref().map(Change::widens),
             "changes": change.map(|change| change.lines),
         }));
     }
-    print_steps(context, &steps)?;
+    print_preview(context, &preview)?;
     match change.filter(|(_, change)| !change.lines.is_empty()) {
         Some((since, change)) => {
             line(format!("\nwho reaches whom, compared with {since}:"))?;
@@ -162,6 +166,18 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
         return line("nothing to do");
     }
     line(steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// Prints what would be done, and what guests are given.
+pub fn print_preview(context: &Context, preview: &Preview) -> Result<(), Failure> {
+    if context.json {
+        return output::json(&json!({ "steps": steps_json(&preview.steps), "addresses": preview.moves }));
+    }
+    print_steps(context, &preview.steps)?;
+    if !preview.moves.is_empty() {
+        line("\naddresses that are new or move:")?;
+    }
+    preview.moves.iter().try_for_each(|moved| line(format!("  {moved}")))
 }
 
 pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {

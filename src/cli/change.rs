@@ -4,7 +4,7 @@ use clap::Args;
 use hostctl::spec::{Change, Cidr4, Cidr6, IfName, Name};
 use serde_json::json;
 
-use super::apply::{Progress, host, print_steps};
+use super::apply::{Progress, host, print_preview};
 use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
@@ -29,7 +29,7 @@ impl How {
 pub async fn change(context: &Context, how: &How, change: &Change) -> Result<(), Failure> {
     let host = host(context)?;
     if how.dry_run {
-        return print_steps(context, &host.plan_edit(change).await?);
+        return print_preview(context, &host.plan_edit(change).await?);
     }
     let edited = host.edit(change, &mut Progress::new(context, how.wait)).await?;
     for note in &edited.outcome.notes {

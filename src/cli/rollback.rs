@@ -6,7 +6,7 @@ use clap::Args;
 use hostctl::host::{self, Entry, Files, Step};
 use serde_json::json;
 
-use super::apply::{Progress, host, print_outcome, print_steps};
+use super::apply::{Progress, host, print_outcome, print_preview};
 use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
@@ -81,12 +81,12 @@ pub fn confirm(context: &Context, arguments: &Confirm) -> Result<(), Failure> {
 pub async fn rollback(context: &Context, arguments: &Rollback) -> Result<(), Failure> {
     let host = host(context)?;
     if arguments.dry_run {
-        let (to, steps, files) = host.plan_rollback(arguments.number).await?;
+        let (to, preview, files) = host.plan_rollback(arguments.number).await?;
         if !context.json {
             eprintln!("note: to generation {to}");
             tell(&files, false);
         }
-        return print_steps(context, &steps);
+        return print_preview(context, &preview);
     }
     let done = host.rollback(arguments.number, &mut Progress::new(context, arguments.wait)).await?;
     if context.json {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use hostctl::firewall::{self, Ruleset};
-use hostctl::host;
+use hostctl::host::{self, Kept};
 use hostctl::reach::{self, Reach};
 use hostctl::spec::{Checked, SpecError, load_checked};
 use hostctl::topology::{self, Topology};
@@ -35,18 +35,32 @@ enum Format {
     Json,
 }
 
-/// Reads, checks and compiles a spec.
+/// Reads, checks and compiles a spec. Guests that this host has keep their
+/// addresses, whatever file it is.
 pub fn load(context: &Context, file: &SpecFile) -> Result<Checked<Topology>, Failure> {
-    let checked = load_quietly(context, file)?;
+    let kept = host::kept(&context.root);
+    let checked = load_keeping(context, file, &kept)?;
+    if let Some(note) = kept.note.filter(|_| checked.compiled.ports().next().is_some()) {
+        eprintln!("note: {note}");
+    }
+    tell_ignored(&checked);
+    Ok(checked)
+}
+
+fn tell_ignored(checked: &Checked<Topology>) {
     for ignored in checked.sources.ignored() {
         eprintln!("note: {} is ignored: drop-ins are called *.toml or *.json", ignored.display());
     }
-    Ok(checked)
 }
 
 /// As [`load`], without notes.
 pub fn load_quietly(context: &Context, file: &SpecFile) -> Result<Checked<Topology>, SpecError> {
-    load_checked(file.spec.as_deref(), &context.root, topology::compile)
+    load_keeping(context, file, &host::kept(&context.root))
+}
+
+fn load_keeping(context: &Context, file: &SpecFile, kept: &Kept) -> Result<Checked<Topology>, SpecError> {
+    let compile = |spec: &_| topology::compile_keeping(spec, &kept.allocations);
+    load_checked(file.spec.as_deref(), &context.root, compile)
 }
 
 /// The host's own spec, for commands that name no file.
@@ -55,7 +69,9 @@ pub fn load_default(context: &Context) -> Result<Checked<Topology>, Failure> {
 }
 
 pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let checked = load(context, file)?;
+    // Whether it is valid; no address is told.
+    let checked = load_quietly(context, file)?;
+    tell_ignored(&checked);
     let topology = &checked.compiled;
     if context.json {
         return output::json(&json!({

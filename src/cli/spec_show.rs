@@ -1,8 +1,8 @@
 //! `hostctl spec …`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use hostctl::spec::{Checked, HostSpec, SpecPath};
-use hostctl::topology::Topology;
+use hostctl::topology::{self, Topology};
 use serde_json::json;
 
 use super::spec::{SpecFile, load};
@@ -11,12 +11,28 @@ use super::{Context, Failure, line, output};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the merged spec, and where each part of it is written.
-    Show(SpecFile),
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    file: SpecFile,
+    /// Write in what guests are given: addresses and MACs, as this host has
+    /// them or would give them.
+    ///
+    /// Prints one spec, which means the same on a host that has no guests yet:
+    /// to be committed beside its source.
+    #[arg(long)]
+    resolved: bool,
 }
 
 pub fn run(context: &Context, command: &Command) -> Result<(), Failure> {
-    let Command::Show(file) = command;
+    let Command::Show(Show { file, resolved }) = command;
     let checked = load(context, file)?;
+    if *resolved {
+        return print_resolved(context, &checked);
+    }
     let parts = parts(&checked);
     if context.json {
         let origins: serde_json::Map<_, _> =
@@ -32,6 +48,15 @@ pub fn run(context: &Context, command: &Command) -> Result<(), Failure> {
         line(format!("{gap}# {place}\n{}", text.trim_end()))?;
     }
     Ok(())
+}
+
+fn print_resolved(context: &Context, checked: &Checked<Topology>) -> Result<(), Failure> {
+    let spec = topology::resolved(&checked.spec, &checked.compiled);
+    if context.json {
+        return output::json(&spec);
+    }
+    let text = toml::to_string(&spec).map_err(|error| Failure::other(error.to_string()))?;
+    line(text.trim_end())
 }
 
 /// Each part of the spec, by its key, with its place and as a spec of its own.

@@ -131,7 +131,7 @@ pub fn applied(context: &Context) -> Result<Topology, Failure> {
     let Some(last) = host::last_generation(&context.root)? else {
         return Err(Failure::other("nothing is applied yet: run hostctl apply"));
     };
-    topology::compile(&last.spec)
+    last.compile()
         .map_err(|_| Failure::other(format!("generation {} isn't valid any more: apply a spec", last.number)))
 }
 

@@ -9,7 +9,7 @@ use crate::link::Netlink;
 use crate::private;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
-use crate::topology::{Name, Topology};
+use crate::topology::{self, Name, Topology};
 use crate::vm;
 
 use super::generation::{Generation, Origin};
@@ -162,7 +162,10 @@ impl Host {
         topology: &Topology,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
+        let before = generation::numbers(&self.root)?.pop();
         let rejected = self.settle(lock).await?;
+        let again = self.compile_again(before, spec)?;
+        let topology = again.as_ref().unwrap_or(topology);
         if rejected.as_ref() == Some(spec) {
             // At boot there is nothing yet of what was confirmed.
             return Err(self.keep_confirmed().await.err().unwrap_or(self.rejected()?));
@@ -173,6 +176,18 @@ impl Host {
             unconfirmed::remove(&self.root)?;
         }
         result
+    }
+
+    /// The topology of `spec`, where the host has just returned to what was
+    /// confirmed, and its guests to what they had: generation `before` isn't
+    /// the newest any more.
+    pub(super) fn compile_again(
+        &self,
+        before: Option<u64>,
+        spec: &HostSpec,
+    ) -> Result<Option<Topology>, HostError> {
+        let returned = generation::numbers(&self.root)?.pop() != before;
+        Ok(returned.then(|| generation::compile(&self.root, spec).ok()).flatten())
     }
 
     /// Makes the host what `topology` says, and keeps it; takes it back where
@@ -187,14 +202,18 @@ impl Host {
     ) -> Result<Outcome, HostError> {
         let current = observe(&self.root, topology).await?;
         let (steps, goal) = self.plan_from(topology, &current)?;
+        let moves = topology::moves(&generation::kept(&self.root).allocations, spec, topology);
         match self.carry_out(&steps, &goal, &current, watch).await {
             Ok(()) => {
                 // That the drop-in can't be read is no reason to fail now.
                 let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
-                let generation = generation::commit(&self.root, spec, origin, drop_in)?;
+                let generation =
+                    generation::commit(&self.root, (spec, &topology.allocations()), origin, drop_in)?;
                 kill_point("the generation is kept");
                 self.forget_guests(topology, &current)?;
-                let notes = notes(topology, &current, &steps);
+                let moved = moves.iter().filter(|moved| moved.from.is_some());
+                let moved = moved.map(|moved| format!("moved: {moved}"));
+                let notes = notes(topology, &current, &steps).into_iter().chain(moved).collect();
                 Ok(Outcome { notes, steps, generation: Some(generation.number) })
             }
             Err(error) => {
@@ -267,9 +286,11 @@ impl Host {
             }
         }
         // A later apply that fails shall not bring back what was taken down.
-        if generation::last(&self.root).is_ok_and(|last| last.is_some()) {
+        if let Ok(Some(last)) = generation::last(&self.root) {
+            // Guests that come back have what they had.
+            let kept = last.allocations();
             let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
-            generation::commit(&self.root, &HostSpec::default(), origin, drop_in)?;
+            generation::commit(&self.root, (&HostSpec::default(), &kept), origin, drop_in)?;
         }
         record::remove(&self.root)?;
         loaded::forget(&self.root);

@@ -35,6 +35,7 @@ impl Host {
         time: Duration,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
+        let newest = generation::numbers(&self.root)?.pop();
         let before = match unconfirmed::read(&self.root)? {
             Some(Record::Waiting(waiting)) if waiting.due() == Due::Now => {
                 self.return_from(lock, &waiting).await?;
@@ -42,6 +43,8 @@ impl Host {
             }
             before => before,
         };
+        let again = self.compile_again(newest, spec)?;
+        let topology = again.as_ref().unwrap_or(topology);
         let back_to = match &before {
             Some(Record::Waiting(waiting)) => waiting.back_to.clone(),
             _ => generation::last(&self.root)?,
@@ -133,9 +136,9 @@ impl Host {
         }
     }
 
-    /// What was confirmed last, where `topology` is what nobody confirmed: at
+    /// What was confirmed last, where `wanted` is what nobody confirmed: at
     /// boot nobody is there to do so.
-    pub(super) fn confirmed_instead_of(&self, topology: &Topology) -> Result<Option<Topology>, HostError> {
+    pub(super) fn confirmed_instead_of(&self, wanted: &HostSpec) -> Result<Option<Topology>, HostError> {
         let (spec, confirmed) = match unconfirmed::read(&self.root)? {
             Some(Record::Rejected { spec, .. }) => (spec, generation::last(&self.root)?),
             Some(Record::Waiting(waiting)) if waiting.due() == Due::Now => {
@@ -143,7 +146,12 @@ impl Host {
             }
             _ => return Ok(None),
         };
-        if !topology::compile(&spec).is_ok_and(|unconfirmed| unconfirmed == *topology) {
+        // However it is written; addresses are another matter.
+        let same = || {
+            topology::compile(&spec)
+                .is_ok_and(|one| topology::compile(wanted).is_ok_and(|other| one == other))
+        };
+        if *spec != *wanted && !same() {
             return Ok(None);
         }
         confirmed.map_or_else(|| Ok(Topology::empty()), |confirmed| confirmed.compile()).map(Some)
@@ -176,7 +184,8 @@ impl Host {
                 let spec = &back_to.spec;
                 self.restore(back_to).await.and_then(|steps| {
                     let drop_in = super::drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
-                    let generation = generation::commit(&self.root, spec, &origin, drop_in)?;
+                    let generation =
+                        generation::commit(&self.root, (spec, &back_to.allocations()), &origin, drop_in)?;
                     Ok(Outcome { steps, notes: Vec::new(), generation: Some(generation.number) })
                 })
             }

@@ -169,7 +169,13 @@ mod tests {
         let (_directory, root) = root();
         drop(write(&root, "vpc create a", Some("{\"a\": 1}")).unwrap());
         let kept = Some("{\"a\": 1}".to_string());
-        generation::commit(&root, &HostSpec::default(), &Origin::of("vpc create a"), kept).unwrap();
+        generation::commit(
+            &root,
+            (&HostSpec::default(), &Default::default()),
+            &Origin::of("vpc create a"),
+            kept,
+        )
+        .unwrap();
         assert_eq!(unfinished(&root), None);
         recover(&root).unwrap();
         assert_eq!(read(&root).unwrap().as_deref(), Some("{\"a\": 1}"));

@@ -4,12 +4,12 @@ use crate::spec::{
     Before, Change, Checked, EditError, HostSpec, Loaded, Replaced, SpecPath, load, load_checked_with,
     load_drop_in,
 };
-use crate::topology::{self, Topology};
+use crate::topology::Topology;
 
 use super::changes::changes;
 use super::generation::Origin;
 use super::unconfirmed::{self, Record};
-use super::{Host, HostError, Lock, Outcome, Step, Watch, action_log, drop_in, file, generation};
+use super::{Host, HostError, Lock, Outcome, Preview, Watch, action_log, drop_in, file, generation};
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,13 +89,14 @@ impl Host {
         unconfirmed::remove(&self.root)
     }
 
-    /// The steps that [`Host::edit`] would do.
+    /// What [`Host::edit`] would do.
     ///
     /// # Errors
     /// Where the change is refused, or the host can't be read.
-    pub async fn plan_edit(&self, change: &Change) -> Result<Vec<Step>, HostError> {
+    pub async fn plan_edit(&self, change: &Change) -> Result<Preview, HostError> {
         Self::check_root()?;
-        self.plan(&self.draft(change)?.checked.compiled).await
+        let checked = self.draft(change)?.checked;
+        self.preview(&checked.spec, &checked.compiled).await
     }
 
     fn draft(&self, change: &Change) -> Result<Draft, HostError> {
@@ -123,7 +124,9 @@ impl Host {
         let text = serde_json::to_string_pretty(&after.drop_in)
             .map_err(|error| HostError::File { path: path.clone(), source: error.into() })?;
         let replaced = Replaced { path: &path, text: &text };
-        let checked = load_checked_with(None, &self.root, Some(replaced), topology::compile)?;
+        let checked = load_checked_with(None, &self.root, Some(replaced), |spec| {
+            generation::compile(&self.root, spec)
+        })?;
         let text = (after.drop_in != HostSpec::default()).then_some(text);
         Ok(Draft { checked, text, also: after.also })
     }

@@ -82,9 +82,9 @@ impl Host {
         {
             return self.load_locked(lock, &last.compile()?, watch).await;
         }
-        let wanted = read()?.compiled;
-        let confirmed = self.confirmed_instead_of(&wanted)?;
-        self.load_locked(lock, confirmed.as_ref().unwrap_or(&wanted), watch).await
+        let wanted = read()?;
+        let confirmed = self.confirmed_instead_of(&wanted.spec)?;
+        self.load_locked(lock, confirmed.as_ref().unwrap_or(&wanted.compiled), watch).await
     }
 
     async fn load_locked(

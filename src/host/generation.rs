@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::read_bounded;
 use crate::root_dir::RootDir;
-use crate::spec::HostSpec;
-use crate::topology::{self, Topology};
+use crate::spec::{HostSpec, Issue};
+use crate::topology::{self, Allocations, Topology};
 
+use super::allocations::{self, Record};
 use super::{HostError, file};
 
 /// How many generations are kept.
@@ -40,6 +41,10 @@ pub struct Generation {
     pub drop_in: Option<String>,
     /// The whole spec: all files and drop-ins.
     pub spec: HostSpec,
+    /// What its guests were given; none where an earlier version of hostctl
+    /// wrote it, which gave what [`topology::given`] says.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "allocations::lenient")]
+    pub allocations: Option<Record>,
 }
 
 impl Generation {
@@ -48,10 +53,16 @@ impl Generation {
     /// # Errors
     /// Where this version of hostctl refuses the spec.
     pub fn compile(&self) -> Result<Topology, HostError> {
-        topology::compile(&self.spec).map_err(|issues| HostError::Outdated {
+        let compiled = topology::compile_keeping(&self.spec, &self.allocations());
+        compiled.map_err(|issues| HostError::Outdated {
             number: self.number,
             reason: issues.first().map(|issue| issue.message.clone()).unwrap_or_default(),
         })
+    }
+
+    /// What its guests have.
+    pub fn allocations(&self) -> Allocations {
+        self.allocations.as_ref().map_or_else(|| topology::given(&self.spec), Record::read)
     }
 }
 
@@ -148,19 +159,56 @@ pub fn newest_readable(root: &RootDir) -> Result<(Option<Generation>, Vec<HostEr
     Ok((None, unreadable))
 }
 
-/// Keeps `spec` as the newest generation, unless the newest says the same.
+/// What the guests of this host have, which every compile for it keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// As the newest generation that can be read says it.
+    pub allocations: Allocations,
+    /// What was assumed, where that isn't the newest.
+    pub note: Option<String>,
+}
+
+/// Reads what the guests of this host have.
+pub fn kept(root: &RootDir) -> Kept {
+    const NEW: &str = "what guests have on this host can't be read, and all are taken for new ones";
+    match newest_readable(root) {
+        Err(error) => Kept { note: Some(format!("{NEW}: {error}")), ..Kept::default() },
+        Ok((None, unreadable)) => {
+            let note = unreadable.first().map(|error| format!("{NEW}: {error}"));
+            Kept { note, ..Kept::default() }
+        }
+        Ok((Some(newest), unreadable)) => Kept {
+            note: unreadable
+                .first()
+                .map(|error| format!("guests keep what generation {} gave them: {error}", newest.number)),
+            allocations: newest.allocations(),
+        },
+    }
+}
+
+/// Compiles a spec for this host: guests that stay keep what they have.
+///
+/// # Errors
+/// As [`topology::compile`].
+pub fn compile(root: &RootDir, spec: &HostSpec) -> Result<Topology, Vec<Issue>> {
+    topology::compile_keeping(spec, &kept(root).allocations)
+}
+
+/// Keeps `spec`, and what its guests were given, as the newest generation,
+/// unless the newest says the same.
 /// A crash leaves the old ones or the new one, never half of one.
 ///
 /// # Errors
 /// Where the file can't be written.
 pub fn commit(
     root: &RootDir,
-    spec: &HostSpec,
+    (spec, given): (&HostSpec, &Allocations),
     origin: &Origin,
     drop_in: Option<String>,
 ) -> Result<Generation, HostError> {
     if let Ok(Some(last)) = last(root)
         && &last.spec == spec
+        && &last.allocations() == given
     {
         return Ok(last);
     }
@@ -169,7 +217,8 @@ pub fn commit(
     let number = numbers.last().map_or(1, |last| last.saturating_add(1));
     let Origin { command, from } = origin.clone();
     let (command, spec) = (Some(command), spec.clone());
-    let generation = Generation { number, applied_at, command, from, drop_in, spec };
+    let allocations = Some(Record::of(given));
+    let generation = Generation { number, applied_at, command, from, drop_in, spec, allocations };
     let path = path(root, number);
     let text = serde_json::to_string_pretty(&generation).map_err(|error| failed(&path)(error.into()))?;
     file::replace(&path, &text).map_err(failed(&path))?;
@@ -189,7 +238,7 @@ mod tests {
     }
 
     fn commit(root: &RootDir, spec: &HostSpec) -> Result<Generation, HostError> {
-        super::commit(root, spec, &Origin::of("apply"), None)
+        super::commit(root, (spec, &topology::given(spec)), &Origin::of("apply"), None)
     }
 
     #[test]

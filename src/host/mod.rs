@@ -2,6 +2,7 @@
 //! only room that orders side effects.
 
 mod action_log;
+mod allocations;
 mod apply;
 mod audit;
 mod changes;
@@ -21,6 +22,7 @@ mod lock;
 mod lock_holder;
 mod observe;
 mod plan;
+mod preview;
 mod record;
 mod rollback;
 mod status;
@@ -44,13 +46,14 @@ pub use edit::Edited;
 pub use error::HostError;
 pub use firewall_only::Unloaded;
 pub use generation::{
-    Generation, last as last_generation, newest_readable as newest_readable_generation,
+    Generation, Kept, compile, kept, last as last_generation, newest_readable as newest_readable_generation,
     read as read_generation,
 };
 pub use history::{Entry, history};
 pub use lock::Lock;
 pub use observe::{observe, observe_listed, observe_surroundings};
 pub use plan::{Current, Goal, Guest, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks};
+pub use preview::Preview;
 pub use rollback::{Files, RolledBack};
 pub use status::{
     AppStatus, FirewallStatus, GuestStatus, NamespaceStatus, NetworkStatus, Status, guests, status,

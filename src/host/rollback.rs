@@ -11,7 +11,7 @@ use crate::topology;
 use super::changes::changes;
 use super::generation::{self, Generation, Origin};
 use super::unconfirmed::{self, Record};
-use super::{Host, HostError, Outcome, Step, Watch, action_log, drop_in};
+use super::{Host, HostError, Outcome, Preview, Watch, action_log, drop_in};
 
 /// What a rollback did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,16 +96,16 @@ impl Host {
         Ok(RolledBack { to: target.number, outcome: outcome?, files })
     }
 
-    /// The steps that [`Host::rollback`] would do, the generation that it
+    /// What [`Host::rollback`] would do, the generation that it
     /// would return to, and what the files would say then.
     ///
     /// # Errors
     /// As [`Host::rollback`]; nothing is changed.
-    pub async fn plan_rollback(&self, to: Option<u64>) -> Result<(u64, Vec<Step>, Files), HostError> {
+    pub async fn plan_rollback(&self, to: Option<u64>) -> Result<(u64, Preview, Files), HostError> {
         Self::check_root()?;
         let target = target(&self.root, to)?;
-        let steps = self.plan(&target.compile()?).await?;
-        Ok((target.number, steps, files(&self.root, &target).0))
+        let preview = self.preview(&target.spec, &target.compile()?).await?;
+        Ok((target.number, preview, files(&self.root, &target).0))
     }
 }
 
@@ -139,7 +139,13 @@ mod tests {
         assert!(matches!(target(&root, None), Err(HostError::NoEarlier)));
         let commit = |number: u8, from: Option<u64>| {
             let origin = Origin { command: "apply".into(), from };
-            generation::commit(&root, &spec(&format!("10.{number}.0.0/24")), &origin, None).unwrap();
+            generation::commit(
+                &root,
+                (&spec(&format!("10.{number}.0.0/24")), &Default::default()),
+                &origin,
+                None,
+            )
+            .unwrap();
         };
         commit(1, None);
         assert!(matches!(target(&root, None), Err(HostError::NoEarlier)));
@@ -166,6 +172,7 @@ mod tests {
             from: None,
             drop_in,
             spec: spec(cidr),
+            allocations: None,
         };
         let path = drop_in(&root);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

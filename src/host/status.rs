@@ -123,7 +123,7 @@ pub struct GuestStatus {
 /// read.
 pub async fn status(root: &RootDir) -> Result<Status, HostError> {
     let (last, unreadable) = generation::newest_readable(root)?;
-    let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
+    let topology = last.as_ref().and_then(|last| last.compile().ok());
     let applied = topology.is_some();
     let topology = topology.unwrap_or_else(Topology::empty);
     let current = observe_listed(root, &topology).await?;
@@ -254,7 +254,7 @@ fn network_status(network: &Network, topology: &Topology, current: &Current) -> 
 /// Where the last generation can't be read.
 pub fn guests(root: &RootDir) -> Result<Vec<GuestStatus>, HostError> {
     let (last, _) = generation::newest_readable(root)?;
-    let topology = last.as_ref().and_then(|last| topology::compile(&last.spec).ok());
+    let topology = last.as_ref().and_then(|last| last.compile().ok());
     guests_of(root, &topology.unwrap_or_else(Topology::empty))
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::spec::{self, Cidr4, Cidr6, HostSpec, Issue, SpecPath};
 
 use super::address::{gateway4, gateway6, reserved4, reserved6, usable_resolver};
+use super::allocation::Allocations;
 use super::identity::{derive_mac, hash};
 use super::{
     FirewallMode, GuestLimits, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology,
@@ -30,17 +31,33 @@ const MOST_RESOLVERS: usize = 3;
 /// The subnet of a network that names none.
 pub(super) const WHOLE: &str = "default";
 
-/// Fixes every name, address, MAC and port.
+/// Fixes every name, address, MAC and port, on a host that has no guests yet.
 ///
 /// # Errors
 /// Everything that is wrong with the spec, each with the path of its key.
 pub fn compile(spec: &HostSpec) -> Result<Topology, Vec<Issue>> {
+    compile_keeping(spec, &Allocations::default())
+}
+
+/// As [`compile`], where guests that stay keep what they had before.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_keeping(spec: &HostSpec, before: &Allocations) -> Result<Topology, Vec<Issue>> {
     let mut compiler = Compiler { spec, issues: Vec::new() };
-    let topology = compiler.topology();
+    let topology = compiler.topology(before);
     match topology {
         Some(topology) if compiler.issues.is_empty() => Ok(topology),
         _ => Err(compiler.issues),
     }
+}
+
+/// What [`compile`] gives to the guests of a spec, also where it refuses the
+/// spec for something: what a host has that an earlier version took it for.
+pub fn given(spec: &HostSpec) -> Allocations {
+    let mut compiler = Compiler { spec, issues: Vec::new() };
+    let topology = compiler.topology(&Allocations::default());
+    topology.map(|topology| topology.allocations()).unwrap_or_default()
 }
 
 /// The walk over a spec, with what was found wrong so far.
@@ -64,7 +81,7 @@ impl<'a> Compiler<'a> {
         self.issues.push(Issue::dangling(path, message, hint));
     }
 
-    fn topology(&mut self) -> Option<Topology> {
+    fn topology(&mut self, before: &Allocations) -> Option<Topology> {
         let spec = self.spec;
         if [spec.networks.len(), spec.vms.len(), spec.peerings.len(), spec.policies.len(), spec.apps.len()]
             .iter()
@@ -80,6 +97,7 @@ impl<'a> Compiler<'a> {
         let networks = self.networks();
         self.overlaps();
         let mut taken = self.explicit(&networks);
+        self.keep(&networks, before, &mut taken);
         let namespaces = self.namespaces(&networks, &mut taken);
         let vms = self.vms(&networks, &dns, &mut taken);
         let peerings = self.peerings();
@@ -99,6 +117,7 @@ impl<'a> Compiler<'a> {
             namespaces,
             policies,
             policed,
+            retained6: taken.retained6,
         })
     }
 

@@ -1,29 +1,21 @@
 //! Each VM of the spec → its port and machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
 use std::path::Path;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::Ipv6Net;
 
 use crate::spec::{self, SpecPath};
 
-use super::address::{first_free4, first_free6, unusable4, unusable6};
+use super::address::{unusable4, unusable6};
+use super::allocation::{Allocation, Allocations};
 use super::compile::Compiler;
 use super::identity::{derive_mac, hash, link_local};
+use super::taken::Taken;
 use super::{
-    Arch, Disk, IfName, Image, ImageFiles, MacAddr, Machine, Name, Network, Port, PortV6, Subnet,
-    VOLUMES_MAX, Vm,
+    Arch, Disk, IfName, Image, ImageFiles, Machine, Name, Network, Port, PortV6, Subnet, VOLUMES_MAX, Vm,
 };
-
-/// Guests' QEMUs run as users of this range, which systemd's list of user
-/// ids (UIDS-GIDS) leaves unused: 0x7000_0000 to 0x7fff_ffff.
-const UID_FIRST: u32 = 0x7000_0000;
-const UID_BITS: u32 = 0x0fff_ffff;
-
-/// But for systemd's foreign users, the owners of file trees from elsewhere.
-const UID_FOREIGN: RangeInclusive<u32> = 0x7ffe_0000..=0x7ffe_ffff;
 
 impl Compiler<'_> {
     /// What the spec gives away by name.
@@ -63,6 +55,7 @@ impl Compiler<'_> {
         // Gateways are nobody else's.
         taken.macs.extend(networks.iter().map(|network| network.mac));
         taken.v4.extend(networks.iter().map(|network| network.gateway));
+        taken.v6.extend(networks.iter().filter_map(|network| network.gateway6));
         all
     }
 
@@ -77,6 +70,35 @@ impl Compiler<'_> {
         let first = taken.given.get(&value).map_or("somebody", |(owner, _)| owner);
         let message = format!("{value} is {first}'s already");
         self.issue(path, message, "give each guest its own");
+    }
+
+    /// What guests had before and keep: before anybody new is given anything.
+    pub(super) fn keep(&self, networks: &[Network], before: &Allocations, taken: &mut Taken) {
+        for (key, vm) in &self.spec.vms {
+            let Some(had) = before.vms.get(key) else { continue };
+            let network = networks.binary_search_by(|network| network.name.cmp(&vm.network));
+            let network = network.ok().and_then(|index| networks.get(index));
+            let Some((network, subnet)) = network.and_then(|network| Some((network, place(vm, network)?)))
+            else {
+                continue;
+            };
+            let named =
+                Allocation { address: vm.address, address6: vm.address6, mac: vm.mac, ..Default::default() };
+            let kept = taken.keep(had, (network, subnet), &named);
+            taken.vms.insert(key.clone(), kept);
+        }
+        for network in networks {
+            for subnet in &network.subnets {
+                let name = format!("{}-{}", network.name, subnet.name);
+                if let Some(had) =
+                    before.namespaces.get(&name).filter(|_| self.has_namespace(network, subnet))
+                {
+                    let named = self.namespace_named(network, subnet);
+                    let kept = taken.keep(had, (network, subnet), &named);
+                    taken.namespaces.insert(name, kept);
+                }
+            }
+        }
     }
 
     pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr], taken: &mut Taken) -> Vec<Vm> {
@@ -210,9 +232,10 @@ impl Compiler<'_> {
         taken: &mut Taken,
     ) -> Option<Port> {
         let subnet = self.subnet(path, vm, network)?;
-        let address = self.address4(path, vm, network, subnet, taken);
-        let mac = vm.mac.unwrap_or_else(|| derive_mac("vm", name.as_str()));
-        if vm.mac.is_none() && !taken.macs.insert(mac) {
+        let kept = taken.vms.get(name.as_str()).cloned().unwrap_or_default();
+        let address = kept.address.or_else(|| self.address4(path, vm, network, subnet, taken));
+        let mac = vm.mac.or(kept.mac).unwrap_or_else(|| derive_mac("vm", name.as_str()));
+        if vm.mac.or(kept.mac).is_none() && !taken.claim_mac(mac) {
             let hint = "name a mac for one of the two, or rename it";
             self.issue(path.clone(), format!("its derived MAC {mac} is another's already"), hint);
         } else if vm.mac == Some(network.mac) {
@@ -220,7 +243,7 @@ impl Compiler<'_> {
         }
         let v6 = match (network.gateway6, subnet.cidr6) {
             (Some(gateway), Some(net)) => {
-                let address = self.address6(path, vm, net, gateway, taken)?;
+                let address = kept.address6.or_else(|| self.address6(path, vm, net, gateway, taken))?;
                 let prefix = network.cidr6?.prefix_len();
                 Some(PortV6 { address, prefix, gateway, link_local: link_local(mac) })
             }
@@ -232,7 +255,10 @@ impl Compiler<'_> {
                 None
             }
         };
-        let (interface, altname) = IfName::derive("vm-", name.as_str(), hash(name.as_str()));
+        let (interface, altname) = interface("vm-", name.as_str(), &kept);
+        if let (None, Some(address)) = (&v6, kept.address6) {
+            taken.retained6.insert(interface.clone(), address);
+        }
         Some(Port {
             interface,
             altname,
@@ -248,9 +274,11 @@ impl Compiler<'_> {
     }
 
     fn subnet<'n>(&mut self, path: &SpecPath, vm: &spec::Vm, network: &'n Network) -> Option<&'n Subnet> {
+        if let Some(found) = place(vm, network) {
+            return Some(found);
+        }
         let path = path.clone().key("subnet");
         match (&vm.subnet, network.subnets.as_slice()) {
-            (None, [only]) => Some(only),
             (None, several) => {
                 let names: Vec<_> = several.iter().take(8).map(|subnet| subnet.name.to_string()).collect();
                 let message = format!("network {} has several subnets", network.name);
@@ -258,9 +286,6 @@ impl Compiler<'_> {
                 None
             }
             (Some(name), subnets) => {
-                if let Some(found) = subnets.iter().find(|subnet| &subnet.name == name) {
-                    return Some(found);
-                }
                 let known: BTreeMap<_, _> =
                     subnets.iter().map(|subnet| (subnet.name.to_string(), subnet)).collect();
                 self.reference(path, "subnet", name, &known);
@@ -318,6 +343,28 @@ impl Compiler<'_> {
     }
 }
 
+/// The subnet that a VM is in, where that is clear.
+fn place<'n>(vm: &spec::Vm, network: &'n Network) -> Option<&'n Subnet> {
+    match (&vm.subnet, network.subnets.as_slice()) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), subnets) => subnets.iter().find(|subnet| &subnet.name == name),
+    }
+}
+
+/// The interface that a guest has, or would have as a new one, and its full
+/// name where that is longer.
+pub(super) fn interface(prefix: &'static str, name: &str, kept: &Allocation) -> (IfName, Option<String>) {
+    let (derived, altname) = IfName::derive(prefix, name, hash(name));
+    match &kept.interface {
+        Some(kept) if *kept != derived => {
+            let full = format!("{prefix}{name}");
+            (kept.clone(), (full != kept.as_str()).then_some(full))
+        }
+        _ => (derived, altname),
+    }
+}
+
 fn disk(disk: &spec::Disk) -> Disk {
     Disk { path: disk.path.clone(), format: disk.format, read_only: disk.read_only }
 }
@@ -325,72 +372,4 @@ fn disk(disk: &spec::Disk) -> Disk {
 /// No file's name needs one, and NUL can't be in an argument of QEMU's.
 fn has_control(path: &Path) -> bool {
     path.to_string_lossy().chars().any(char::is_control)
-}
-
-/// What is somebody's already.
-#[derive(Default)]
-pub(super) struct Taken {
-    v4: BTreeSet<Ipv4Addr>,
-    v6: BTreeSet<Ipv6Addr>,
-    macs: BTreeSet<MacAddr>,
-    uids: BTreeSet<u32>,
-    /// What the spec gives away by name: whose it is, and the key that says so.
-    given: BTreeMap<String, (String, SpecPath)>,
-    /// Below these, a prefix has no free address any more.
-    next4: BTreeMap<Ipv4Net, Ipv4Addr>,
-    next6: BTreeMap<Ipv6Net, Ipv6Addr>,
-}
-
-impl Taken {
-    /// The key that gives away this address or MAC.
-    pub(super) fn given(&self, value: &str) -> Option<&SpecPath> {
-        self.given.get(value).map(|(_, path)| path)
-    }
-
-    /// Whether `address` was nobody's until now.
-    pub(super) fn claim4(&mut self, address: Ipv4Addr) -> bool {
-        self.v4.insert(address)
-    }
-
-    /// Whether `address` was nobody's until now.
-    pub(super) fn claim6(&mut self, address: Ipv6Addr) -> bool {
-        self.v6.insert(address)
-    }
-
-    /// Whether `mac` was nobody's until now.
-    pub(super) fn claim_mac(&mut self, mac: MacAddr) -> bool {
-        self.macs.insert(mac)
-    }
-
-    fn free4(&mut self, net: Ipv4Net, gateway: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.v4.insert(gateway);
-        let from = self.next4.get(&net).copied().unwrap_or(net.network());
-        let free = first_free4(net, from, &self.v4)?;
-        self.v4.insert(free);
-        self.next4.insert(net, free);
-        Some(free)
-    }
-
-    fn free6(&mut self, net: Ipv6Net, gateway: Ipv6Addr) -> Option<Ipv6Addr> {
-        self.v6.insert(gateway);
-        let from = self.next6.get(&net).copied().unwrap_or(net.network());
-        let free = first_free6(net, from, &self.v6)?;
-        self.v6.insert(free);
-        self.next6.insert(net, free);
-        Some(free)
-    }
-
-    /// A user of the VM's own; the name decides, unless another name's hash
-    /// took the same one.
-    fn uid(&mut self, name: &Name) -> u32 {
-        let mut seed = hash(name.as_str());
-        loop {
-            let [.., a, b, c, d] = seed.to_be_bytes();
-            let uid = UID_FIRST | (u32::from_be_bytes([a, b, c, d]) & UID_BITS);
-            if !UID_FOREIGN.contains(&uid) && self.uids.insert(uid) {
-                return uid;
-            }
-            seed = hash(&format!("{name}:{seed}"));
-        }
-    }
 }

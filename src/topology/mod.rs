@@ -3,6 +3,7 @@
 //! every machine and at every apply.
 
 mod address;
+mod allocation;
 mod app;
 mod compile;
 mod fold;
@@ -10,10 +11,15 @@ mod fold;
 mod fold_tests;
 mod guest;
 mod identity;
+#[cfg(test)]
+mod keep_tests;
+mod moves;
 mod namespace;
 mod policy;
 #[cfg(test)]
 mod policy_tests;
+mod resolved;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +35,12 @@ pub use crate::spec::{
     Accel, Action, Arch, Direction, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
     Machine, Name, NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
-pub use compile::compile;
+pub use allocation::{Allocation, Allocations};
+pub use compile::{compile, compile_keeping, given};
 pub use identity::link_local;
+pub use moves::{Given, Move, moves};
 pub use policy::{Policy, Rule, RuleList};
+pub use resolved::resolved;
 
 /// Everything that one host spec asks for, in the order of the names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +75,10 @@ pub struct Topology {
     /// The id of a port's policy, by the port's interface.
     #[serde(default)]
     pub policed: BTreeMap<IfName, String>,
+    /// The IPv6 address of a port whose network has none now: it is the
+    /// guest's again once the network has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retained6: BTreeMap<IfName, Ipv6Addr>,
 }
 
 /// Which interfaces lead to the internet.
@@ -287,6 +300,7 @@ impl Topology {
             apps: Vec::new(),
             policies: Vec::new(),
             policed: BTreeMap::new(),
+            retained6: BTreeMap::new(),
         }
     }
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
+
 use crate::spec::{self, SpecPath, label};
 
 use super::address::{unusable4, unusable6};
 use super::compile::Compiler;
-use super::guest::Taken;
-use super::identity::{derive_mac, hash, link_local};
-use super::{IfName, Namespace, NamespaceRoute, Network, Port, PortV6, Subnet};
+use super::guest::interface;
+use super::identity::{derive_mac, link_local};
+use super::taken::Taken;
+use super::{Allocation, Namespace, NamespaceRoute, Network, Port, PortV6, Subnet};
 
 impl Compiler<'_> {
     pub(super) fn namespaces(&mut self, networks: &[Network], taken: &mut Taken) -> Vec<Namespace> {
@@ -54,6 +57,22 @@ impl Compiler<'_> {
         }
     }
 
+    /// Whether the spec gives the subnet one.
+    pub(super) fn has_namespace(&self, network: &Network, subnet: &Subnet) -> bool {
+        self.written(network, subnet).is_some_and(|subnet| subnet.namespace)
+    }
+
+    /// What the spec gives the subnet's namespace by name.
+    pub(super) fn namespace_named(&self, network: &Network, subnet: &Subnet) -> Allocation {
+        let written = self.written(network, subnet);
+        let (address, address6) = written.map_or((None, None), |subnet| (subnet.address, subnet.address6));
+        Allocation { address, address6, ..Allocation::default() }
+    }
+
+    fn written(&self, network: &Network, subnet: &Subnet) -> Option<&spec::Subnet> {
+        self.spec.networks.get(network.name.as_str())?.subnets.get(subnet.name.as_str())
+    }
+
     fn namespace_port(
         &mut self,
         path: &SpecPath,
@@ -62,6 +81,7 @@ impl Compiler<'_> {
         (asked, asked6): (Option<Ipv4Addr>, Option<Ipv6Addr>),
         taken: &mut Taken,
     ) -> Option<Port> {
+        let kept = taken.namespaces.get(name).cloned().unwrap_or_default();
         let address = match asked {
             Some(address) => {
                 let unusable = |net| unusable4(address, net, network.gateway);
@@ -73,33 +93,21 @@ impl Compiler<'_> {
                 }
                 address
             }
-            None => {
-                // The subnet's second host address, whatever the first one is.
-                let address = Ipv4Addr::from(u32::from(subnet.cidr.network()).saturating_add(2));
-                if !taken.claim4(address) {
-                    self.is_taken(path, name, address.into(), taken);
-                    return None;
-                }
-                address
-            }
+            None => kept.address.or_else(|| self.own4(path, name, (network, subnet), taken))?,
         };
-        let mac = derive_mac("namespace", name);
-        if !taken.claim_mac(mac) {
+        let mac = kept.mac.unwrap_or_else(|| derive_mac("namespace", name));
+        if kept.mac.is_none() && !taken.claim_mac(mac) {
             self.issue(
                 path.clone(),
                 format!("its derived MAC {mac} is another's already"),
                 "rename the subnet",
             );
         }
+        let (interface, altname) = interface("ns-", name, &kept);
         let mut v6 = None;
         if let (Some(gateway), Some(cidr6)) = (network.gateway6, subnet.cidr6) {
-            let address = asked6.unwrap_or_else(|| {
-                let second = Ipv6Addr::from(u128::from(cidr6.network()).saturating_add(2));
-                if !taken.claim6(second) {
-                    self.is_taken(path, name, second.into(), taken);
-                }
-                second
-            });
+            let given = asked6.or(kept.address6);
+            let address = given.or_else(|| self.own6(path, name, (cidr6, gateway), taken))?;
             if let Some(reason) = asked6.and_then(|address| unusable6(address, cidr6, gateway)) {
                 self.issue(path.clone().key("address6"), reason, format!("take a host address of {cidr6}"));
             }
@@ -107,8 +115,9 @@ impl Compiler<'_> {
         } else if asked6.is_some() {
             let hint = "give the network and the subnet a cidr6";
             self.consequence(path.clone().key("address6"), "its subnet has no IPv6", hint);
+        } else if let Some(address) = kept.address6 {
+            taken.retained6.insert(interface.clone(), address);
         }
-        let (interface, altname) = IfName::derive("ns-", name, hash(name));
         Some(Port {
             interface,
             altname,
@@ -121,6 +130,51 @@ impl Compiler<'_> {
             gateway: network.gateway,
             v6,
         })
+    }
+
+    /// The subnet's second host address, whatever the first one is; where a
+    /// guest that was there before has it, the first free one.
+    fn own4(
+        &mut self,
+        path: &SpecPath,
+        name: &str,
+        (network, subnet): (&Network, &Subnet),
+        taken: &mut Taken,
+    ) -> Option<Ipv4Addr> {
+        let second = Ipv4Addr::from(u32::from(subnet.cidr.network()).saturating_add(2));
+        if taken.claim4(second) {
+            return Some(second);
+        }
+        let free = match taken.given(&second.to_string()) {
+            Some(_) => None,
+            None => taken.free4(subnet.cidr, network.gateway),
+        };
+        if free.is_none() {
+            self.is_taken(path, name, second.into(), taken);
+        }
+        free
+    }
+
+    /// As [`Self::own4`].
+    fn own6(
+        &mut self,
+        path: &SpecPath,
+        name: &str,
+        (cidr6, gateway): (Ipv6Net, Ipv6Addr),
+        taken: &mut Taken,
+    ) -> Option<Ipv6Addr> {
+        let second = Ipv6Addr::from(u128::from(cidr6.network()).saturating_add(2));
+        if taken.claim6(second) {
+            return Some(second);
+        }
+        let free = match taken.given(&second.to_string()) {
+            Some(_) => None,
+            None => taken.free6(cidr6, gateway),
+        };
+        if free.is_none() {
+            self.is_taken(path, name, second.into(), taken);
+        }
+        free
     }
 
     /// The address that a namespace has by itself is somebody's: said where it
