@@ -46,6 +46,19 @@ let
     else
       null;
 
+  # Whether no bit behind the first `bits` is set.
+  isZeroAfter =
+    width: bits: groups:
+    groups == [ ]
+    || (
+      let
+        rest = power (if bits >= width then 0 else width - bits);
+        group = head groups;
+      in
+      group - group / rest * rest == 0
+      && isZeroAfter width (if bits > width then bits - width else 0) (tail groups)
+    );
+
   power = n: if n == 0 then 1 else 2 * power (n - 1);
 
   sameStart =
@@ -87,4 +100,21 @@ rec {
     && y != null
     && x.width == y.width
     && sameStart x.width (if x.bits < y.bits then x.bits else y.bits) x.groups y.groups;
+
+  # Whether a prefix begins at its address: no bit behind its length is set.
+  isNetwork =
+    prefix:
+    let
+      x = parse prefix;
+    in
+    x != null && isZeroAfter x.width x.bits x.groups;
+
+  # Whether every address of `part` is one of `whole`'s.
+  contains =
+    whole: part:
+    let
+      x = parse whole;
+      y = parse part;
+    in
+    overlap whole part && x.bits <= y.bits;
 }

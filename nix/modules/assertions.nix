@@ -19,6 +19,7 @@ let
   networks = spec.networks or { };
   vms = spec.vms or { };
   inherit (config.networking) firewall nftables;
+  nat = config.networking.nat or { };
 
   refuse = condition: message: {
     assertion = !condition;
@@ -30,7 +31,33 @@ let
   firewallBackend = firewall.backend or (if nftables.enable then "nftables" else "iptables");
   docker = config.virtualisation.docker;
   dockerSettings = docker.daemon.settings or { };
-  libvirtd = config.virtualisation.libvirtd;
+  dockerVersion = docker.package.version or "29";
+  dockerIs = lib.versionAtLeast dockerVersion;
+  # Docker doesn't start with a key that it doesn't know.
+  unknownToDocker =
+    filter (one: dockerSettings ? ${one.key} && !dockerIs one.since)
+      [
+        {
+          key = "firewall-backend";
+          since = "29";
+        }
+        {
+          key = "ip-forward-no-drop";
+          since = "28";
+        }
+      ];
+  dockerRemedy =
+    if dockerIs "29" then
+      ''ip-forward-no-drop = true or firewall-backend = "nftables"''
+    else if dockerIs "28" then
+      "ip-forward-no-drop = true"
+    else
+      "iptables = false";
+  inherit (config.virtualisation) libvirtd;
+  podman = config.virtualisation.podman or { };
+  incusOption = config.virtualisation.incus or { };
+  preseed = if incusOption.enable or false then incusOption.preseed or null else null;
+  incus = if preseed == null then { } else preseed;
 
   # Interfaces that the rest of the configuration makes or sets up.
   claimed =
@@ -42,6 +69,27 @@ let
       inherit name;
       by = "networking.interfaces";
     }) (attrNames config.networking.interfaces)
+    ++ map (one: {
+      name = one.name or "";
+      by = "virtualisation.incus.preseed.networks";
+    }) (incus.networks or [ ])
+    ++ concatMap (
+      profile:
+      map
+        (device: {
+          name = profile.devices.${device}.parent or profile.devices.${device}.network or "";
+          by = "virtualisation.incus.preseed.profiles (the device ${device} of ${profile.name or "one"})";
+        })
+        (attrNames (profile.devices or { }))
+    ) (incus.profiles or [ ])
+    ++ lib.optional (podman.enable or false) {
+      name = podman.defaultNetwork.settings.network_interface or "podman0";
+      by = "virtualisation.podman.defaultNetwork.settings";
+    }
+    ++ lib.optional docker.enable {
+      name = dockerSettings.bridge or "docker0";
+      by = "virtualisation.docker.daemon.settings.bridge";
+    }
     ++ concatMap (
       file:
       let
@@ -144,19 +192,36 @@ in
         (
           docker.enable
           && dockerSettings.iptables or true
+          && !(dockerSettings.ip-forward-no-drop or false)
           && dockerSettings.firewall-backend or "iptables" != "nftables"
         )
         ''
           Docker sets the policy of the FORWARD chain to drop, which cuts
-          guests off. Set
-          virtualisation.docker.daemon.settings.firewall-backend = "nftables"
-          (Docker 29), or iptables = false there, or use
-          virtualisation.podman.''
+          guests off. Set virtualisation.docker.daemon.settings to
+          ${dockerRemedy}, or use virtualisation.podman.''
       )
       (refuse (libvirtd.enable && libvirtd.firewallBackend or "nftables" == "iptables") ''
         libvirt makes its firewall with iptables. Set
         virtualisation.libvirtd.firewallBackend = "nftables".'')
     ]
+    ++ refuseAll (
+      map
+        (
+          name:
+          "networking.nat.internalInterfaces has ${name}: hostctl masquerades its guests itself, but for those of private subnets; remove it there"
+        )
+        (
+          filter (name: nat.enable or false && elem name patterns) (nat.internalInterfaces or [ ])
+        )
+    )
+    ++ refuseAll (
+      lib.optionals docker.enable (
+        map (
+          one:
+          "virtualisation.docker.daemon.settings.${one.key} is for Docker ${one.since} and newer; this is ${dockerVersion}, which doesn't start with it. Take ${dockerRemedy}, or a newer virtualisation.docker.package"
+        ) unknownToDocker
+      )
+    )
     ++ refuseAll (
       map (
         one:

@@ -31,7 +31,9 @@ in
 {
   imports = [
     ./assertions.nix
+    ./full.nix
     ./host-network.nix
+    ./references.nix
     ./units.nix
   ];
 
@@ -100,11 +102,29 @@ in
         removeAttrs cfg ours // { vms = builtins.mapAttrs (_: vmOf) cfg.vms; }
       );
 
-      # A VM is its unit's to start, also one that only `settings` knows.
+      # A VM is its unit's to start, also one that only `settings` knows. What
+      # NixOS opens is open with `firewall = "full"` too; a port that
+      # `allowInput` names is open as it says.
       finalSpec =
         cfg.settings
         // lib.optionalAttrs (cfg.settings ? vms) {
           vms = builtins.mapAttrs (_: vm: { supervisor = "unit"; } // vm) cfg.settings.vms;
+        }
+        // lib.optionalAttrs (cfg.settings.host.firewall or "" == "full") {
+          host =
+            let
+              sshd = config.services.openssh;
+              open = import ../lib/open-ports.nix {
+                inherit (config.networking) firewall;
+                inherit sshd;
+              };
+              named = open.named cfg.settings.host;
+              isNamed = one: builtins.any (it: it.protocol == one.protocol && it.port == one.port) named;
+            in
+            cfg.settings.host
+            // {
+              allow_input = named ++ lib.unique (builtins.filter (one: !isNamed one) open.ports);
+            };
         };
 
       specFile = import ../lib/spec-file.nix {

@@ -3,24 +3,20 @@
 let
   cfg = config.services.hostctl;
   links = import ../lib/links.nix;
-  patterns = links.patterns cfg.finalSpec;
-  bridges = links.bridges cfg.finalSpec;
-  host = cfg.finalSpec.host or { };
+  # Not of the final spec, into which goes what NixOS's firewall opens.
+  spec = cfg.settings;
+  patterns = links.patterns spec;
+  bridges = links.bridges spec;
+  host = spec.host or { };
   isFull = host.firewall or "guests" == "full";
+  ports = import ../lib/open-ports.nix {
+    inherit (config.networking) firewall;
+    sshd = config.services.openssh;
+  };
   open =
     protocol:
     map (one: one.port) (
-      builtins.filter (one: one.protocol == protocol) (
-        if isFull then
-          host.allow_input or [
-            {
-              protocol = "tcp";
-              port = 22;
-            }
-          ]
-        else
-          [ ]
-      )
+      builtins.filter (one: one.protocol == protocol) (lib.optionals isFull (ports.named host))
     );
   # An nft set of names; one that ends in a hash is matched by its start.
   names = builtins.concatStringsSep ", " (

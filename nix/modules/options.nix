@@ -43,7 +43,7 @@ let
         )
       );
       default = lib.optional (
-        field.default != null
+        field.default != null && field.key != "allow_input"
       ) "Where it is `null`: `${builtins.toJSON field.default}`.";
       paragraphs =
         [ (translate field.about) ]

@@ -30,6 +30,7 @@ if failed != [ ] then
   { failed = map (one: one.message) failed; }
 else
   {
+    inherit (config) warnings;
     spec = config.services.hostctl.finalSpec;
     etc = builtins.mapAttrs (_: file: file.source) config.environment.etc;
     units = builtins.mapAttrs (_: unit: {

@@ -271,6 +271,123 @@ fn other_managers_are_told_to_leave_links_alone() {
     assert_eq!(plain["network"]["firewall"]["allowedTCPPorts"], json!([]));
 }
 
+/// An admin whose sshd isn't on port 22 keeps it.
+#[test]
+fn the_full_firewall_opens_what_nixos_opens() {
+    if missing() {
+        return;
+    }
+    let full = |more: &str| small(&format!("services.hostctl.firewall = \"full\"; {more}")).unwrap();
+    let tcp = |port: u16| json!({ "protocol": "tcp", "port": port });
+    let open = |more: &str| full(more)["spec"]["host"]["allow_input"].clone();
+    let sshd = "services.openssh = { enable = true; ports = [ 2222 ]; };";
+    assert_eq!(open(sshd), json!([tcp(2222)]));
+    assert_eq!(open(""), json!([tcp(22)]), "nobody says where ssh is");
+    assert_eq!(
+        open(&format!(
+            "{sshd} networking.firewall = {{ allowedTCPPorts = [ 80 2222 ]; allowedUDPPorts = [ 53 ]; \
+               allowedUDPPortRanges = [ {{ from = 60000; to = 60001; }} ]; }};"
+        )),
+        json!([
+            tcp(80), tcp(2222),
+            { "protocol": "udp", "port": 53 }, { "protocol": "udp", "port": 60000 }, { "protocol": "udp", "port": 60001 },
+        ])
+    );
+    // Without NixOS's firewall its openFirewall shut nothing.
+    assert_eq!(
+        open(
+            "networking.firewall.enable = false; \
+             services.openssh = { enable = true; ports = [ 2222 ]; openFirewall = false; };"
+        ),
+        json!([tcp(2222)])
+    );
+    // What allowInput names is open as it says, there and in NixOS's firewall.
+    let named = full(&format!(
+        "{sshd} services.hostctl.allowInput = [ {{ protocol = \"tcp\"; port = 443; }} ]; \
+         services.hostctl.settings.host.allow_input = [ {{ protocol = \"tcp\"; port = 2222; sources = [ \"192.0.2.0/24\" ]; }} ];"
+    ));
+    let input = named["spec"]["host"]["allow_input"].as_array().unwrap();
+    assert_eq!(input.len(), 2, "{input:?}");
+    assert!(input.iter().any(|one| one["sources"] == json!(["192.0.2.0/24"])), "{input:?}");
+    let mut ports: Vec<u64> = named["network"]["firewall"]["allowedTCPPorts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_u64)
+        .collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [443, 2222]);
+
+    // Nobody could reach sshd any more.
+    let shut = "services.openssh = { enable = true; ports = [ 2222 ]; openFirewall = false; };";
+    for more in [
+        "",
+        "networking.firewall.interfaces.eth1.allowedTCPPorts = [ 2222 ];",
+        "networking.firewall.trustedInterfaces = [ \"eth1\" ]; services.hostctl.allowInput = [ { protocol = \"tcp\"; port = 443; } ];",
+    ] {
+        let found = full(&format!("{shut} {more}"));
+        let failed = found["failed"][0].as_str().unwrap_or_else(|| panic!("{more} was taken"));
+        assert!(failed.contains("would shut sshd's port\n2222"), "{failed}");
+    }
+    for more in [
+        "services.hostctl.tailscale.interface = \"tailscale0\";",
+        "services.hostctl.allowInput = [ { protocol = \"tcp\"; port = 443; } ];",
+        "services.hostctl.allowInput = [ { protocol = \"tcp\"; port = 2222; } ];",
+    ] {
+        assert_eq!(full(&format!("{shut} {more}"))["failed"], Value::Null, "{more}");
+    }
+}
+
+#[test]
+fn what_the_full_firewall_shuts_is_said() {
+    if missing() {
+        return;
+    }
+    for (more, expected) in [
+        (
+            "networking.firewall.interfaces.eth1.allowedTCPPorts = [ 9100 9101 ];",
+            "networking.firewall.interfaces.eth1 opens TCP 9100, 9101, which firewall = \"full\" shuts",
+        ),
+        ("networking.firewall.interfaces.eth1.allowedUDPPorts = [ 53 ];", "opens UDP 53"),
+        ("networking.firewall.trustedInterfaces = [ \"eth1\" ];", "trustedInterfaces has eth1"),
+        ("networking.firewall.extraInputRules = \"tcp dport 25 accept\";", "extraInputRules opens nothing"),
+        (
+            "networking.firewall.allowedTCPPortRanges = [ { from = 1024; to = 65535; } ];",
+            "opens a range of 4096 ports or more",
+        ),
+        ("virtualisation.podman.enable = true;", "hostctl drops what podman's own networks"),
+        ("virtualisation.incus.enable = true;", "hostctl drops what incus's own networks"),
+        (
+            "virtualisation.libvirtd = { enable = true; firewallBackend = \"nftables\"; };",
+            "hostctl drops what libvirtd's own networks",
+        ),
+        (
+            "virtualisation.docker = { enable = true; daemon.settings.ip-forward-no-drop = true; };",
+            "hostctl drops what docker's own networks",
+        ),
+        (
+            "networking.nat = { enable = true; internalInterfaces = [ \"ve-box\" ]; };",
+            "networking.nat forwards for ve-box",
+        ),
+    ] {
+        let found = small(&format!("services.hostctl.firewall = \"full\"; {more}")).unwrap();
+        let said = found["warnings"].as_array().unwrap();
+        assert_eq!(said.len(), 1, "{more}: {found}");
+        let said = said[0].as_str().unwrap();
+        assert!(said.starts_with("services.hostctl: ") && said.contains(expected), "{more}: {said}");
+        // Nothing of it is true of the other mode.
+        let guests = small(more).unwrap();
+        assert_eq!(guests["warnings"], json!([]), "{more}");
+    }
+    let quiet = small(
+        "services.hostctl.firewall = \"full\"; services.hostctl.tailscale.interface = \"tailscale0\"; \
+         networking.firewall.trustedInterfaces = [ \"lo\" \"tailscale0\" ]; \
+         networking.firewall.interfaces.br-blue.allowedUDPPorts = [ 53 ];",
+    )
+    .unwrap();
+    assert_eq!(quiet["warnings"], json!([]));
+}
+
 #[test]
 fn what_cant_be_right_is_refused_with_a_remedy() {
     if missing() {
@@ -286,7 +403,69 @@ fn what_cant_be_right_is_refused_with_a_remedy() {
         ("networking.nftables.rulesetFile = ./host.nix;", "flushRuleset is on"),
         ("system.stateVersion = \"23.05\";", "flushRuleset is on"),
         ("networking.nftables.enable = false;", "Set networking.nftables.enable = true"),
-        ("virtualisation.docker.enable = true;", "firewall-backend = \"nftables\""),
+        ("virtualisation.docker.enable = true;", "to\nip-forward-no-drop = true, or"),
+        (
+            "virtualisation.docker = { enable = true; package.version = \"29.1.0\"; };",
+            "ip-forward-no-drop = true or firewall-backend = \"nftables\"",
+        ),
+        ("virtualisation.docker = { enable = true; package.version = \"27.5.1\"; };", "iptables = false"),
+        (
+            "virtualisation.docker = { enable = true; daemon.settings.firewall-backend = \"nftables\"; };",
+            "firewall-backend is for Docker 29 and newer; this is 28.5.2, which doesn't start with it. Take \
+             ip-forward-no-drop = true",
+        ),
+        (
+            "virtualisation.docker = { enable = true; package.version = \"27.5.1\"; \
+               daemon.settings = { iptables = false; ip-forward-no-drop = true; }; };",
+            "ip-forward-no-drop is for Docker 28 and newer",
+        ),
+        (
+            "virtualisation.docker = { enable = true; \
+               daemon.settings = { iptables = false; bridge = \"br-blue\"; }; };",
+            "virtualisation.docker.daemon.settings.bridge sets up br-blue",
+        ),
+        (
+            "virtualisation.podman = { enable = true; defaultNetwork.settings.network_interface = \"br-blue\"; };",
+            "virtualisation.podman.defaultNetwork.settings sets up br-blue",
+        ),
+        (
+            "virtualisation.incus = { enable = true; preseed.networks = [ { name = \"br-blue\"; } ]; };",
+            "virtualisation.incus.preseed.networks sets up br-blue",
+        ),
+        (
+            "virtualisation.incus = { enable = true; preseed.profiles = [ \
+               { name = \"default\"; devices.eth0 = { type = \"nic\"; parent = \"br-blue\"; }; } ]; };",
+            "virtualisation.incus.preseed.profiles (the device eth0 of default) sets up br-blue",
+        ),
+        (
+            "networking.nat = { enable = true; internalInterfaces = [ \"br-blue\" ]; };",
+            "networking.nat.internalInterfaces has br-blue: hostctl masquerades its guests itself",
+        ),
+        (
+            "services.hostctl.networks.green.cidr = \"10.2.0.0\";",
+            "networks.green.cidr: 10.2.0.0 is no IPv4 prefix such as 10.1.0.0/24",
+        ),
+        ("services.hostctl.networks.green.cidr = \"10.2.0.0/33\";", "10.2.0.0/33 is no IPv4 prefix"),
+        ("services.hostctl.networks.green.cidr = \"10.2.0.1/24\";", "10.2.0.1/24 is an address in a prefix"),
+        ("services.hostctl.networks.green.cidr = \"fd00::/64\";", "fd00::/64 is no IPv4 prefix"),
+        (
+            "services.hostctl.networks.green = { cidr = \"10.2.0.0/24\"; cidr6 = \"fd00::1/64\"; };",
+            "networks.green.cidr6: fd00::1/64 is an address in a prefix",
+        ),
+        (
+            "services.hostctl.networks.blue.subnets.db = { cidr = \"10.2.0.0/25\"; type = \"private\"; };",
+            "networks.blue.subnets.db.cidr: 10.2.0.0/25 isn't within the network's 10.1.0.0/24",
+        ),
+        (
+            "services.hostctl.vms.db = { network = \"bleu\"; image = \"probe\"; };",
+            "vms.db.network: no network is called bleu; there is blue",
+        ),
+        (&vm("subnet = \"db\";"), "vms.web.subnet: no subnet of blue is called db; there is none"),
+        (&vm("policy = [ \"shut\" ];"), "vms.web.policy: no policy is called shut; there is none"),
+        (
+            "services.hostctl.peerings = [ { between = [ \"blue\" \"green\" ]; } ];",
+            "peerings: no network is called green; there is blue",
+        ),
         ("virtualisation.libvirtd.enable = true;", "virtualisation.libvirtd.firewallBackend = \"nftables\""),
         (
             "networking.bridges.br-blue.interfaces = [ ];",
@@ -335,7 +514,13 @@ fn what_is_right_beside_it_is_let_be() {
     }
     for more in [
         "virtualisation.docker = { enable = true; daemon.settings.iptables = false; };",
-        "virtualisation.docker = { enable = true; daemon.settings.firewall-backend = \"nftables\"; };",
+        "virtualisation.docker = { enable = true; daemon.settings.ip-forward-no-drop = true; };",
+        "virtualisation.docker = { enable = true; package.version = \"29.0.0\"; \
+           daemon.settings.firewall-backend = \"nftables\"; };",
+        "virtualisation.podman.enable = true; virtualisation.incus.enable = true;",
+        "networking.nat = { enable = true; internalInterfaces = [ \"ve-box\" ]; };",
+        "services.hostctl.networks.blue.subnets.db = { cidr = \"10.1.0.128/25\"; type = \"private\"; }; \
+           services.hostctl.vms.web.subnet = \"db\";",
         "virtualisation.libvirtd = { enable = true; firewallBackend = \"nftables\"; };",
         "networking.nftables = { ruleset = \"table inet a { }\"; flushRuleset = false; };",
         "networking.nftables.enable = false; networking.firewall.enable = false;",
@@ -347,6 +532,7 @@ fn what_is_right_beside_it_is_let_be() {
     ] {
         let found = small(more).unwrap_or_else(|error| panic!("{more}: {error}"));
         assert_eq!(found["failed"], Value::Null, "{more}");
+        assert_eq!(found["warnings"], json!([]), "{more}");
     }
     let off = host("{ services.hostctl.networks.A.cidr = \"x\"; }").unwrap();
     assert_eq!((&off["units"], &off["etc"]), (&json!({}), &json!({})), "enable is false");

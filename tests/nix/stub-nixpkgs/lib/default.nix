@@ -180,6 +180,7 @@ let
     platforms.linux = [ "x86_64-linux" "aarch64-linux" ];
     splitString = separator: text: filter isString (split (replaceStrings [ "." ] [ "[.]" ] separator) text);
     versionOlder = a: b: builtins.compareVersions b a == 1;
+    versionAtLeast = a: b: builtins.compareVersions a b != -1;
     optional = condition: value: if condition then [ value ] else [ ];
     optionals = condition: values: if condition then values else [ ];
     optionalAttrs = condition: set: if condition then set else { };

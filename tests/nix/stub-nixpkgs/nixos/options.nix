@@ -65,10 +65,22 @@ in
       interfaces = free;
       dhcpcd.denyInterfaces = words;
       networkmanager.unmanaged = words;
+      nat = {
+        enable = switch false;
+        internalInterfaces = words;
+      };
       firewall = {
         enable = switch true;
         allowedTCPPorts = option (types.listOf types.port) [ ];
         allowedUDPPorts = option (types.listOf types.port) [ ];
+        allowedTCPPortRanges = option (types.listOf types.anything) [ ];
+        allowedUDPPortRanges = option (types.listOf types.anything) [ ];
+        trustedInterfaces = words;
+        extraInputRules = option types.lines "";
+        interfaces = records {
+          allowedTCPPorts = option (types.listOf types.port) [ ];
+          allowedUDPPorts = option (types.listOf types.port) [ ];
+        };
         checkReversePath = option (types.either types.bool (
           types.enum [
             "strict"
@@ -99,6 +111,8 @@ in
       };
       openssh = {
         enable = switch false;
+        openFirewall = switch true;
+        ports = option (types.listOf types.port) [ 22 ];
         hostKeys = option (types.listOf types.anything) [ ];
       };
       qemuGuest.enable = switch false;
@@ -162,6 +176,15 @@ in
       docker = {
         enable = switch false;
         daemon.settings = free;
+        package = option types.anything { version = "28.5.2"; };
+      };
+      incus = {
+        enable = switch false;
+        preseed = none;
+      };
+      podman = {
+        enable = switch false;
+        defaultNetwork.settings = free;
       };
       libvirtd = {
         enable = switch false;
