@@ -76,6 +76,12 @@ impl Scene {
         self.lab.output("nft", &["-f", file.to_str().unwrap()]);
     }
 
+    /// Restores what `iptables-save` printed with that program.
+    fn restore(&self, program: &str, file: &str) {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(file);
+        self.lab.output(program, &["--noflush", file.to_str().unwrap()]);
+    }
+
     fn nft(&self, text: &str) {
         self.lab.output("nft", &[text]);
     }
@@ -180,9 +186,11 @@ const THROUGH: [&str; 5] = ["a1→internet", "a1→internet6", "a1→a2", "a1→
 fn dockers_policy_drops_guests_packets() {
     let scene = Scene::new();
     assert_eq!((scene.blocked(), scene.foreign()), (vec![], vec![]));
-    let objects = ["chain ip filter FORWARD (Docker)", "chain ip6 filter FORWARD (Docker)"];
+    let objects = ["chains ip filter FORWARD, ip6 filter FORWARD (Docker)"];
     scene.blocks("docker.nft", &THROUGH, &objects, "ip-forward-no-drop");
     assert!(scene.lab.output("nft", &["list", "chain", "ip", "filter", "DOCKER-USER"]).contains("br-a"));
+    // What it says of single containers is nothing to guests.
+    assert_eq!(scene.foreign(), []);
 }
 
 #[test]
@@ -190,20 +198,36 @@ fn dockers_isolation_of_its_own_bridges_is_no_hazard() {
     Scene::new().harmless("docker_isolation.nft");
 }
 
+/// Its table can't be changed by anybody else since 2.0, so that its own
+/// program's commands are the remedy; what they load is recorded.
 #[test]
 fn firewalld_rejects_what_is_in_no_zone() {
-    let scene = Scene::new();
-    scene.load("firewalld.nft");
-    // Its default zone forwards to its own interfaces.
-    assert_eq!(scene.blocked(), ["a1→a2", "a1→b1", "laptop→a1"]);
-    let findings = scene.warnings();
-    let objects: Vec<_> = findings.iter().map(|finding| finding.object.as_str()).collect();
-    assert_eq!(objects.len(), 1, "{findings:#?}");
-    assert!(objects[0].ends_with("chain inet firewalld filter_FWD_public (firewalld)"), "{objects:?}");
-    assert!(findings[0].remedy.contains("--zone=trusted --add-interface=br-"), "{}", findings[0].remedy);
-    scene.remedy(&findings);
-    scene.passes();
-    assert_eq!(scene.warnings(), []);
+    for version in ["1", "2"] {
+        let scene = Scene::new();
+        scene.load(&format!("firewalld_{version}.nft"));
+        // Its default zone forwards to its own interfaces.
+        assert_eq!(scene.blocked(), ["a1→a2", "a1→b1", "laptop→a1"]);
+        let findings = scene.foreign();
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        assert!(findings[0].object.ends_with("(firewalld)"), "{findings:#?}");
+        let wanted = [
+            "firewall-cmd --permanent --new-zone=hostctl",
+            "firewall-cmd --permanent --zone=hostctl --set-target=ACCEPT",
+            "firewall-cmd --permanent --zone=hostctl --change-interface=br-a",
+            "firewall-cmd --permanent --zone=hostctl --change-interface=br-b",
+            "firewall-cmd --permanent --zone=hostctl --change-interface=br-c",
+            "firewall-cmd --permanent --new-policy=to-hostctl",
+            "firewall-cmd --permanent --policy=to-hostctl --set-target=ACCEPT",
+            "firewall-cmd --permanent --policy=to-hostctl --add-ingress-zone=ANY",
+            "firewall-cmd --permanent --policy=to-hostctl --add-egress-zone=hostctl",
+            "firewall-cmd --reload",
+        ];
+        assert_eq!(findings[0].commands, wanted, "{findings:#?}");
+        scene.nft("delete table inet firewalld");
+        scene.load(&format!("firewalld_{version}_remedied.nft"));
+        scene.passes();
+        assert_eq!(scene.foreign(), [], "firewalld {version}, after the commands");
+    }
 }
 
 #[test]
@@ -220,11 +244,55 @@ fn the_nixos_firewall_filters_forwarding() {
     scene.blocks("nixos.nft", &THROUGH, &objects, "networking.firewall.extraForwardRules");
 }
 
+/// As ufw loads them by iptables-nft: with matches of iptables' own, of which
+/// nft's JSON has but the names.
 #[test]
 fn ufw_denies_routed_packets() {
     let scene = Scene::new();
-    let v4 = ["a1→internet", "a1→a2", "a1→b1", "laptop→a1"];
-    scene.blocks("ufw.nft", &v4, &["chain ip filter FORWARD (ufw)"], "ufw route allow in on br-a");
+    scene.restore("iptables-nft-restore", "ufw.v4.rules");
+    scene.restore("ip6tables-nft-restore", "ufw.v6.rules");
+    assert_eq!(scene.blocked(), THROUGH);
+    let findings = scene.foreign();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0].object, "chains ip filter FORWARD, ip6 filter FORWARD (ufw)");
+    let wanted = ["a", "b", "c"].map(|name| format!("ufw route allow in on br-{name}"));
+    // The tailnet speaks to the guests of one network.
+    let back = ["ufw route allow out on br-a".to_string()];
+    assert_eq!(findings[0].commands, [&wanted[..], &back[..]].concat(), "{findings:#?}");
+    scene.restore("iptables-nft-restore", "ufw_remedied.v4.rules");
+    scene.restore("ip6tables-nft-restore", "ufw_remedied.v6.rules");
+    scene.passes();
+    assert_eq!(scene.foreign(), []);
+}
+
+/// nft shows nothing of these.
+#[test]
+fn what_iptables_legacy_drops_is_found() {
+    let scene = Scene::new();
+    let run = |command: &str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        scene.lab.output(words[0], &words[1..])
+    };
+    run("iptables-legacy -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+    assert_eq!((scene.blocked(), scene.foreign()), (vec![], vec![]), "it accepts all");
+    run("iptables-legacy -P FORWARD DROP");
+    assert_eq!(scene.blocked(), ["a1→internet", "a1→a2", "a1→b1", "laptop→a1"]);
+    let findings = scene.foreign();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0].object, "chain ip filter FORWARD (iptables-legacy)");
+    assert!(
+        findings[0].commands.contains(&"iptables-legacy -I FORWARD -o br-a -j ACCEPT".into()),
+        "{findings:#?}"
+    );
+    scene.remedy(&findings);
+    scene.passes();
+    assert_eq!(scene.foreign(), []);
+    // A rule that has no translation is named with the command to look at it.
+    run("ip6tables-legacy -A FORWARD -m recent --name x --set -j DROP");
+    let findings = scene.foreign();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert!(findings[0].found.contains("-A FORWARD -m recent"), "{findings:#?}");
+    assert!(findings[0].commands.contains(&"ip6tables-legacy -S FORWARD".into()), "{findings:#?}");
 }
 
 /// Tailscale takes only the tailnet's own addresses for itself.

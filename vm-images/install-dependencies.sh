@@ -17,6 +17,8 @@ need flock util-linux
 # What the tests themselves ask the kernel with.
 need conntrack conntrack
 need curl curl
+# Other programs' rules, as those programs load them.
+need iptables-nft-restore iptables
 need ping iputils-ping
 need systemd-analyze systemd
 # What the flake and the NixOS module are evaluated with.

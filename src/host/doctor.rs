@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::firewall::{self, Ruleset, Severity, nft};
 use crate::link;
 use crate::root_dir::RootDir;
-use crate::topology::{self, Arch, IfName, Topology};
+use crate::topology::{self, Arch, Topology};
 use crate::vm;
 
 use super::audit::applied;
@@ -169,8 +169,9 @@ async fn other_firewalls(root: &RootDir) -> Vec<Check> {
         Ok((_, topology)) if !topology.networks.is_empty() => topology,
         _ => example(),
     };
-    let uplinks = observe_uplinks(&topology).await;
-    let found = foreign::tables(&topology, &uplinks).into_iter().chain(foreign::files());
+    let links = observe_links().await;
+    let uplinks = uplinks(&topology, &links);
+    let found = foreign::tables(&topology, &uplinks, &links).into_iter().chain(foreign::files());
     let checks: Vec<Check> = found
         .map(|found| Check {
             about: "other firewalls",
@@ -192,7 +193,7 @@ fn example() -> Topology {
     spec.and_then(|spec| topology::compile(&spec).ok()).unwrap_or_else(Topology::empty)
 }
 
-async fn observe_uplinks(topology: &Topology) -> Vec<IfName> {
-    let Ok(netlink) = link::Netlink::open() else { return Vec::new() };
-    netlink.observe().await.map(|links| uplinks(topology, &links)).unwrap_or_default()
+async fn observe_links() -> link::Observed {
+    let Ok(netlink) = link::Netlink::open() else { return link::Observed::default() };
+    netlink.observe().await.unwrap_or_default()
 }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::firewall::severity::Severity;
-use crate::topology::{IfName, Topology};
+use crate::topology::Topology;
 
-use super::packet::{Journey, journeys};
+use super::legacy::Unjudged;
+use super::packet::{Exits, Journey, journeys};
 use super::program::{Program, program};
+use super::remedy;
 use super::ruleset::Foreign;
 use super::walk::{Effect, Event, Place, walk};
 
@@ -30,42 +32,78 @@ pub struct Hazard {
 /// How many of those that something happens to are named.
 const NAMED: usize = 4;
 
+/// What happens alike, by one program's rules: one thing to know, with one
+/// remedy.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Alike {
+    severity: Severity,
+    effect: Effect,
+    program: Program,
+    hook: String,
+    /// Of programs that aren't known, whose rules can be anything.
+    text: String,
+}
+
+/// Where it happens, and to whom.
+#[derive(Default)]
+struct Happening<'j, 't> {
+    places: BTreeSet<Place>,
+    journeys: Vec<&'j Journey<'t>>,
+}
+
 /// Everything in other programs' tables that is in the way of `topology`'s
 /// guests, or of the rules that keep them apart.
-pub fn hazards(foreign: &Foreign, topology: &Topology, uplinks: &[IfName]) -> Vec<Hazard> {
-    let mut found: Vec<Hazard> = foreign.unreadable.iter().map(unreadable).collect();
+pub fn hazards(foreign: &Foreign, topology: &Topology, exits: Exits<'_>) -> Vec<Hazard> {
+    let unreadable = foreign.unreadable.iter().map(unreadable);
+    let mut found: Vec<Hazard> = unreadable.chain(foreign.legacy_unjudged.iter().map(unjudged)).collect();
     if foreign.chains.values().all(|chain| chain.base.is_none()) {
         return found;
     }
     let frames = foreign.chains.iter().any(|((family, _, _), chain)| {
         chain.base.is_some() && matches!(family.as_str(), "bridge" | "netdev")
     });
-    let journeys = journeys(topology, uplinks, frames);
+    let journeys = journeys(topology, exits, frames);
     let links: BTreeSet<&str> =
         journeys.iter().flat_map(|journey| [journey.packet.iif, journey.packet.oif]).flatten().collect();
-    let mut happenings: BTreeMap<(Severity, Effect, Place), Vec<&Journey<'_>>> = BTreeMap::new();
+    let mut happenings: BTreeMap<Alike, Happening<'_, '_>> = BTreeMap::new();
     for journey in &journeys {
         for event in walk(foreign, journey) {
-            if let Some(severity) = severity(&event, journey, &links) {
-                happenings.entry((severity, event.effect, event.place)).or_default().push(journey);
-            }
+            let Some(severity) = severity(&event, journey, &links) else { continue };
+            let program = program(&event.place, foreign);
+            let (hook, effect) = (event.place.hook.clone(), event.effect);
+            let text = if program.is_known() { String::new() } else { event.place.text.clone() };
+            let happening = happenings.entry(Alike { severity, effect, program, hook, text }).or_default();
+            happening.places.insert(event.place);
+            happening.journeys.push(journey);
         }
     }
     // What is certain of one is not worth saying as possible of another.
     let certain: BTreeSet<(Effect, Place)> = happenings
-        .keys()
-        .filter(|(severity, ..)| *severity > Severity::Info)
-        .map(|(_, effect, place)| (*effect, place.clone()))
+        .iter()
+        .filter(|(alike, _)| alike.severity > Severity::Info)
+        .flat_map(|(alike, happening)| happening.places.iter().map(|place| (alike.effect, place.clone())))
         .collect();
-    happenings.retain(|(severity, effect, place), _| {
-        *severity > Severity::Info || !certain.contains(&(*effect, place.clone()))
+    happenings.retain(|alike, happening| {
+        if alike.severity == Severity::Info {
+            happening.places.retain(|place| !certain.contains(&(alike.effect, place.clone())));
+        }
+        !happening.places.is_empty()
     });
-    found.extend(
-        happenings.iter().rev().map(|((severity, effect, place), journeys)| {
-            hazard(*severity, *effect, place, journeys, foreign)
-        }),
-    );
+    found.extend(happenings.iter().rev().map(|(alike, happening)| hazard(alike, happening, foreign)));
     found
+}
+
+fn unjudged(Unjudged { family, what }: &Unjudged) -> Hazard {
+    let (tool, version) =
+        if family == "ip6" { ("ip6tables-legacy", "IPv6") } else { ("iptables-legacy", "IPv4") };
+    Hazard {
+        severity: Severity::Warning,
+        object: format!("{tool}'s tables ({version})"),
+        found: format!("not judged: {what}"),
+        expected: "rules that hostctl can judge".into(),
+        remedy: "see that they drop no guest's packets; or move to iptables-nft, which nft shows".into(),
+        commands: ["INPUT", "FORWARD"].map(|chain| format!("{tool} -S {chain}")).into(),
+    }
 }
 
 fn unreadable((family, table): &(String, String)) -> Hazard {
@@ -97,26 +135,11 @@ fn severity(event: &Event, journey: &Journey<'_>, links: &BTreeSet<&str>) -> Opt
     }
 }
 
-fn hazard(
-    severity: Severity,
-    effect: Effect,
-    place: &Place,
-    journeys: &[&Journey<'_>],
-    foreign: &Foreign,
-) -> Hazard {
-    let mut who: Vec<&str> = journeys.iter().map(|journey| journey.who.as_str()).collect();
-    who.dedup();
-    let who = match who.split_at_checked(NAMED) {
-        Some((named, rest)) if !rest.is_empty() => format!("{}, and {} more", named.join("; "), rest.len()),
-        _ => who.join("; "),
-    };
-    let Place { family, table, base, hook, chain, handle, text } = place;
-    let program = program(place, foreign);
-    let object = match handle {
-        Some(handle) => format!("rule {handle} of chain {family} {table} {chain} ({})", program.name()),
-        None => format!("chain {family} {table} {chain} ({})", program.name()),
-    };
-    let does = match (effect, severity > Severity::Info) {
+fn hazard(alike: &Alike, happening: &Happening<'_, '_>, foreign: &Foreign) -> Hazard {
+    let Alike { severity, effect, program, hook, .. } = alike;
+    let places: Vec<&Place> = happening.places.iter().collect();
+    let who = some(happening.journeys.iter().map(|journey| journey.who.as_str()), "; ");
+    let does = match (effect, *severity > Severity::Info) {
         (Effect::Drop, true) => "drops",
         (Effect::Drop, false) => "may drop some of",
         (Effect::Queue, _) => "hands to a program, which may drop",
@@ -129,20 +152,16 @@ fn hazard(
         (Effect::Offload, _) => "takes past the forward hook, where hostctl judges them",
         (Effect::Divert, _) => "sends or copies past hostctl's rules",
     };
-    let by = if base == chain { format!("{hook} hook") } else { format!("{hook} hook, by {base}") };
-    let commands = commands(place, journeys, program, foreign);
-    let bridges: Vec<&str> =
-        journeys.iter().map(|journey| journey.ours).collect::<BTreeSet<_>>().into_iter().collect();
-    let remedy = if commands.is_empty() && program != Program::Tailscale {
-        "look whether it is meant for guests' packets; an exception would be one for the whole interface"
-            .into()
-    } else {
-        program.setting(place, &bridges)
+    let texts = some(places.iter().map(|place| place.text.as_str()), "; ");
+    let by = match places.as_slice() {
+        [place] if place.base != place.chain => format!("{hook} hook, by {}", place.base),
+        _ => format!("{hook} hook"),
     };
+    let commands = remedy::commands(&places, &happening.journeys, *program, foreign);
     Hazard {
-        severity,
-        object,
-        found: format!("{text} ({by}) {does}: {who}"),
+        severity: *severity,
+        object: object(&places, *program),
+        found: format!("{texts} ({by}) {does}: {who}"),
         expected: match effect {
             Effect::Drop | Effect::Queue => "no rule at guests' hooks that drops what hostctl allows",
             Effect::Masquerade => "the sender's own address between guests",
@@ -151,27 +170,43 @@ fn hazard(
             Effect::Offload | Effect::Divert => "nothing that passes by hostctl's rules",
         }
         .into(),
-        remedy,
+        remedy: remedy::setting(*program, &places, &commands, &happening.journeys),
         commands,
     }
 }
 
-/// A rule in front of the others for each link of hostctl's; hostctl's own
-/// table goes on judging. In iptables' tables each rule is one that iptables
-/// could have made: it refuses to list a table with others.
-fn commands(place: &Place, journeys: &[&Journey<'_>], program: Program, foreign: &Foreign) -> Vec<String> {
-    let Place { family, table, hook, .. } = place;
-    let chain = program.entrance(place, foreign);
-    // What answers look like before they are known as a guest's can't be said
-    // by a bridge's name.
-    let named = journeys.iter().filter(|journey| journey.outbound || hook != "prerouting");
-    let links: BTreeSet<(&str, &str)> = named
-        .map(|journey| if journey.outbound { ("iifname", journey.ours) } else { ("oifname", journey.ours) })
-        // Nothing says at the input hook where a packet goes out.
-        .filter(|(key, _)| *key == "iifname" || hook != "input")
-        .collect();
-    let command = |(key, link): (&str, &str)| {
-        format!("nft insert rule {family} {table} {chain} {key} {link} counter accept")
+/// The first few of several, each once.
+fn some<'a>(all: impl Iterator<Item = &'a str>, between: &str) -> String {
+    let mut seen = BTreeSet::new();
+    let all: Vec<&str> = all.filter(|one| seen.insert(*one)).collect();
+    match all.split_at_checked(NAMED) {
+        Some((named, rest)) if !rest.is_empty() => {
+            format!("{}, and {} more", named.join(between), rest.len())
+        }
+        _ => all.join(between),
+    }
+}
+
+/// Which rules or chains: one by its number, several by their chains.
+fn object(places: &[&Place], program: Program) -> String {
+    let legacy = places.iter().any(|place| place.legacy_table().is_some());
+    let name = if legacy && program == Program::Iptables {
+        "iptables-legacy".into()
+    } else if legacy {
+        format!("{}, iptables-legacy", program.name())
+    } else {
+        program.name().to_string()
     };
-    links.into_iter().map(command).collect()
+    let chain = |place: &Place| {
+        format!("{} {} {}", place.family, place.legacy_table().unwrap_or(&place.table), place.chain)
+    };
+    let chains: BTreeSet<String> = places.iter().map(|place| chain(place)).collect();
+    let chains = some(chains.iter().map(String::as_str), ", ");
+    let plural = if chains.contains(',') { "s" } else { "" };
+    let rules = places.iter().filter(|place| place.handle.is_some()).count();
+    match places {
+        [Place { handle: Some(handle), .. }] => format!("rule {handle} of chain {chains} ({name})"),
+        _ if rules > 1 => format!("{rules} rules of chain{plural} {chains} ({name})"),
+        _ => format!("chain{plural} {chains} ({name})"),
+    }
 }

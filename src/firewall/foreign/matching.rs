@@ -107,6 +107,8 @@ fn subject<'a>(left: &Value, packet: &Packet<'a>) -> Subject<'a> {
         "meta" => meta(text("key"), packet),
         "ct" => ct(text("key"), packet),
         "payload" => payload(text("protocol"), text("field"), packet),
+        // Guests live without extension headers.
+        "exthdr" if packet.carries != Carries::Any => Subject::Absent,
         "fib" => fib(body, packet),
         "concat" => {
             let parts = body.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -313,7 +315,7 @@ fn within(span: Span, right: &[IpNet]) -> Truth {
 /// Whether a prefix has public addresses (the IANA special-purpose address
 /// registries; documentation's count as public).
 fn is_public(prefix: IpNet) -> bool {
-    const SPECIAL: [&str; 9] = [
+    const SPECIAL: [&str; 8] = [
         "0.0.0.0/8",
         "10.0.0.0/8",
         "100.64.0.0/10",
@@ -321,16 +323,26 @@ fn is_public(prefix: IpNet) -> bool {
         "169.254.0.0/16",
         "172.16.0.0/12",
         "192.168.0.0/16",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
+        "224.0.0.0/3",
     ];
     match prefix {
         IpNet::V4(_) => !SPECIAL
             .iter()
             .filter_map(|text| text.parse::<IpNet>().ok())
             .any(|special| special.contains(&prefix)),
-        IpNet::V6(prefix) => "2000::/3"
-            .parse::<ipnet::Ipv6Net>()
-            .is_ok_and(|global| global.contains(&prefix) || prefix.contains(&global)),
+        IpNet::V6(prefix) => match from_6to4(prefix) {
+            Some(inner) => is_public(inner),
+            None => "2000::/3"
+                .parse::<ipnet::Ipv6Net>()
+                .is_ok_and(|global| global.contains(&prefix) || prefix.contains(&global)),
+        },
     }
+}
+
+/// The IPv4 prefix whose hosts have these addresses by 6to4 (RFC 3056).
+fn from_6to4(prefix: ipnet::Ipv6Net) -> Option<IpNet> {
+    let [first, a, b, ..] = prefix.addr().segments();
+    let length = prefix.prefix_len().checked_sub(16)?.min(32);
+    let inner = std::net::Ipv4Addr::from((u32::from(a) << 16) | u32::from(b));
+    (first == 0x2002).then(|| ipnet::Ipv4Net::new(inner, length).ok().map(IpNet::V4))?
 }

@@ -1,5 +1,6 @@
 //! The kinds of packets that guests live on, and the hooks that they pass.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -43,6 +44,8 @@ pub(super) struct Packet<'a> {
     pub from: Span,
     /// Its receiver.
     pub to: Span,
+    /// Its receiver before an answer's address is translated back.
+    pub arrives_for: Span,
     /// What it carries.
     pub carries: Carries,
     /// Whether it answers, or begins a flow.
@@ -77,14 +80,23 @@ const OUTWARD: &[&str] = &["output", "postrouting"];
 const FRAME_IN: &[&str] = &["ingress", "prerouting", "input"];
 const FRAME_OUT: &[&str] = &["output", "postrouting", "egress"];
 
-/// The packets of `topology`, on a host with these uplinks; `frames` too,
-/// where somebody looks at those.
-pub(super) fn journeys<'a>(topology: &'a Topology, uplinks: &'a [IfName], frames: bool) -> Vec<Journey<'a>> {
+/// Where guests leave the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Exits<'a> {
+    /// The uplinks.
+    pub uplinks: &'a [IfName],
+    /// The host's own addresses, by interface.
+    pub own: &'a BTreeMap<String, BTreeSet<IpNet>>,
+}
+
+/// The packets of `topology`, on a host with these exits; `frames` too, where
+/// somebody looks at those.
+pub(super) fn journeys<'a>(topology: &'a Topology, exits: Exits<'a>, frames: bool) -> Vec<Journey<'a>> {
     let mut found = Vec::new();
     for network in &topology.networks {
         for v6 in [false, true] {
             let Some((net, gateway)) = addressing(network, v6) else { continue };
-            of_network(topology, network, uplinks, v6, (net, gateway), &mut found);
+            of_network(topology, network, exits, v6, (net, gateway), &mut found);
         }
     }
     for (a, b) in &topology.peerings {
@@ -139,13 +151,31 @@ fn addressing(network: &Network, v6: bool) -> Option<(IpNet, IpAddr)> {
 }
 
 fn packet<'a>(v6: bool, iif: Option<&'a str>, oif: Option<&'a str>, from: Span, to: Span) -> Packet<'a> {
-    Packet { v6, iif, oif, local: false, from, to, carries: Carries::Tcp, reply: false, mark: Some(0) }
+    Packet {
+        v6,
+        iif,
+        oif,
+        local: false,
+        from,
+        to,
+        arrives_for: to,
+        carries: Carries::Tcp,
+        reply: false,
+        mark: Some(0),
+    }
 }
 
 /// A flow's first packet, and its answer.
 fn both<'a>(who: String, there: Packet<'a>, keeps_source: bool) -> [Journey<'a>; 2] {
-    let back =
-        Packet { iif: there.oif, oif: there.iif, from: there.to, to: there.from, reply: true, ..there };
+    let back = Packet {
+        iif: there.oif,
+        oif: there.iif,
+        from: there.to,
+        to: there.from,
+        arrives_for: there.from,
+        reply: true,
+        ..there
+    };
     let ours = |packet: &Packet<'a>, outbound: bool| {
         if outbound { packet.iif } else { packet.oif }.unwrap_or_default()
     };
@@ -174,7 +204,7 @@ fn both<'a>(who: String, there: Packet<'a>, keeps_source: bool) -> [Journey<'a>;
 fn of_network<'a>(
     topology: &'a Topology,
     network: &'a Network,
-    uplinks: &'a [IfName],
+    Exits { uplinks, own }: Exits<'a>,
     v6: bool,
     (net, gateway): (IpNet, IpAddr),
     found: &mut Vec<Journey<'a>>,
@@ -189,7 +219,21 @@ fn of_network<'a>(
     for subnet in public {
         for exit in network.exits(uplinks) {
             let there = packet(v6, Some(bridge), Some(exit.as_str()), Span::Within(subnet), Span::Internet);
-            found.extend(both(format!("guests of {name} to the internet"), there, false));
+            let [there, back] = both(format!("guests of {name} to the internet"), there, false);
+            found.push(there);
+            // Addressed to the host, which masqueraded the flow.
+            let own = own.get(exit.as_str()).into_iter().flatten();
+            let mut own: Vec<Span> = own
+                .filter(|address| matches!(address, IpNet::V6(_)) == v6)
+                .map(|address| Span::Within(address.addr().into()))
+                .collect();
+            if own.is_empty() {
+                own.push(Span::Any);
+            }
+            found.extend(own.into_iter().map(|arrives_for| Journey {
+                packet: Packet { arrives_for, ..back.packet },
+                ..back.clone()
+            }));
         }
     }
     // Guests of one network meet on the host.

@@ -8,6 +8,8 @@ use serde_json::Value;
 use crate::firewall::listing::UnexpectedListing;
 use crate::firewall::rule_text::only;
 
+use super::legacy::Unjudged;
+
 /// Where an object is: its family, table and name.
 pub(super) type Key = (String, String, String);
 
@@ -24,6 +26,8 @@ pub struct Foreign {
     pub(super) flagged: Vec<(String, String)>,
     /// Tables whose content nft can't list.
     pub(super) unreadable: Vec<(String, String)>,
+    /// What isn't known of iptables-legacy's tables.
+    pub(super) legacy_unjudged: Vec<Unjudged>,
 }
 
 /// A chain.

@@ -9,7 +9,10 @@ use crate::topology::{self, IfName, Topology};
 fn topology() -> Topology {
     let spec = json!({
         "host": { "tailscale": { "interface": "tailscale0" } },
-        "networks": { "a": { "cidr": "10.1.0.0/24", "tailscale": true }, "b": { "cidr": "10.2.0.0/24" } },
+        "networks": {
+            "a": { "cidr": "10.1.0.0/24", "cidr6": "fd00:0:0:1::/64", "tailscale": true },
+            "b": { "cidr": "10.2.0.0/24" },
+        },
     });
     topology::compile(&serde_json::from_value(spec).unwrap()).unwrap()
 }
@@ -31,7 +34,8 @@ fn found(objects: &[Value]) -> Vec<(Severity, String, String)> {
     let mut foreign = Foreign::default();
     foreign.add(&json!({ "nftables": objects }).to_string()).unwrap();
     let uplinks = [IfName::new("eth0").unwrap()];
-    let found = hazards(&foreign, &topology(), &uplinks);
+    let own = [("eth0".to_string(), ["192.0.2.2/24".parse().unwrap()].into())].into();
+    let found = hazards(&foreign, &topology(), Exits { uplinks: &uplinks, own: &own });
     found.into_iter().map(|one| (one.severity, one.object, one.found)).collect()
 }
 
@@ -110,6 +114,62 @@ fn named_sets_and_maps_are_looked_up() {
     assert!(all.len() == 1 && all[0].0 == Severity::Warning, "{all:?}");
 }
 
+/// What a container publishes is dropped where it comes in past the
+/// translation; guests' answers arrive for the host's own address.
+#[test]
+fn answers_arrive_for_the_hosts_own_address() {
+    let raw = |address: &str| {
+        let to = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": address}});
+        found(&listing("ip", "raw", "prerouting", "accept", &[json!([to, {"drop": null}])]))
+    };
+    assert_eq!(raw("172.17.0.2"), []);
+    let own = raw("192.0.2.2");
+    assert!(own.len() == 1 && own[0].0 == Severity::Warning, "{own:?}");
+}
+
+/// 6to4's addresses are as public as those of IPv4 in them (RFC 3056), and
+/// guests' packets have no routing headers.
+#[test]
+fn what_can_only_be_forged_is_no_guests_packet() {
+    let rule = |left: Value, right: Value| {
+        let rule = json!([{"match": {"op": "==", "left": left, "right": right}}, {"reject": null}]);
+        let mut found = found(&listing("ip6", "t", "forward", "accept", &[rule]));
+        found.retain(|one| one.2.contains("to the internet"));
+        found
+    };
+    let to = || json!({"payload": {"protocol": "ip6", "field": "daddr"}});
+    let prefix = |addr: &str, len: u8| json!({"prefix": {"addr": addr, "len": len}});
+    for (addr, len) in [("2002:a00::", 24), ("2002:c0a8::", 32), ("2002:e000::", 19), ("::", 96)] {
+        assert_eq!(rule(to(), prefix(addr, len)), [], "{addr}");
+    }
+    for (addr, len) in [("2002:c000::", 24), ("2002::", 16), ("2001:db8::", 32)] {
+        assert_eq!(rule(to(), prefix(addr, len)).len(), 1, "{addr}");
+    }
+    assert_eq!(rule(json!({"rt type": 0}), json!(0)).len(), 1, "what isn't known is said");
+    assert_eq!(rule(json!({"exthdr": {"name": "rt", "field": "type"}}), json!(0)), []);
+}
+
+#[test]
+fn what_repeats_itself_is_one() {
+    let drop = |address: &str| {
+        let from = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": address}});
+        json!([from, {"drop": null}])
+    };
+    let mut objects = listing("ip", "firewalld", "forward", "drop", &[drop("10.1.0.2"), drop("10.1.0.3")]);
+    objects.extend(listing("ip6", "firewalld", "forward", "drop", &[]));
+    let known: Vec<String> = found(&objects).into_iter().map(|(_, object, _)| object).collect();
+    assert_eq!(
+        known,
+        [
+            "chains ip firewalld FORWARD, ip6 firewalld FORWARD (firewalld)".to_string(),
+            "2 rules of chain ip firewalld FORWARD (firewalld)".to_string(),
+        ]
+    );
+    // What nobody knows can be meant in two ways.
+    let other = found(&listing("ip", "t", "forward", "accept", &[drop("10.1.0.2"), drop("10.1.0.3")]));
+    assert_eq!(other.len(), 2, "{other:?}");
+}
+
 #[test]
 fn chains_that_jump_to_each_other_come_to_an_end() {
     let jump = json!([{"jump": {"target": "FORWARD"}}]);
@@ -125,11 +185,45 @@ fn chains_that_jump_to_each_other_come_to_an_end() {
 fn what_nft_cant_list_is_said() {
     let mut foreign = Foreign::default();
     foreign.add_unreadable("ip", "strange");
-    let found = hazards(&foreign, &topology(), &[]);
+    let found = hazards(&foreign, &topology(), Exits { uplinks: &[], own: &Default::default() });
     assert_eq!((found.len(), found[0].object.as_str()), (1, "table ip strange"));
     for text in ["", "[]", "{}", "{\"nftables\": 1}"] {
         assert!(Foreign::default().add(text).is_err(), "{text}");
     }
+}
+
+/// iptables' own matches in nft's words, rule by rule.
+#[test]
+fn what_nfts_text_has_translated_is_judged() {
+    let xt = |kind: &str, name: &str| json!({"xt": {"type": kind, "name": name}});
+    let rules = [
+        json!([xt("match", "addrtype"), {"jump": {"target": "own"}}]),
+        json!([xt("match", "recent"), {"drop": null}]),
+    ];
+    let mut foreign = Foreign::default();
+    foreign
+        .add(&json!({ "nftables": listing("ip", "filter", "forward", "accept", &rules) }).to_string())
+        .unwrap();
+    assert_eq!(foreign.extended_tables().into_iter().collect::<Vec<_>>(), [("ip".into(), "filter".into())]);
+    let text = "table ip filter { # handle 1\n\tchain FORWARD { # handle 1\n\
+        \t\tfib daddr type local counter packets 0 bytes 0 jump own # handle 2\n\
+        \t\txt match recent counter packets 0 bytes 0 drop # handle 3\n\t}\n}\n";
+    let rules = foreign.extended("ip", "filter", text);
+    assert_eq!(rules.iter().map(|rule| rule.handle).collect::<Vec<_>>(), [2], "the other has no translation");
+    assert_eq!(
+        script("ip", &rules),
+        "add table ip t\nadd chain ip t own\nadd chain ip t hostctl-2\n\
+         add rule ip t hostctl-2 fib daddr type local counter packets 0 bytes 0 jump own\n"
+    );
+    let listed = json!({"nftables": [
+        {"chain": {"family": "ip", "table": "t", "name": "hostctl-2", "handle": 2}},
+        {"rule": {"family": "ip", "table": "t", "chain": "hostctl-2", "handle": 9, "expr": [{"drop": null}]}},
+    ]});
+    foreign.adopt("ip", "filter", &listed.to_string());
+    foreign.adopt("ip", "filter", "nonsense");
+    let found = hazards(&foreign, &topology(), Exits { uplinks: &[], own: &Default::default() });
+    assert_eq!(found[0].object, "rule 2 of chain ip filter FORWARD (iptables)", "{found:#?}");
+    assert_eq!(found[0].severity, Severity::Warning);
 }
 
 mod random {

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use crate::firewall::rule_text::{self, only};
 
+use super::legacy;
 use super::matching::{Truth, is_key, matches, number};
-use super::packet::{Journey, Packet, Span};
+use super::packet::{Journey, Packet};
 use super::ruleset::{Base, Chain, Foreign, Key, Rule};
 
 /// The kernel's own limit of jumps in jumps (NFT_JUMP_STACK_SIZE).
@@ -48,6 +49,23 @@ pub(super) struct Place {
     pub handle: Option<u64>,
     /// The rule, or the policy.
     pub text: String,
+}
+
+impl Place {
+    /// The table's name with iptables-legacy, where it is one of its.
+    pub(super) fn legacy_table(&self) -> Option<&str> {
+        self.table.strip_prefix(legacy::PREFIX)
+    }
+
+    /// The iptables that has the table.
+    pub(super) fn tool(&self) -> &'static str {
+        match (self.family.as_str(), self.legacy_table()) {
+            ("ip6", None) => "ip6tables",
+            ("ip6", Some(_)) => "ip6tables-legacy",
+            (_, None) => "iptables",
+            (_, Some(_)) => "iptables-legacy",
+        }
+    }
 }
 
 /// Something that happens to a packet.
@@ -114,10 +132,7 @@ pub(super) fn walk(foreign: &Foreign, journey: &Journey<'_>) -> Vec<Event> {
 
 /// What is known of a packet at a hook.
 fn at<'a>(hook: &str, packet: Packet<'a>) -> Packet<'a> {
-    let packet = if hook == "prerouting" { Packet { oif: None, ..packet } } else { packet };
-    // Still addressed to the host, which masqueraded the flow.
-    let answer = hook == "prerouting" && packet.reply && packet.from == Span::Internet;
-    if answer { Packet { to: Span::Any, ..packet } } else { packet }
+    if hook == "prerouting" { Packet { oif: None, to: packet.arrives_for, ..packet } } else { packet }
 }
 
 struct Walk<'w, 'p> {

@@ -3,15 +3,19 @@
 use std::fs;
 use std::path::Path;
 
-use crate::firewall::{Hazard, Severity, hazards, nft_foreign};
+use crate::firewall::{Exits, Hazard, Severity, hazards, nft_foreign};
+use crate::link::Observed;
 use crate::topology::{IfName, Topology};
 
 use super::{Finding, Kind};
 
 /// What the loaded tables of others do to the packets of `topology`'s guests.
-pub(in crate::host) fn tables(topology: &Topology, uplinks: &[IfName]) -> Vec<Finding> {
+pub(in crate::host) fn tables(topology: &Topology, uplinks: &[IfName], links: &Observed) -> Vec<Finding> {
+    let own = links.links.iter().map(|(name, link)| (name.clone(), link.addresses.clone())).collect();
     match nft_foreign::observe() {
-        Ok(foreign) => hazards(&foreign, topology, uplinks).into_iter().map(finding).collect(),
+        Ok(foreign) => {
+            hazards(&foreign, topology, Exits { uplinks, own: &own }).into_iter().map(finding).collect()
+        }
         Err(error) => vec![Finding {
             severity: Severity::Warning,
             kind: Kind::Foreign,
@@ -36,9 +40,9 @@ fn finding(hazard: Hazard) -> Finding {
     }
 }
 
-/// What isn't in nftables, or isn't yet.
+/// What isn't loaded yet.
 pub(in crate::host) fn files() -> Vec<Finding> {
-    flush().into_iter().chain(legacy()).collect()
+    flush().into_iter().collect()
 }
 
 /// Whether systemd starts nftables.service at boot (systemctl enable) and
@@ -67,27 +71,6 @@ fn flush() -> Option<Finding> {
         expected: "no flush of what others loaded".into(),
         remedy:
             "where that service is used: replace `flush ruleset` by deleting the tables that the file defines, or load hostctl's again after it (templates/systemd/nftables.service.d)"
-                .into(),
-        commands: Vec::new(),
-    })
-}
-
-/// Tables that nft doesn't show.
-fn legacy() -> Option<Finding> {
-    let files = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
-    let names: Vec<String> = files
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|text| text.split_whitespace().map(Into::into).collect::<Vec<String>>())
-        .collect();
-    (!names.is_empty()).then(|| Finding {
-        severity: Severity::Warning,
-        kind: Kind::Foreign,
-        object: format!("iptables-legacy, tables {}", names.join(" ")),
-        found: "loaded; nft doesn't show what they do to guests' packets".into(),
-        expected: "iptables' rules in nftables (iptables-nft)".into(),
-        remedy:
-            "see that they drop no guest's packets: iptables-legacy -S FORWARD; then move to iptables-nft"
                 .into(),
         commands: Vec::new(),
     })

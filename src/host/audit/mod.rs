@@ -123,7 +123,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
     }
     if !topology.networks.is_empty() {
         findings.extend(routes::routes(&topology, &current.links));
-        findings.extend(foreign::tables(&topology, &uplinks));
+        findings.extend(foreign::tables(&topology, &uplinks, &current.links));
         findings.extend(settings::settings(&topology, &uplinks, &current.links)?);
     }
     // A file that nothing loads is the doctor's business.
