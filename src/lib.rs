@@ -14,13 +14,16 @@
 //!
 //! Arrows point downwards only: a room never imports one that comes later in
 //! this list, and the rooms of step 4 don't import each other. What several
-//! rooms need lies in leaves beside them.
+//! rooms need lies in leaves beside them: [`root_dir`], [`tap`], `confine` (how a
+//! program is kept that may turn against the host) and others.
 
 pub mod app;
 mod backoff;
 mod bounded;
+mod confine;
 mod control;
 pub mod firewall;
+mod guarded_file;
 pub mod host;
 pub mod link;
 pub mod private;

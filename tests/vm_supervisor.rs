@@ -81,7 +81,7 @@ fn confined(pid: u32, uid: u32) {
     assert_eq!(field("Groups:"), Vec::<String>::new());
     assert_eq!(field("NoNewPrivs:"), ["1"]);
     assert_eq!(field("Seccomp:"), ["2"]);
-    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "CapBnd:"] {
         assert_eq!(field(set), ["0000000000000000"], "{set}");
     }
     let links = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap();
@@ -91,6 +91,44 @@ fn confined(pid: u32, uid: u32) {
     assert_eq!(session, pid.to_string(), "a session of its own");
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     assert_eq!(environment, b"");
+    // A filter of hostctl's beside QEMU's own.
+    assert!(field("Seccomp_filters:")[0].parse::<u32>().unwrap() >= 3, "{status}");
+    assert_eq!(field("NSpid:"), [pid.to_string(), "1".into()], "process 1 of a namespace of its own");
+    for namespace in ["mnt", "pid", "net", "ipc", "uts"] {
+        let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{namespace}")).unwrap();
+        assert_ne!(of(&pid.to_string()), of("self"), "{namespace}");
+    }
+    sees_nothing_of_the_host(pid);
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    for limit in
+        ["Max address space", "Max file size", "Max open files", "Max processes", "Max locked memory"]
+    {
+        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
+        assert!(!line.contains("unlimited"), "{line}");
+    }
+}
+
+fn sees_nothing_of_the_host(pid: u32) {
+    let root = std::path::PathBuf::from(format!("/proc/{pid}/root"));
+    let mut names: Vec<String> = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with("lib"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["dev", "etc", "proc", "tmp", "usr"]);
+    for hidden in ["etc/passwd", "usr/local", "usr/bin/env", "dev/net", "dev/kvm", "proc/sys", "proc/cmdline"]
+    {
+        assert!(!root.join(hidden).exists(), "{hidden}");
+    }
+    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    for mount in mounts.lines() {
+        let fields: Vec<&str> = mount.split(' ').collect();
+        let (place, options) = (fields[4], fields[5]);
+        let writable = options.split(',').any(|option| option == "rw");
+        assert_eq!(writable, ["/tmp", "/dev/shm", "/proc"].contains(&place), "{mount}");
+        assert!(options.contains("nosuid"), "{mount}");
+    }
 }
 
 #[test]
@@ -300,17 +338,100 @@ fn a_disk_and_boot_files_that_only_root_may_read() {
 fn a_qemu_that_refuses_its_disk_says_why() {
     let host = Host::new(|vm| vm["restart"] = false.into());
     let path = host.root.path().join("disk.img");
-    std::fs::write(&path, [0; 4096]).unwrap();
+    // A qcow2 with a feature that nobody has.
+    std::fs::write(&path, qcow2(&[(72, 0x80)])).unwrap();
+    let failed = fails_with(&host, Disk { path, format: DiskFormat::Qcow2, read_only: true });
+    assert!(failed.contains("nsupported") && failed.contains("QEMU exited with status 1"), "{failed}");
+}
+
+/// Why the VM doesn't start with this disk, as the supervisor leaves it.
+fn fails_with(host: &Host, disk: Disk) -> String {
     let mut vm = host.vm.clone();
-    let disk = Disk { path, format: DiskFormat::Qcow2, read_only: true };
     vm.image = Image::Files(ImageFiles { kernel: None, initrd: None, disk: Some(disk) });
     vm::write_desired(&host.root, &vm).unwrap();
     vm::spawn_supervisor(&host.root, &vm.name, &host.program).unwrap();
     let failed = vm::wait_until(&host.root, &vm.name, &State::Ready, BOOT, |_| {}).unwrap_err().to_string();
-    assert!(failed.contains("not in qcow2 format"), "{failed}");
     until("the supervisor leaves", || !vm::observe(&host.root).unwrap()[0].supervised);
     let failure = vm::observe(&host.root).unwrap()[0].failure.clone().unwrap();
-    assert!(failure.starts_with("QEMU exited with status 1"), "{failure}");
+    assert!(failed.contains(&failure), "{failed}: {failure}");
+    failure
+}
+
+/// The beginning of a qcow2 of 1 MiB, version 3, with other bytes at places.
+fn qcow2(others: &[(usize, u8)]) -> Vec<u8> {
+    let mut bytes = vec![0; 1 << 16];
+    bytes[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+    for (at, byte) in [(23, 16), (29, 0x10), (39, 1), (99, 4), (103, 104)].iter().chain(others) {
+        bytes[*at] = *byte;
+    }
+    bytes
+}
+
+#[test]
+fn a_disk_of_several_files_or_another_format_is_refused() {
+    use DiskFormat::{Qcow2, Raw};
+    let host = Host::new(|vm| vm["restart"] = false.into());
+    let path = host.root.path().join("disk.img");
+    let cases = [
+        (Qcow2, qcow2(&[(15, 0x70), (19, 5)]), "it has a backing file"),
+        (Qcow2, qcow2(&[(79, 4)]), "it has an external data file"),
+        (Qcow2, vec![0; 4096], "it is not in qcow2 format"),
+        (Raw, qcow2(&[]), "say format = \"qcow2\""),
+        (Raw, b"# Disk DescriptorFile\nversion=1\n".to_vec(), "begins as a VMDK does"),
+    ];
+    for (format, bytes, expected) in cases {
+        std::fs::write(&path, bytes).unwrap();
+        let failed = fails_with(&host, Disk { path: path.clone(), format, read_only: false });
+        assert!(failed.contains(expected) && failed.contains("disk.img"), "{expected}: {failed}");
+        // Before anything is started, too.
+        let mut vm = host.vm.clone();
+        vm.volumes = vec![Disk { path: path.clone(), format, read_only: true }];
+        let failed = vm::BootFiles::resolve(&host.root, &vm).unwrap_err().to_string();
+        assert!(failed.contains(expected), "{expected}: {failed}");
+    }
+}
+
+#[test]
+fn a_file_of_roots_isnt_reached_through_a_link() {
+    use std::os::unix::fs::{chown, symlink};
+    let host = Host::new(|vm| vm["restart"] = false.into());
+    let secret = host.root.path().join("secret");
+    std::fs::write(&secret, [b's'; 4096]).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let users = host.root.path().join("users");
+    std::fs::create_dir(&users).unwrap();
+    chown(&users, Some(1234), Some(1234)).unwrap();
+    let disk = users.join("disk.img");
+    symlink(&secret, &disk).unwrap();
+    let failed = fails_with(&host, Disk { path: disk.clone(), format: DiskFormat::Raw, read_only: false });
+    assert!(failed.contains("is a symbolic link that others than root can have placed there"), "{failed}");
+    // A file that was one when the spec was checked, and is exchanged.
+    let mut vm = host.vm.clone();
+    for exchange in [0, 1, 2] {
+        let file =
+            |path: &std::path::Path| Disk { path: path.into(), format: DiskFormat::Raw, read_only: true };
+        vm.volumes = vec![file(&disk)];
+        let mut files = ImageFiles { kernel: Some(secret.clone()), initrd: None, disk: None };
+        match exchange {
+            0 => files.kernel = Some(disk.clone()),
+            1 => files.initrd = Some(disk.clone()),
+            _ => {}
+        }
+        vm.image = Image::Files(files);
+        let refused = vm::BootFiles::resolve(&host.root, &vm).unwrap_err().to_string();
+        assert!(refused.contains("symbolic link"), "{refused}");
+    }
+    // An image that somebody unpacked brings links of its own, as root's.
+    let image = host.root.path().join("images/evil");
+    std::fs::create_dir_all(&image).unwrap();
+    symlink(&secret, image.join("vmlinuz")).unwrap();
+    std::fs::write(image.join("image.json"), r#"{"arch":"x86_64","kernel":"vmlinuz"}"#).unwrap();
+    std::fs::remove_file(host.root.images()).unwrap();
+    symlink(host.root.path().join("images"), host.root.images()).unwrap();
+    vm.image = serde_json::from_str(r#"{"named":"evil"}"#).unwrap();
+    vm.volumes.clear();
+    let refused = vm::BootFiles::resolve(&host.root, &vm).unwrap_err().to_string();
+    assert!(refused.contains("vmlinuz is a symbolic link"), "{refused}");
 }
 
 #[test]
@@ -394,7 +515,8 @@ fn read_until(console: &mut UnixStream, wanted: &str) {
 fn one_that_only_waits_to_start_again_is_stopped() {
     let host = Host::new(|vm| {
         let disk = std::env::temp_dir().join(format!("hostctl-not-a-qcow2-{}", std::process::id()));
-        std::fs::write(&disk, b"no such format").unwrap();
+        // One that QEMU doesn't take.
+        std::fs::write(&disk, qcow2(&[(72, 0x80)])).unwrap();
         vm["image"] = serde_json::json!({ "files": {
             "kernel": null, "initrd": null,
             "disk": { "path": disk, "format": "qcow2", "read_only": false }

@@ -51,6 +51,7 @@ pub async fn doctor(root: &RootDir) -> Vec<Check> {
     findings.extend(nft_findings());
     findings.push(tun());
     findings.extend([Arch::X86_64, Arch::Aarch64].map(qemu));
+    findings.push(confinement());
     findings.push(kvm(root));
     findings.extend([forwarding(), br_netfilter()]);
     findings.extend(other_firewalls(root).await);
@@ -123,6 +124,21 @@ fn qemu(arch: Arch) -> Check {
             };
             check(about, level, "not there", remedy)
         }
+    }
+}
+
+/// A QEMU of its own for each guest, away from the host's files.
+fn confinement() -> Check {
+    match vm::confined() {
+        Ok(()) => check("confinement", Level::Ok, "QEMU runs with nothing but its own files", ""),
+        // Said above.
+        Err(vm::VmError::NoQemu(_)) => check("confinement", Level::Ok, "not tried: no QEMU", ""),
+        Err(error) => check(
+            "confinement",
+            Level::Problem,
+            error.to_string(),
+            "guests start only where QEMU can be confined: Linux 5.12 or newer, and in a container a privileged one",
+        ),
     }
 }
 

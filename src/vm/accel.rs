@@ -16,18 +16,22 @@ use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{create, printable, read_bounded};
+use crate::confine::{Confinement, Limits, User};
 use crate::private;
 use crate::process::Process;
 use crate::root_dir::RootDir;
 use crate::topology::{Accel, Arch, Vm};
 
 use super::error::VmError;
-use super::launch::{User, find_program, spawn};
+use super::launch::{find_program, spawn};
 use super::qemu::{Accelerator, QemuCommand};
 
 const DEVICE: &str = "/dev/kvm";
 /// A processor needs a fifth of a second for the test guest, TCG one.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
+/// It has no disk and 64 MiB; translated code and stacks come to more.
+pub(super) const PROBE_LIMITS: Limits =
+    Limits { address_space: 6 << 30, file_size: 1 << 20, files: 256, threads: 256 };
 /// What the x86 test guest writes to the isa-debug-exit device.
 const X86_VALUE: u8 = 0x2a;
 
@@ -205,7 +209,8 @@ fn probe(arch: Arch, accel: Accelerator, user: User, limit: Duration) -> Result<
     let command = probe_command(arch, accel);
     find_program(&command.program).map_err(|error| failed(&error))?;
     let mappings = vec![FdMapping { parent_fd: firmware, child_fd: 3 }];
-    let spawned = spawn(&command, mappings, user);
+    let kvm = accel == Accelerator::Kvm;
+    let spawned = spawn(&command, mappings, &Confinement { user, limits: PROBE_LIMITS, kvm });
     let mut child = spawned.map_err(|error| failed(&error))?;
     let process = Process::open(child.id());
     let ended = match &process {

@@ -1,20 +1,22 @@
 //! What a VM boots: an image's description → files and kernel words.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::bounded::read_bounded;
+use crate::guarded_file::{self, Guarded, Links};
 use crate::root_dir::RootDir;
 use crate::topology::{Arch, Disk, DiskFormat, Image, Machine, Name, Vm};
 
 use super::error::VmError;
+use super::opened;
 
 /// The longest image description that is read, in bytes.
 const DESCRIPTION_MAX: u64 = 64 * 1024;
 
-/// The files that a VM boots, and what its image says of itself.
+/// The files that a VM boots, and what its image says of itself. Their paths
+/// lead through no symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
     /// Loaded by QEMU directly.
@@ -61,17 +63,18 @@ impl BootFiles {
     ///
     /// # Errors
     /// Where the image or one of its files is missing, is for another
-    /// processor, leads outside the image's directory, or can't be booted on
-    /// this machine type.
+    /// processor, leads outside the image's directory, can't be booted on this
+    /// machine type, is reached through a symbolic link that others than root
+    /// can have placed, or is a disk of more than one file.
     pub fn resolve(root: &RootDir, vm: &Vm) -> Result<Self, VmError> {
         let instance = root.instance();
         let files = match &vm.image {
             Image::Named(name) => Self::named(root, vm, name, instance)?,
             Image::Files(files) => Self {
-                kernel: files.kernel.clone(),
-                initrd: files.initrd.clone(),
-                disk: files.disk.clone(),
-                volumes: vm.volumes.clone(),
+                kernel: files.kernel.as_deref().map(operators).transpose()?,
+                initrd: files.initrd.as_deref().map(operators).transpose()?,
+                disk: files.disk.as_ref().map(operators_disk).transpose()?,
+                volumes: vm.volumes.iter().map(operators_disk).collect::<Result<_, _>>()?,
                 cmdline: String::new(),
                 agent: false,
                 instance,
@@ -82,11 +85,11 @@ impl BootFiles {
             let reason = "no kernel, and only a q35 has firmware to boot a disk with: name a kernel";
             return Err(VmError::BadImage { path, reason: reason.into() });
         }
-        let disk = files.disk.as_ref().map(|disk| &disk.path);
-        let volumes = files.volumes.iter().map(|disk| Some(&disk.path));
-        for file in [files.kernel.as_ref(), files.initrd.as_ref(), disk].into_iter().chain(volumes).flatten()
-        {
-            std::fs::metadata(file).map_err(VmError::file("boot", file))?;
+        for file in files.kernel.iter().chain(&files.initrd) {
+            opened::boot_file(file).map_err(VmError::file("boot", file))?;
+        }
+        for disk in files.disk.iter().chain(&files.volumes) {
+            opened::disk(disk).map_err(VmError::file("open the disk", &disk.path))?;
         }
         Ok(files)
     }
@@ -94,7 +97,11 @@ impl BootFiles {
     fn named(root: &RootDir, vm: &Vm, name: &Name, instance: String) -> Result<Self, VmError> {
         let dir = root.images().join(name.as_str());
         let path = dir.join("image.json");
-        let text = match read_bounded(&path, DESCRIPTION_MAX) {
+        let described = guarded_file::find(&dir, Links::Roots).and_then(|dir| {
+            let description = guarded_file::find(&dir.path.join("image.json"), Links::Never)?;
+            Ok((dir.path, read(&description)?))
+        });
+        let (dir, text) = match described {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(VmError::NoImage { name: name.clone(), dir: root.images() });
             }
@@ -120,12 +127,36 @@ impl BootFiles {
             kernel: found.kernel.map(inside).transpose()?,
             initrd: found.initrd.map(inside).transpose()?,
             disk,
-            volumes: vm.volumes.clone(),
+            volumes: vm.volumes.iter().map(operators_disk).collect::<Result<_, _>>()?,
             cmdline: found.cmdline,
             agent: found.agent,
             instance,
         })
     }
+}
+
+fn read(description: &Guarded) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    description.open(false)?.take(DESCRIPTION_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > DESCRIPTION_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("more than {DESCRIPTION_MAX} bytes"),
+        ));
+    }
+    Ok(text)
+}
+
+/// A path of the operator's, without the links of root's that it leads by.
+fn operators(path: &Path) -> Result<PathBuf, VmError> {
+    let found = guarded_file::find(path, Links::Roots);
+    found.map(|found| found.path).map_err(VmError::file("boot", path))
+}
+
+fn operators_disk(disk: &Disk) -> Result<Disk, VmError> {
+    let found = guarded_file::find(&disk.path, Links::Roots);
+    let path = found.map(|found| found.path).map_err(VmError::file("open the disk", &disk.path))?;
+    Ok(Disk { path, ..disk.clone() })
 }
 
 /// `file` in `dir`; refuses what leads out of it by its name.

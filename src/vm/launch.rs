@@ -1,22 +1,19 @@
 //! Starting QEMU: everything it will use is opened here, as root; QEMU itself
-//! gets descriptors, a user of its own, and an empty network namespace.
+//! gets descriptors and is confined ([`crate::confine`]).
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use command_fds::{CommandFdExt, FdMapping};
-use nix::libc;
-use nix::sched::{CloneFlags, unshare};
+use command_fds::FdMapping;
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::confine::{self, Confinement, Limits};
 use crate::process::Process;
 use crate::tap;
 use crate::topology::{Disk, Vm};
@@ -24,6 +21,7 @@ use crate::topology::{Disk, Vm};
 use super::accel;
 use super::boot_files::BootFiles;
 use super::error::VmError;
+use super::opened;
 use super::qemu::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
 use super::runtime_dir::{AGENT, LAUNCH, QMP, RuntimeDir, SERIAL};
 
@@ -62,13 +60,6 @@ pub(super) struct Launched {
     pub stderr: Option<ChildStderr>,
 }
 
-/// Whom a QEMU runs as.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct User {
-    pub uid: u32,
-    pub gid: u32,
-}
-
 fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vm>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).ok())
@@ -92,7 +83,7 @@ pub(super) fn launch(
         let source = io::Error::other(format!("user {} isn't one of a guest's", vm.uid));
         return Err(VmError::Spawn { program: format!("the QEMU of {}", vm.name), source });
     }
-    let mut inherited = Inherited(Vec::new());
+    let mut inherited = Inherited::default();
     let fds = Fds {
         tap: inherited.add(tap::attach(&vm.port.interface)?),
         qmp: inherited.add(dir.listen(QMP)?.into()),
@@ -104,7 +95,12 @@ pub(super) fn launch(
         volumes: boot.volumes.iter().map(|disk| inherited.disk(disk)).collect::<Result<_, _>>()?,
     };
     let command = command_line(vm, boot, accel, &fds);
-    let mut child = spawn(&command, inherited.0, accel::user(vm.uid, accel))?;
+    let confinement = Confinement {
+        user: accel::user(vm.uid, accel),
+        limits: limits(vm, inherited.largest),
+        kvm: accel == Accelerator::Kvm,
+    };
+    let mut child = spawn(&command, inherited.mappings, &confinement)?;
     let Some(process) = Process::open(child.id()) else {
         let source = io::Error::other(last_words(&mut child));
         return Err(VmError::Spawn { program: command.program, source });
@@ -141,14 +137,42 @@ fn last_words(child: &mut Child) -> String {
     )
 }
 
+/// What a QEMU needs of address space beside its guest's memory, in bytes:
+/// with TCG up to 1 GiB for translated code, and threads' stacks and heaps,
+/// which are reserved and hardly used.
+const OVERHEAD: u64 = 6 << 30;
+/// And for each virtual processor.
+const OVERHEAD_VCPU: u64 = 128 << 20;
+/// A guest's memory is counted in MiB.
+const MIB: u64 = 1 << 20;
+
+/// What the QEMU of `vm` may take; its largest disk may grow to `largest`.
+fn limits(vm: &Vm, largest: u64) -> Limits {
+    let vcpus = u64::from(vm.vcpus);
+    Limits {
+        address_space: u64::from(vm.memory) * MIB + OVERHEAD + vcpus * OVERHEAD_VCPU,
+        // Without a disk QEMU writes no file; a few logs' worth all the same.
+        file_size: largest.max(MIB),
+        // Three sockets, fifteen files and their duplicates.
+        files: 512,
+        // One a processor, and up to 64 for a disk's requests.
+        threads: 256 + vcpus,
+    }
+}
+
 /// Descriptors to be inherited, numbered from 3.
-struct Inherited(Vec<FdMapping>);
+#[derive(Default)]
+struct Inherited {
+    mappings: Vec<FdMapping>,
+    /// What the largest file that is written to may grow to, in bytes.
+    largest: u64,
+}
 
 impl Inherited {
     fn add(&mut self, parent_fd: OwnedFd) -> RawFd {
         // At most fifteen are added.
-        let child_fd = 3 + self.0.len() as RawFd;
-        self.0.push(FdMapping { parent_fd, child_fd });
+        let child_fd = 3 + self.mappings.len() as RawFd;
+        self.mappings.push(FdMapping { parent_fd, child_fd });
         child_fd
     }
 
@@ -157,7 +181,7 @@ impl Inherited {
     /// handed over as a sealed copy.
     fn readable(&mut self, path: &Path) -> Result<RawFd, VmError> {
         let open = || -> io::Result<OwnedFd> {
-            let file = open_regular(path)?;
+            let file = opened::boot_file(path)?;
             if file.metadata()?.mode() & 0o004 != 0 {
                 return Ok(file.into());
             }
@@ -167,25 +191,12 @@ impl Inherited {
     }
 
     fn disk(&mut self, disk: &Disk) -> Result<DiskFd, VmError> {
-        let open = || -> io::Result<(File, bool)> {
-            let file = File::options().read(true).write(!disk.read_only).open(&disk.path)?;
-            let kind = file.metadata()?.file_type();
-            if !kind.is_file() && !kind.is_block_device() {
-                return Err(io::Error::other("neither a file nor a block device"));
-            }
-            Ok((file, kind.is_block_device()))
-        };
-        let (file, block_device) = open().map_err(VmError::file("open the disk", &disk.path))?;
-        Ok(DiskFd { fd: self.add(file.into()), block_device })
+        let opened = opened::disk(disk).map_err(VmError::file("open the disk", &disk.path))?;
+        if !disk.read_only {
+            self.largest = self.largest.max(opened.largest);
+        }
+        Ok(DiskFd { fd: self.add(opened.file.into()), block_device: opened.block_device })
     }
-}
-
-fn open_regular(path: &Path) -> io::Result<File> {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    Ok(file)
 }
 
 fn sealed_copy(file: File) -> io::Result<OwnedFd> {
@@ -209,38 +220,13 @@ pub(super) fn find_program(program: &str) -> Result<PathBuf, VmError> {
     found.ok_or_else(|| VmError::NoQemu(program.into()))
 }
 
-/// Starts QEMU, its stderr in a pipe, without a privilege, a network, an environment or a terminal.
-pub(super) fn spawn(command: &QemuCommand, inherited: Vec<FdMapping>, user: User) -> Result<Child, VmError> {
+/// Starts QEMU, confined, its stderr in a pipe.
+pub(super) fn spawn(
+    command: &QemuCommand,
+    inherited: Vec<FdMapping>,
+    confinement: &Confinement,
+) -> Result<Child, VmError> {
     let program = find_program(&command.program)?;
-    let mut process = Command::new(&program);
-    process.args(&command.args).env_clear().current_dir("/").uid(user.uid).gid(user.gid);
-    process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let error = |source| VmError::Spawn { program: command.program.clone(), source };
-    process.fd_mappings(inherited).map_err(|cause| error(io::Error::other(cause)))?;
-    // SAFETY: runs between fork and exec; it makes system calls and nothing
-    // else: no allocation, no lock.
-    #[allow(unsafe_code)]
-    unsafe {
-        process.pre_exec(confine);
-    }
-    // Namespaces are a thread's own, and its children's: this thread ends here.
-    let thread = std::thread::Builder::new().name("qemu-launch".into()).spawn(move || {
-        // The TAP's descriptor keeps its namespace; nothing else is there for
-        // a QEMU that the guest has taken over.
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
-        process.spawn()
-    });
-    let thread = thread.map_err(error)?;
-    let child = thread.join().map_err(|_| error(io::Error::other("the launching thread died")))?;
-    child.map_err(error)
-}
-
-fn confine() -> io::Result<()> {
-    // A session of its own: Ctrl-C and a closed terminal are the supervisor's
-    // affair, and a QEMU with no terminal can't type on the operator's.
-    rustix::process::setsid()?;
-    rustix::thread::set_no_new_privs(true)?;
-    // A core dump holds the guest's memory.
-    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(())
+    let spawned = confine::spawn(&program, &command.args, inherited, confinement);
+    spawned.map_err(|source| VmError::Spawn { program: command.program.clone(), source })
 }

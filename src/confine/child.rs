@@ -1,0 +1,119 @@
+//! What a confined program's process does between fork and exec. It makes
+//! system calls and nothing else: no allocation, no lock.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::libc;
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use rustix::mount::{MountFlags, mount};
+use seccompiler::BpfProgram;
+
+use super::limits::Limits;
+use super::spawn::User;
+
+/// The highest number that a capability can have (capability(7)).
+const CAPABILITIES: libc::c_ulong = 64;
+/// SIGXFSZ must not end a program that meets its limit.
+const FILE_TOO_LARGE: libc::c_int = libc::SIGXFSZ;
+
+/// The descriptor that failures are told by has at least this number, so that
+/// no inherited one is put in its place.
+pub(super) const TELL_MIN: libc::c_int = 200;
+
+/// What the process needs for it.
+pub(super) struct Child {
+    pub user: User,
+    pub limits: Limits,
+    pub filters: [BpfProgram; 2],
+    /// Inherited descriptors are 0 to this, without it.
+    pub inherited: libc::c_uint,
+    /// A pipe for the name of the step that failed.
+    pub tell: OwnedFd,
+}
+
+impl Child {
+    /// Gives up everything that the program doesn't need.
+    pub fn confine(&self) -> io::Result<()> {
+        // A session of its own: Ctrl-C and a closed terminal are the
+        // supervisor's affair, and a program with no terminal can't type on
+        // the operator's.
+        self.step(b"start a session", rustix::process::setsid().map(drop))?;
+        self.step(b"close the descriptors that aren't its own", self.close_others())?;
+        self.step(b"mount /proc", mount_proc())?;
+        self.step(b"limit it", self.limits.apply())?;
+        self.step(b"let it meet its limits", ignore_too_large())?;
+        self.step(b"take the capabilities away (it needs CAP_SETPCAP)", empty_bounding_set())?;
+        self.step(b"change its user", self.change_user())?;
+        self.step(b"take its privileges away", rustix::thread::set_no_new_privs(true))?;
+        for filter in &self.filters {
+            self.step(b"filter its system calls", apply(filter))?;
+        }
+        Ok(())
+    }
+
+    fn step<E: Into<io::Error>>(&self, action: &'static [u8], result: Result<(), E>) -> io::Result<()> {
+        result.map_err(|error| {
+            // Where even that fails, the error alone has to do.
+            let _ = rustix::io::write(self.tell.as_fd(), action);
+            error.into()
+        })
+    }
+
+    /// Marks them, for exec to close.
+    fn close_others(&self) -> io::Result<()> {
+        let flag = libc::CLOSE_RANGE_CLOEXEC;
+        // SAFETY: it takes numbers, and marks descriptors without closing any.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::syscall(libc::SYS_close_range, self.inherited, libc::c_uint::MAX, flag) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn change_user(&self) -> io::Result<()> {
+        setgroups(&[])?;
+        setgid(Gid::from_raw(self.user.gid))?;
+        Ok(setuid(Uid::from_raw(self.user.uid))?)
+    }
+}
+
+/// The processes of this process's pid namespace, and nothing else of what
+/// `/proc` tells (Documentation/filesystems/proc.rst).
+fn mount_proc() -> rustix::io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(c"proc", c"/proc", c"proc", flags, c"hidepid=invisible,subset=pid")
+}
+
+/// None of a program's files, whatever it is marked with, gives capabilities.
+fn empty_bounding_set() -> io::Result<()> {
+    for capability in 0..CAPABILITIES {
+        // SAFETY: it takes numbers only.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        if result < 0 {
+            let error = io::Error::last_os_error();
+            // One that this kernel doesn't have: it was the last.
+            return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
+        }
+    }
+    Ok(())
+}
+
+fn ignore_too_large() -> io::Result<()> {
+    // SAFETY: no handler is installed.
+    #[allow(unsafe_code)]
+    let before = unsafe { libc::signal(FILE_TOO_LARGE, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn apply(filter: &BpfProgram) -> io::Result<()> {
+    seccompiler::apply_filter(filter).map_err(|error| match error {
+        seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+        _ => io::Error::from_raw_os_error(libc::EINVAL),
+    })
+}
+
+/// A pipe's end for [`Child::tell`], out of inherited descriptors' way.
+pub(super) fn out_of_the_way(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    debug_assert!(fd.as_raw_fd() >= 0);
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, TELL_MIN)?)
+}
