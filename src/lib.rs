@@ -26,6 +26,7 @@ pub mod firewall;
 mod guarded_file;
 pub mod host;
 pub mod link;
+pub mod os_error;
 pub mod private;
 pub mod probe;
 mod process;

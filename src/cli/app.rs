@@ -7,7 +7,7 @@ use hostctl::app::{self, Namespace, User, webserver};
 use hostctl::spec::{App, AppLimits, AppRestart, Change, Memory};
 use hostctl::topology::Name;
 
-use super::change::{How, change};
+use super::change::{Deletion, How, change, delete};
 use super::{Context, Failure, output};
 
 #[derive(Debug, Subcommand)]
@@ -15,16 +15,20 @@ pub enum Command {
     /// Run a program in a subnet's namespace, under a supervisor.
     ///
     /// It is added to the spec: it comes back with the host, and goes with its
-    /// subnet. Needs root.
+    /// subnet. Where it is there as asked, nothing is done. Needs root.
+    #[command(visible_alias = "start")]
     Run(Run),
     /// List apps.
+    #[command(visible_alias = "ls")]
     List,
     /// Print what an app wrote.
+    #[command(alias = "log")]
     Logs(Logs),
     /// Stop an app and remove it from the spec.
     ///
     /// It is asked to end, and killed with all that it started 20 s later.
     /// Needs root.
+    #[command(visible_alias = "rm", aliases = ["delete", "remove"])]
     Stop(Stop),
     /// Supervise an app in the foreground.
     #[command(hide = true)]
@@ -88,7 +92,7 @@ pub struct Stop {
     /// The app's name.
     name: String,
     #[command(flatten)]
-    how: How,
+    deletion: Deletion,
 }
 
 #[derive(Debug, Args)]
@@ -136,7 +140,9 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => start(context, arguments).await,
         Command::List => list(context),
         Command::Logs(Logs { name }) => logs(context, &name),
-        Command::Stop(Stop { name, how }) => change(context, &how, &Change::RemoveApp { name }).await,
+        Command::Stop(Stop { name, deletion }) => {
+            delete(context, &deletion, Change::RemoveApp { name }).await
+        }
         Command::Supervise(arguments) => supervise(context, &arguments).await,
         Command::Init(Init { uid, gid, command }) => {
             let user = uid.zip(gid).map(|(uid, gid)| User { uid, gid });

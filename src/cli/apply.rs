@@ -13,6 +13,7 @@ use hostctl::topology::Topology;
 use serde_json::json;
 
 use super::diff;
+use super::failure::placed;
 use super::spec::{SpecFile, load, load_quietly};
 use super::wait::Wait;
 use super::{Context, Failure, line, output};
@@ -117,7 +118,8 @@ fn first_line(step: &Step) -> String {
 
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let Checked { spec, compiled: topology, .. } = load(context, file)?;
-    let preview = host(context)?.preview(&spec, &topology).await?;
+    let preview = host(context)?.preview(&spec, &topology).await;
+    let preview = preview.map_err(|error| placed(context, Some(file), error))?;
     let change = since_last(context, &topology);
     if context.json {
         let change = change.map(|(_, change)| change);
@@ -147,13 +149,13 @@ fn since_last(context: &Context, topology: &Topology) -> Option<(String, Change)
     match before {
         Ok((since, before)) => Some((since, Change::between(&before, topology))),
         Err(error) => {
-            eprintln!("note: what opens and closes can't be said: {error}");
+            context.note(format!("what opens and closes can't be said: {error}"));
             None
         }
     }
 }
 
-fn steps_json(steps: &[Step]) -> Vec<serde_json::Value> {
+pub fn steps_json(steps: &[Step]) -> Vec<serde_json::Value> {
     steps.iter().map(|step| json!({ "commands": step.commands(), "reason": step.reason() })).collect()
 }
 
@@ -168,10 +170,15 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
     line(steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
+/// What would be done, and what guests are given.
+pub fn preview_json(preview: &Preview) -> serde_json::Value {
+    json!({ "steps": steps_json(&preview.steps), "addresses": preview.moves })
+}
+
 /// Prints what would be done, and what guests are given.
 pub fn print_preview(context: &Context, preview: &Preview) -> Result<(), Failure> {
     if context.json {
-        return output::json(&json!({ "steps": steps_json(&preview.steps), "addresses": preview.moves }));
+        return output::json(&preview_json(preview));
     }
     print_steps(context, &preview.steps)?;
     if !preview.moves.is_empty() {
@@ -190,9 +197,14 @@ pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> 
     let checked = load(context, &arguments.file)?;
     let (spec, topology) = (&checked.spec, &checked.compiled);
     let Some(time) = arguments.confirm else {
-        return print_outcome(context, &host.apply_under(&lock, spec, topology, &mut progress).await?);
+        let outcome = host.apply_under(&lock, spec, topology, &mut progress).await;
+        return print_outcome(
+            context,
+            &outcome.map_err(|error| placed(context, Some(&arguments.file), error))?,
+        );
     };
-    let outcome = host.apply_unconfirmed(&lock, (spec, topology), time, &mut progress).await?;
+    let outcome = host.apply_unconfirmed(&lock, (spec, topology), time, &mut progress).await;
+    let outcome = outcome.map_err(|error| placed(context, Some(&arguments.file), error))?;
     print_outcome(context, &outcome)?;
     match host::unconfirmed(&context.root)? {
         Some(waiting) if !context.json => line(unconfirmed(&waiting)),
@@ -223,7 +235,7 @@ async fn load_firewall(context: &Context, arguments: &Apply) -> Result<(), Failu
     match host(context)?.load_firewall(read, &mut progress).await {
         Ok(outcome) => print_outcome(context, &outcome),
         Err(unloaded) => {
-            eprintln!("note: {}", unloaded.consequence);
+            context.note(&unloaded.consequence);
             Err(unloaded.cause.into())
         }
     }
@@ -248,7 +260,7 @@ pub async fn cleanup(context: &Context, arguments: &Down) -> Result<(), Failure>
 
 pub fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure> {
     for note in &outcome.notes {
-        eprintln!("note: {note}");
+        context.note(note);
     }
     if context.json {
         let commands: Vec<_> = outcome.steps.iter().flat_map(Step::commands).collect();

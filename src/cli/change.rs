@@ -1,12 +1,15 @@
 //! Commands that change the spec: what they share.
 
 use clap::Args;
+use hostctl::host::Compared;
+use hostctl::reach;
 use hostctl::spec::{Change, Cidr4, Cidr6, IfName, Name};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::apply::{Progress, host, print_preview};
+use super::apply::{Progress, host, preview_json, print_preview};
+use super::failure::placed;
 use super::wait::Wait;
-use super::{Context, Failure, line, output};
+use super::{Context, Failure, diff, line, output};
 
 /// How a change is made.
 #[derive(Debug, Args)]
@@ -18,6 +21,16 @@ pub struct How {
     wait: Wait,
 }
 
+/// How something is deleted.
+#[derive(Debug, Args)]
+pub struct Deletion {
+    /// Do nothing, and don't fail, where it isn't there.
+    #[arg(long)]
+    if_exists: bool,
+    #[command(flatten)]
+    how: How,
+}
+
 impl How {
     /// Whether nothing is to be done.
     pub fn is_dry_run(&self) -> bool {
@@ -25,30 +38,84 @@ impl How {
     }
 }
 
+impl Deletion {
+    /// How, and the change with what becomes of it where there is nothing.
+    pub fn of(&self, change: Change) -> (&How, Change) {
+        (&self.how, if self.if_exists { Change::IfExists(Box::new(change)) } else { change })
+    }
+}
+
+/// Makes something go.
+pub async fn delete(context: &Context, deletion: &Deletion, change: Change) -> Result<(), Failure> {
+    let (how, change) = deletion.of(change);
+    make(context, how, &change, false).await
+}
+
 /// Writes the change to the commands' drop-in and applies the spec.
 pub async fn change(context: &Context, how: &How, change: &Change) -> Result<(), Failure> {
+    make(context, how, change, false).await
+}
+
+/// As [`change`], and says what it opens and what it shuts.
+pub async fn change_and_compare(context: &Context, how: &How, change: &Change) -> Result<(), Failure> {
+    make(context, how, change, true).await
+}
+
+async fn make(context: &Context, how: &How, change: &Change, compares: bool) -> Result<(), Failure> {
     let host = host(context)?;
+    let difference =
+        |compared: &Compared| compares.then(|| reach::Change::between(&compared.before, &compared.after));
     if how.dry_run {
-        return print_preview(context, &host.plan_edit(change).await?);
+        let planned = host.plan_edit(change).await.map_err(|error| placed(context, None, error))?;
+        let reach = difference(&planned.compared);
+        if context.json {
+            let mut value = preview_json(&planned.preview);
+            add_reach(&mut value, reach.as_ref());
+            return output::json(&value);
+        }
+        print_preview(context, &planned.preview)?;
+        return reach.map_or(Ok(()), |reach| print_reach(&reach, "would be"));
     }
-    let edited = host.edit(change, &mut Progress::new(context, how.wait)).await?;
+    let edited = host.edit(change, &mut Progress::new(context, how.wait)).await;
+    let edited = edited.map_err(|error| placed(context, None, error))?;
     for note in &edited.outcome.notes {
-        eprintln!("note: {note}");
+        context.note(note);
     }
+    let done = if edited.same { change.unchanged() } else { change.to_string() };
+    let reach = difference(&edited.compared);
     if context.json {
         let commands: Vec<_> = edited.outcome.steps.iter().flat_map(hostctl::host::Step::commands).collect();
-        return output::json(&json!({
-            "done": change.to_string(),
+        let mut value = json!({
+            "done": done,
+            "changed": !edited.same,
             "also": edited.also,
             "steps": commands,
             "generation": edited.outcome.generation,
-        }));
+        });
+        add_reach(&mut value, reach.as_ref());
+        return output::json(&value);
     }
     let also = match edited.also.as_slice() {
         [] => String::new(),
         also => format!(", and {}", also.join(", ")),
     };
-    line(format!("{change}{also}"))
+    line(format!("{done}{also}"))?;
+    reach.map_or(Ok(()), |reach| print_reach(&reach, "is"))
+}
+
+fn add_reach(value: &mut Value, reach: Option<&reach::Change>) {
+    if let (Some(value), Some(reach)) = (value.as_object_mut(), reach) {
+        value.insert("widens".into(), json!(reach.widens()));
+        value.insert("changes".into(), json!(reach.lines));
+    }
+}
+
+/// What a policy shuts that was open, and the other way round.
+fn print_reach(change: &reach::Change, verb: &str) -> Result<(), Failure> {
+    if change.lines.is_empty() {
+        return line(format!("nothing that was open {verb} shut, and nothing else opened"));
+    }
+    diff::print(change)
 }
 
 /// A name on the command line.

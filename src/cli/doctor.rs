@@ -1,6 +1,7 @@
 //! `hostctl doctor`.
 
 use hostctl::host::{self, Level};
+use hostctl::os_error;
 
 use super::{Context, Failure, line, output};
 
@@ -15,7 +16,8 @@ pub async fn doctor(context: &Context) -> Result<(), Failure> {
                 Level::Warning => "warning",
                 Level::Problem => "problem",
             };
-            line(format!("{mark}  {:17} {}", finding.about, finding.found))?;
+            let found = os_error::without_number(&finding.found);
+            line(format!("{mark}  {:17} {found}", finding.about))?;
             if finding.level != Level::Ok && !finding.remedy.is_empty() {
                 line(format!("{:27}→ {}", "", finding.remedy))?;
             }

@@ -5,8 +5,13 @@ use std::process::ExitCode;
 
 use hostctl::app::AppError;
 use hostctl::host::HostError;
-use hostctl::spec::{EditError, SpecError};
+use hostctl::os_error;
+use hostctl::spec::{Checked, EditError, SpecError, SpecPath};
 use hostctl::vm::VmError;
+use serde_json::{Value, json};
+
+use super::spec::{SpecFile, load_quietly};
+use super::{Context, output};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -34,43 +39,136 @@ impl Failure {
         Self::Other(message.into())
     }
 
+    /// Prints what clap says of a command line: help and version as they are, the
+    /// rest as a failure.
+    pub fn usage(error: &clap::Error) -> ExitCode {
+        let json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
+        if !json || !error.use_stderr() {
+            // Nobody may be listening any more.
+            _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()) * 2);
+        }
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n");
+        let message = paragraphs.next().unwrap_or_default().trim_start_matches("error: ");
+        let usage = paragraphs.find_map(|text| text.trim().strip_prefix("Usage: "));
+        let hint = usage.map(|usage| format!("usage: {usage}"));
+        Told { kind: "usage", code: 2, message: message.into(), hint, problems: Vec::new() }.print_json()
+    }
+
     /// Prints the failure; gives the exit code.
-    pub fn report(self) -> ExitCode {
+    pub fn report(self, json: bool) -> ExitCode {
         match self {
-            Self::Spec(error) if std::io::stderr().is_terminal() => {
-                eprintln!("{}", error.render(terminal_width(), color()));
+            Self::Spec(error) if !json => {
+                let terminal = std::io::stderr().is_terminal();
+                let text = if terminal { error.render(terminal_width(), color()) } else { error.to_string() };
+                eprintln!("{}", os_error::without_number(&text));
                 ExitCode::from(3)
             }
-            Self::Spec(error) => {
-                eprintln!("{error}");
-                ExitCode::from(3)
-            }
-            Self::Edit(error) => {
-                eprintln!("error: {error}");
-                ExitCode::from(3)
-            }
-            Self::Refused(message) => {
-                eprintln!("error: {message}");
-                ExitCode::from(3)
-            }
-            Self::Locked(message) => {
-                eprintln!("error: {message}");
-                ExitCode::from(4)
-            }
-            Self::Rejected(message) => {
-                eprintln!("error: {message}");
-                ExitCode::from(5)
-            }
-            Self::Found(message) => {
-                eprintln!("error: {message}");
-                ExitCode::from(6)
-            }
-            Self::Other(message) => {
-                eprintln!("error: {message}");
-                ExitCode::FAILURE
+            failure => {
+                let told = failure.told();
+                if json { told.print_json() } else { told.print() }
             }
         }
     }
+
+    fn told(self) -> Told {
+        let (kind, code, message) = match self {
+            Self::Spec(error) => return Told::of_spec(&error),
+            Self::Edit(error) => ("refused", 3, error.to_string()),
+            Self::Refused(message) => ("refused", 3, message),
+            Self::Locked(message) => ("locked", 4, message),
+            Self::Rejected(message) => ("unconfirmed", 5, message),
+            Self::Found(message) => ("found", 6, message),
+            Self::Other(message) => ("failed", 1, message),
+        };
+        let message = os_error::without_number(&message);
+        let (message, hint) = match message.split_once("\n  hint: ") {
+            Some((message, hint)) => (message.to_string(), Some(hint.to_string())),
+            None => {
+                let hint = os_error::needs_root(&message).then(|| "run it as root".to_string());
+                (message, hint)
+            }
+        };
+        Told { kind, code, message, hint, problems: Vec::new() }
+    }
+}
+
+/// A failure as it is told.
+struct Told {
+    kind: &'static str,
+    code: u8,
+    message: String,
+    hint: Option<String>,
+    /// What is wrong with a spec, one by one.
+    problems: Vec<Value>,
+}
+
+impl Told {
+    fn of_spec(error: &SpecError) -> Self {
+        let problems: Vec<Value> = error
+            .problems()
+            .iter()
+            .map(|problem| {
+                json!({
+                    "file": problem.file,
+                    "line": problem.place.as_ref().map(|place| place.line),
+                    "column": problem.place.as_ref().map(|place| place.column),
+                    "message": problem.message,
+                    "hint": problem.hint,
+                })
+            })
+            .collect();
+        let count = problems.len() + error.more();
+        let message = format!("the spec is refused: {}", output::count(count, "problem"));
+        Self { kind: "spec", code: 3, message, hint: None, problems }
+    }
+
+    fn print(self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = self.hint {
+            eprintln!("  hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+
+    /// In one line, as what else is on standard error is.
+    fn print_json(self) -> ExitCode {
+        let error = json!({
+            "kind": self.kind,
+            "exit_code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "problems": self.problems,
+        });
+        eprintln!("{}", json!({ "error": error }));
+        ExitCode::from(self.code)
+    }
+}
+
+/// A failure of the host's, with the lines of the spec that it is about: those of
+/// `file`, or else of the host's own.
+pub fn placed(context: &Context, file: Option<&SpecFile>, error: HostError) -> Failure {
+    let HostError::Unbootable(guests) = &error else { return error.into() };
+    let own = SpecFile::default();
+    let Ok(checked) = load_quietly(context, file.unwrap_or(&own)) else { return error.into() };
+    let guests = guests.iter().map(|(name, why)| {
+        let place = place_of_image(&checked, name.as_str()).map(|place| format!("{place}: "));
+        format!("{}VM {name}: {why}", place.unwrap_or_default())
+    });
+    Failure::other(format!("nothing was changed:\n  {}", guests.collect::<Vec<_>>().join("\n  ")))
+}
+
+/// Where a spec says what a VM boots, as `FILE:LINE`.
+pub fn place_of_image<T>(checked: &Checked<T>, name: &str) -> Option<String> {
+    let vm = checked.spec.vms.get(name)?;
+    let key = match (&vm.image, &vm.kernel) {
+        (Some(_), _) => "image",
+        (None, Some(_)) => "kernel",
+        (None, None) => "disk",
+    };
+    let (file, line) = checked.sources.line(&SpecPath::keys(["vms", name, key]))?;
+    Some(format!("{}:{line}", file.display()))
 }
 
 /// The width of the terminal, in columns.

@@ -3,42 +3,49 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use hostctl::spec::{Change, Checked, find_subnet, load_policy};
+use hostctl::spec::{Change, Checked, find_network, find_subnet, load_policy};
 use hostctl::topology::{Action, Direction, Policy, Port, Topology};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::change::{How, change};
+use super::change::{Deletion, How, change_and_compare};
 use super::spec::load_default;
 use super::{Context, Failure, line, output};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Apply a policy to a subnet, in the place of the one it has.
+    /// Apply a policy to a subnet or a network, in the place of the one it has.
     ///
-    /// Flows that it doesn't allow are cut. Needs root.
+    /// Says what it shuts that was open. Flows that it doesn't allow are cut. A
+    /// network's policy acts on guests that have none of their own, and whose
+    /// subnets have none. Needs root.
+    #[command(visible_alias = "set")]
     Apply(Apply),
-    /// Show the rules of a subnet, in the order of evaluation.
-    Show(OfSubnet),
-    /// Remove a subnet's own policy; what its network says acts then.
+    /// Show the rules of a subnet, or of a network's subnets, in the order of
+    /// evaluation.
+    #[command(aliases = ["list", "ls"])]
+    Show(Of),
+    /// Remove the own policy of a subnet or a network; what is around it acts
+    /// then.
     ///
-    /// Needs root.
+    /// Says what that opens. Needs root.
+    #[command(visible_alias = "rm", alias = "delete")]
     Remove(Remove),
 }
 
 #[derive(Debug, Args)]
-pub struct OfSubnet {
+pub struct Of {
     /// The network's name.
     #[arg(long)]
     vpc: String,
-    /// The subnet's name.
+    /// The subnet's name; without it the whole network is meant.
     #[arg(long)]
-    subnet: String,
+    subnet: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Apply {
     #[command(flatten)]
-    of: OfSubnet,
+    of: Of,
     /// The policy, JSON or TOML; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
@@ -49,28 +56,29 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Remove {
     #[command(flatten)]
-    of: OfSubnet,
+    of: Of,
     #[command(flatten)]
-    how: How,
+    deletion: Deletion,
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Apply(Apply { of: OfSubnet { vpc: network, subnet }, policy, how }) => {
+        Command::Apply(Apply { of: Of { vpc: network, subnet }, policy, how }) => {
             let policy = Box::new(load_policy(&policy)?);
-            change(context, &how, &Change::SetPolicy { network, subnet, policy }).await
+            change_and_compare(context, &how, &Change::SetPolicy { network, subnet, policy }).await
         }
-        Command::Remove(Remove { of: OfSubnet { vpc: network, subnet }, how }) => {
-            change(context, &how, &Change::RemovePolicy { network, subnet }).await
+        Command::Remove(Remove { of: Of { vpc: network, subnet }, deletion }) => {
+            let (how, change) = deletion.of(Change::RemovePolicy { network, subnet });
+            change_and_compare(context, how, &change).await
         }
         Command::Show(of) => show(context, &of),
     }
 }
 
 /// The policy of the subnet; none where nothing is denied.
-fn policy<'t>(checked: &'t Checked<Topology>, of: &OfSubnet) -> Option<&'t Policy> {
+fn policy<'t>(checked: &'t Checked<Topology>, vpc: &str, subnet: &str) -> Option<&'t Policy> {
     let topology = &checked.compiled;
-    let inside = |port: &&Port| port.network.as_str() == of.vpc && port.subnet.as_str() == of.subnet;
+    let inside = |port: &&Port| port.network.as_str() == vpc && port.subnet.as_str() == subnet;
     let namespaces = topology.namespaces.iter().map(|namespace| &namespace.port);
     // A VM may have a policy of its own in the place of the subnet's.
     let own = |name: &str| checked.spec.vms.get(name).is_some_and(|vm| vm.policy.is_some());
@@ -85,34 +93,53 @@ fn word(action: Action) -> &'static str {
     }
 }
 
-fn show(context: &Context, of: &OfSubnet) -> Result<(), Failure> {
+fn show(context: &Context, of: &Of) -> Result<(), Failure> {
     let checked = load_default(context)?;
-    find_subnet(&checked.spec, &of.vpc, &of.subnet)?;
-    let policy = policy(&checked, of);
-    let directions = [("ingress", Direction::Ingress), ("egress", Direction::Egress)];
-    if context.json {
-        let mut value = serde_json::Map::new();
-        value.insert("vpc".into(), json!(of.vpc));
-        value.insert("subnet".into(), json!(of.subnet));
-        value.insert("policies".into(), json!(policy.map(|policy| &policy.names)));
-        for (name, direction) in directions {
-            let list = policy.and_then(|policy| policy.rules(direction)).map(|list| {
-                let rules = list.rules.iter().map(|rule| {
-                    json!({ "rule": rule.text(direction), "priority": rule.priority,
-                        "policy": rule.policy, "description": rule.description })
-                });
-                json!({ "rules": rules.collect::<Vec<_>>(), "default": list.default })
-            });
-            value.insert(name.into(), json!(list));
+    let network = find_network(&checked.spec, &of.vpc)?;
+    let subnets: Vec<String> = match &of.subnet {
+        Some(subnet) => {
+            find_subnet(&checked.spec, &of.vpc, subnet)?;
+            vec![subnet.clone()]
         }
-        return output::json(&value);
+        None if network.subnets.is_empty() => vec!["default".into()],
+        None => network.subnets.keys().cloned().collect(),
+    };
+    let values: Vec<Value> =
+        subnets.iter().map(|subnet| as_json(&of.vpc, subnet, policy(&checked, &of.vpc, subnet))).collect();
+    match (context.json, &of.subnet, values.as_slice()) {
+        (true, Some(_), [only]) => output::json(only),
+        (true, ..) => output::json(&values),
+        _ => subnets.iter().try_for_each(|subnet| print(&of.vpc, subnet, policy(&checked, &of.vpc, subnet))),
     }
+}
+
+const DIRECTIONS: [(&str, Direction); 2] = [("ingress", Direction::Ingress), ("egress", Direction::Egress)];
+
+fn as_json(vpc: &str, subnet: &str, policy: Option<&Policy>) -> Value {
+    let mut value = serde_json::Map::new();
+    value.insert("vpc".into(), json!(vpc));
+    value.insert("subnet".into(), json!(subnet));
+    value.insert("policies".into(), json!(policy.map(|policy| &policy.names)));
+    for (name, direction) in DIRECTIONS {
+        let list = policy.and_then(|policy| policy.rules(direction)).map(|list| {
+            let rules = list.rules.iter().map(|rule| {
+                json!({ "rule": rule.text(direction), "priority": rule.priority,
+                    "policy": rule.policy, "description": rule.description })
+            });
+            json!({ "rules": rules.collect::<Vec<_>>(), "default": list.default })
+        });
+        value.insert(name.into(), json!(list));
+    }
+    value.into()
+}
+
+fn print(vpc: &str, subnet: &str, policy: Option<&Policy>) -> Result<(), Failure> {
     let Some(policy) = policy else {
-        return line(format!("no policy acts on the subnet {} of {}", of.subnet, of.vpc));
+        return line(format!("no policy acts on the subnet {subnet} of {vpc}"));
     };
     let names: Vec<_> = policy.names.iter().map(ToString::to_string).collect();
-    line(format!("{}-{}: {}", of.vpc, of.subnet, names.join(", ")))?;
-    for (name, direction) in directions {
+    line(format!("{vpc}-{subnet}: {}", names.join(", ")))?;
+    for (name, direction) in DIRECTIONS {
         let Some(list) = policy.rules(direction) else {
             line(format!("{name}: open"))?;
             continue;

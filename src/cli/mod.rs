@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hostctl::os_error;
 use hostctl::root_dir::RootDir;
 use rustix::fs::Mode;
 
@@ -42,6 +43,12 @@ pub use failure::Failure;
 /// refused; 4 another hostctl is changing the host, or a change waits for its
 /// confirmation; 5 the spec wasn't confirmed and the host stays as it was; 6 the
 /// audit found something.
+///
+/// With --json a command that fails prints one JSON object, in one line, on
+/// standard error: {"error": {"kind", "exit_code", "message", "hint",
+/// "problems"}}. A kind for each exit code: failed, usage, spec, refused, locked,
+/// unconfirmed, found; hint is null where there is none; problems are what is
+/// wrong with a spec: file, line, column, message, hint.
 ///
 /// Environment: HOSTCTL_LOG=info tells more on standard error; NO_COLOR=1 turns
 /// colours off.
@@ -153,7 +160,7 @@ enum Command {
     /// This and the nouns subnet, nat, peer and firewall edit the spec: they
     /// write /var/lib/hostctl/host.d/commands.json and apply. What another file
     /// defines is edited there.
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "network")]
     Vpc(vpc::Command),
     /// Add, list and delete subnets.
     #[command(subcommand)]
@@ -215,13 +222,27 @@ impl Context {
     fn interactive(&self) -> bool {
         !self.json && std::io::stderr().is_terminal()
     }
+
+    /// Tells what isn't the command's answer, and no failure either; with
+    /// --json as an object in a line of its own.
+    fn note(&self, text: impl std::fmt::Display) {
+        let text = os_error::without_number(&text.to_string());
+        if self.json {
+            eprintln!("{}", serde_json::json!({ "note": text }));
+        } else {
+            eprintln!("note: {text}");
+        }
+    }
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     // First of all: what hostctl makes is nobody else's to read or to lock.
     let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return Failure::usage(&error),
+    };
     // A supervisor's log is all that tells of a guest's life.
     let watches = matches!(arguments.command, Command::Vm(vm::Command::Run(_)) | Command::Watchdog);
     let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json, umask };
@@ -236,11 +257,11 @@ pub fn main() -> ExitCode {
     // namespace that this thread is in.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::other(format!("can't start: {error}")).report(),
+        Err(error) => return Failure::other(format!("can't start: {error}")).report(context.json),
     };
     match runtime.block_on(run(&context, arguments.command)) {
         Ok(code) => code,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(context.json),
     }
 }
 

@@ -11,10 +11,12 @@ pub enum Command {
     /// Let a network's public subnets go out, masqueraded.
     ///
     /// Private subnets never do. Needs root.
+    #[command(visible_alias = "on")]
     Enable(Enable),
     /// Let a network's public subnets not go out any more.
     ///
     /// Flows that are open are cut. Needs root.
+    #[command(visible_alias = "off")]
     Disable(Disable),
 }
 

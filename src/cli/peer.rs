@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use hostctl::spec::{Change, Name};
 use serde_json::json;
 
-use super::change::{How, change, name};
+use super::change::{Deletion, How, change, delete, name};
 use super::spec::load_default;
 use super::{Context, Failure, line, output};
 
@@ -12,13 +12,16 @@ use super::{Context, Failure, line, output};
 pub enum Command {
     /// Let two networks talk to each other; their other peers are not included.
     ///
-    /// Needs root.
+    /// Where they are peered already, nothing is done. Needs root.
+    #[command(visible_alias = "add")]
     Create(Create),
     /// List peerings.
+    #[command(visible_alias = "ls")]
     List,
     /// Let two networks not talk to each other any more.
     ///
     /// Flows that are open are cut. Needs root.
+    #[command(visible_alias = "rm", alias = "remove")]
     Delete(Delete),
 }
 
@@ -43,7 +46,7 @@ pub struct Delete {
     #[arg(long)]
     vpc2: String,
     #[command(flatten)]
-    how: How,
+    deletion: Deletion,
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -51,8 +54,8 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Create(Create { vpc1, vpc2, how }) => {
             change(context, &how, &Change::CreatePeering { between: [vpc1, vpc2] }).await
         }
-        Command::Delete(Delete { vpc1, vpc2, how }) => {
-            change(context, &how, &Change::DeletePeering { between: [vpc1, vpc2] }).await
+        Command::Delete(Delete { vpc1, vpc2, deletion }) => {
+            delete(context, &deletion, Change::DeletePeering { between: [vpc1, vpc2] }).await
         }
         Command::List => list(context),
     }

@@ -91,7 +91,7 @@ pub async fn rollback(context: &Context, arguments: &Rollback) -> Result<(), Fai
     let done = host.rollback(arguments.number, &mut Progress::new(context, arguments.wait)).await?;
     if context.json {
         for note in &done.outcome.notes {
-            eprintln!("note: {note}");
+            context.note(note);
         }
         let commands: Vec<_> = done.outcome.steps.iter().flat_map(Step::commands).collect();
         return output::json(&json!({

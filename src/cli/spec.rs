@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Context, Failure, line, output};
 
 /// The spec that a command is about.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct SpecFile {
     /// The host spec, TOML or JSON; default: /etc/hostctl/host.toml. Drop-ins of
     /// /var/lib/hostctl/host.d are merged into it.
@@ -41,15 +41,15 @@ pub fn load(context: &Context, file: &SpecFile) -> Result<Checked<Topology>, Fai
     let kept = host::kept(&context.root);
     let checked = load_keeping(context, file, &kept)?;
     if let Some(note) = kept.note.filter(|_| checked.compiled.ports().next().is_some()) {
-        eprintln!("note: {note}");
+        context.note(note);
     }
-    tell_ignored(&checked);
+    tell_ignored(context, &checked);
     Ok(checked)
 }
 
-fn tell_ignored(checked: &Checked<Topology>) {
+fn tell_ignored(context: &Context, checked: &Checked<Topology>) {
     for ignored in checked.sources.ignored() {
-        eprintln!("note: {} is ignored: drop-ins are called *.toml or *.json", ignored.display());
+        context.note(format!("{} is ignored: drop-ins are called *.toml or *.json", ignored.display()));
     }
 }
 
@@ -71,7 +71,7 @@ pub fn load_default(context: &Context) -> Result<Checked<Topology>, Failure> {
 pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     // Whether it is valid; no address is told.
     let checked = load_quietly(context, file)?;
-    tell_ignored(&checked);
+    tell_ignored(context, &checked);
     let topology = &checked.compiled;
     if context.json {
         return output::json(&json!({

@@ -1,11 +1,13 @@
 //! `hostctl subnet …`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use clap::{Args, Subcommand, ValueEnum};
-use hostctl::spec::{Change, Checked, Cidr4, Cidr6, Name, SubnetKind, find_network};
+use hostctl::spec::{Change, Checked, Cidr4, Cidr6, Name, Subnet, SubnetKind, find_network};
 use hostctl::topology::Topology;
 use serde::Serialize;
 
-use super::change::{How, change, cidr, cidr6, name};
+use super::change::{Deletion, How, change, cidr, cidr6, delete, name};
 use super::spec::load_default;
 use super::{Context, Failure, line, output};
 
@@ -13,13 +15,17 @@ use super::{Context, Failure, line, output};
 pub enum Command {
     /// Add a subnet to a network, with a namespace `VPC-NAME`.
     ///
-    /// The namespace has the subnet's second host address. Needs root.
+    /// The namespace has the subnet's second host address, unless another is
+    /// named. Where all of it is there as asked, nothing is done. Needs root.
+    #[command(visible_alias = "create")]
     Add(Add),
     /// List subnets.
+    #[command(visible_alias = "ls")]
     List(List),
     /// Delete a subnet, its namespace and its policy.
     ///
     /// Whatever runs in its namespace is ended. Needs root.
+    #[command(visible_alias = "rm", alias = "remove")]
     Delete(Delete),
 }
 
@@ -38,8 +44,14 @@ pub struct Add {
     #[arg(long, value_parser = cidr6)]
     cidr6: Option<Cidr6>,
     /// Whether it may go out where its network has NAT.
-    #[arg(long = "type", value_enum)]
+    #[arg(long = "type", value_enum, default_value = "private")]
     kind: Kind,
+    /// The namespace's IPv4 address; default: the second host address.
+    #[arg(long)]
+    address: Option<Ipv4Addr>,
+    /// The namespace's IPv6 address; default: likewise.
+    #[arg(long)]
+    address6: Option<Ipv6Addr>,
     #[command(flatten)]
     how: How,
 }
@@ -66,20 +78,22 @@ pub struct Delete {
     #[arg(long)]
     name: String,
     #[command(flatten)]
-    how: How,
+    deletion: Deletion,
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Add(Add { vpc, name, cidr, cidr6, kind, how }) => {
+        Command::Add(Add { vpc, name, cidr, cidr6, kind, address, address6, how }) => {
             let kind = match kind {
                 Kind::Public => SubnetKind::Public,
                 Kind::Private => SubnetKind::Private,
             };
-            change(context, &how, &Change::AddSubnet { network: vpc, name, cidr, cidr6, kind }).await
+            let subnet = Subnet { cidr, cidr6, kind, policy: None, namespace: true, address, address6 };
+            let subnet = Box::new(subnet);
+            change(context, &how, &Change::AddSubnet { network: vpc, name, subnet }).await
         }
-        Command::Delete(Delete { vpc, name, how }) => {
-            change(context, &how, &Change::DeleteSubnet { network: vpc, name }).await
+        Command::Delete(Delete { vpc, name, deletion }) => {
+            delete(context, &deletion, Change::DeleteSubnet { network: vpc, name }).await
         }
         Command::List(List { vpc }) => {
             let checked = load_default(context)?;

@@ -9,6 +9,8 @@ use hostctl::host::{self, GuestStatus};
 use hostctl::topology::{self, Name, Supervisor, Topology};
 use hostctl::vm::{self, Client, State};
 
+use super::failure::place_of_image;
+use super::spec::{SpecFile, load_quietly};
 use super::{Context, Failure, apply, console, line, output};
 
 #[derive(Debug, Subcommand)]
@@ -18,14 +20,18 @@ pub enum Command {
     /// Ready is a guest whose agent answered; one whose image has no agent is
     /// ready as soon as it executes. The VM has to be in what was applied. One
     /// with supervisor = "unit" is started by systemd, and waited for here.
+    #[command(visible_alias = "start")]
     Up(Up),
     /// Shut a VM down: gracefully, then with force.
     ///
     /// It stays down until `vm up`, or the next apply where it has autostart.
+    #[command(visible_alias = "stop")]
     Down(Down),
     /// Shut a VM down and boot it again.
+    #[command(alias = "reboot")]
     Restart(Down),
     /// List the VMs.
+    #[command(visible_alias = "ls")]
     List,
     /// Show one VM.
     Show(Named),
@@ -35,6 +41,7 @@ pub enum Command {
     /// the guest prints reaches the terminal as it is.
     Console(Named),
     /// Print a VM's console log, its supervisor's or QEMU's.
+    #[command(alias = "log")]
     Logs(Logs),
     /// Run a program in a guest through its agent.
     ///
@@ -156,7 +163,12 @@ fn up(context: &Context, arguments: &Up) -> Result<(), Failure> {
     let running = Client::connect(&context.root, &wanted.name).is_ok();
     if !running {
         not_of_a_unit(&wanted, "start")?;
-        vm::BootFiles::resolve(&context.root, &wanted)?;
+        vm::BootFiles::resolve(&context.root, &wanted).map_err(|why| {
+            let checked = load_quietly(context, &SpecFile::default()).ok();
+            let place = checked.and_then(|checked| place_of_image(&checked, wanted.name.as_str()));
+            let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+            Failure::other(format!("{place}VM {}: {why}", wanted.name))
+        })?;
         vm::write_desired(&context.root, &wanted)?;
         vm::spawn_supervisor(&context.root, &wanted.name, &apply::host(context)?.program)?;
     }

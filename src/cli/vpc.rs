@@ -6,7 +6,7 @@ use hostctl::spec::{Change, Checked, Cidr4, Cidr6, Name, SpecPath, find_network,
 use hostctl::topology::{Nat, Network, Topology};
 use serde_json::{Value, json};
 
-use super::change::{How, change, cidr, cidr6, name};
+use super::change::{Deletion, How, change, cidr, cidr6, delete, name};
 use super::spec::load_default;
 use super::subnet::subnet_rows;
 use super::{Context, Failure, line, output};
@@ -16,15 +16,18 @@ pub enum Command {
     /// Create a network.
     ///
     /// It begins without subnets and without a way out; `hostctl nat enable`
-    /// gives it one. Needs root.
+    /// gives it one. Where it is there as asked, nothing is done. Needs root.
+    #[command(visible_alias = "add")]
     Create(Create),
     /// List networks.
+    #[command(visible_alias = "ls")]
     List,
     /// Show a network, its subnets and its peerings.
     Show(Show),
     /// Delete a network with its subnets, apps, policies and peerings.
     ///
     /// Whatever runs in its namespaces is ended. Needs root.
+    #[command(visible_alias = "rm", alias = "remove")]
     Delete(Delete),
     /// Run a program in a subnet's namespace, as `ip netns exec` does.
     ///
@@ -63,7 +66,7 @@ pub struct Delete {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    how: How,
+    deletion: Deletion,
 }
 
 #[derive(Debug, Args)]
@@ -84,8 +87,8 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Create(Create { name, cidr, cidr6, how }) => {
             change(context, &how, &Change::CreateNetwork { name, cidr, cidr6 }).await
         }
-        Command::Delete(Delete { name, force, how }) => {
-            change(context, &how, &Change::DeleteNetwork { name, force }).await
+        Command::Delete(Delete { name, force, deletion }) => {
+            delete(context, &deletion, Change::DeleteNetwork { name, force }).await
         }
         Command::List => list(context),
         Command::Show(arguments) => show(context, &arguments.name),

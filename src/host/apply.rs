@@ -98,10 +98,17 @@ impl Host {
         let goal = goal(topology, current, None)?;
         let steps = plan(&goal, current);
         // An image that isn't there is found before anything is touched.
-        for step in &steps {
-            if let Step::StartVm { vm, .. } = step {
-                vm::BootFiles::resolve(&self.root, vm)?;
-            }
+        let unbootable: Vec<_> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::StartVm { vm, .. } => {
+                    Some((vm.name.clone(), vm::BootFiles::resolve(&self.root, vm).err()?))
+                }
+                _ => None,
+            })
+            .collect();
+        if !unbootable.is_empty() {
+            return Err(HostError::Unbootable(unbootable));
         }
         Ok((steps, goal))
     }

@@ -18,6 +18,28 @@ pub struct Edited {
     pub outcome: Outcome,
     /// What went besides what the change names.
     pub also: Vec<String>,
+    /// Whether the spec said already what was asked for.
+    pub same: bool,
+    /// The host before and after, as the spec has it.
+    pub compared: Compared,
+}
+
+/// What an edit would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedEdit {
+    /// The steps, and the addresses.
+    pub preview: Preview,
+    /// The host before and after, as the spec has it.
+    pub compared: Compared,
+}
+
+/// A host before an edit and after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// What the files said before.
+    pub before: Topology,
+    /// What they say then.
+    pub after: Topology,
 }
 
 /// The drop-in as it shall be, and the host that follows from it.
@@ -26,6 +48,8 @@ struct Draft {
     /// None where nothing is left to say.
     text: Option<String>,
     also: Vec<String>,
+    same: bool,
+    before: Topology,
 }
 
 impl Host {
@@ -37,19 +61,23 @@ impl Host {
     /// Where the change is refused, nothing was touched; else those of
     /// [`Host::apply`].
     pub async fn edit(&self, change: &Change, watch: &mut dyn Watch) -> Result<Edited, HostError> {
-        let command = change.to_string();
-        let lock = self.begin_with(&command, watch)?;
+        let lock = self.begin_with(&change.to_string(), watch)?;
         let rejected = self.settle(&lock).await?;
-        let Draft { checked, text, also } = self.draft(change)?;
-        let (spec, origin) = (&checked.spec, Origin::of(&command));
-        let outcome =
-            self.apply_with_drop_in(&lock, text.as_deref(), (spec, &checked.compiled), &origin, watch);
-        let outcome = outcome.await;
+        let Draft { checked, text, also, same, before } = self.draft(change)?;
+        let command = if same { change.unchanged() } else { change.to_string() };
+        let (spec, topology, origin) = (&checked.spec, &checked.compiled, Origin::of(&command));
+        // Also where the spec says so already: the host may not be so.
+        let outcome = if same {
+            self.apply_locked(&lock, spec, topology, &origin, watch).await
+        } else {
+            self.apply_with_drop_in(&lock, text.as_deref(), (spec, topology), &origin, watch).await
+        };
         action_log::write(&self.root, &command, &outcome);
         if outcome.is_ok() && rejected.is_some() {
             unconfirmed::remove(&self.root)?;
         }
-        Ok(Edited { outcome: outcome?, also })
+        let compared = Compared { before, after: checked.compiled };
+        Ok(Edited { outcome: outcome?, also, same, compared })
     }
 
     /// Writes the drop-in, or removes it where there is no text, and applies.
@@ -93,10 +121,11 @@ impl Host {
     ///
     /// # Errors
     /// Where the change is refused, or the host can't be read.
-    pub async fn plan_edit(&self, change: &Change) -> Result<Preview, HostError> {
+    pub async fn plan_edit(&self, change: &Change) -> Result<PlannedEdit, HostError> {
         Self::check_root()?;
-        let checked = self.draft(change)?.checked;
-        self.preview(&checked.spec, &checked.compiled).await
+        let Draft { checked, before, .. } = self.draft(change)?;
+        let preview = self.preview(&checked.spec, &checked.compiled).await?;
+        Ok(PlannedEdit { preview, compared: Compared { before, after: checked.compiled } })
     }
 
     fn draft(&self, change: &Change) -> Result<Draft, HostError> {
@@ -119,6 +148,8 @@ impl Host {
         }
         let place =
             |path: &SpecPath| sources.line(path).map(|(file, line)| format!("{}:{line}", file.display()));
+        // What isn't valid as it is may become so by this change.
+        let before = generation::compile(&self.root, &whole).unwrap_or_else(|_| Topology::empty());
         let written = load_drop_in(&path)?;
         let after = change.apply(Before { drop_in: &written, whole: &whole, place: &place })?;
         let text = serde_json::to_string_pretty(&after.drop_in)
@@ -128,7 +159,7 @@ impl Host {
             generation::compile(&self.root, spec)
         })?;
         let text = (after.drop_in != HostSpec::default()).then_some(text);
-        Ok(Draft { checked, text, also: after.also })
+        Ok(Draft { checked, text, also: after.also, same: after.same, before })
     }
 }
 

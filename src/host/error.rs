@@ -7,6 +7,7 @@ use crate::app::{AppError, NamespaceError};
 use crate::firewall::{NftError, PolicyTooLarge, TemplateFault};
 use crate::link::{Conflict, LinkError};
 use crate::spec::{EditError, SpecError};
+use crate::topology::Name;
 use crate::vm::VmError;
 
 /// Why a host couldn't be read or changed.
@@ -22,6 +23,12 @@ pub enum HostError {
     /// touched.
     #[error("nothing was changed:\n  {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
     Conflicts(Vec<Conflict>),
+    /// Guests that would be started and can't; nothing was touched.
+    #[error(
+        "nothing was changed:\n  {}",
+        .0.iter().map(|(name, why)| format!("VM {name}: {why}")).collect::<Vec<_>>().join("\n  ")
+    )]
+    Unbootable(Vec<(Name, VmError)>),
     /// One of hostctl's files.
     #[error("can't use {}: {source}", path.display())]
     File {

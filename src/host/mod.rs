@@ -42,7 +42,7 @@ pub use connectivity::{
 };
 pub use doctor::{Check, Level, doctor};
 pub use drop_in::drop_in;
-pub use edit::Edited;
+pub use edit::{Compared, Edited, PlannedEdit};
 pub use error::HostError;
 pub use firewall_only::Unloaded;
 pub use generation::{

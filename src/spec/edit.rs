@@ -1,101 +1,15 @@
-//! Changes of a host spec by commands: what they make of the drop-in that
-//! they write. Pure; what only shows when everything is seen together
-//! (overlaps, a subnet outside its network) is left to the compiler.
+//! What a command's change makes of the drop-in that commands write. Pure;
+//! what only shows when everything is seen together (overlaps, a subnet
+//! outside its network) is left to the compiler.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::edit_error::EditError;
+use super::edit_same as differing;
 use super::{
-    App, Cidr4, Cidr6, HostSpec, IfName, Imds, Name, Nat, Network, OneOrMany, Peering, Policy, SpecPath,
-    Subnet, SubnetKind, closest,
+    App, Change, HostSpec, IfName, Imds, Name, Nat, Network, OneOrMany, Peering, Policy, SpecPath, Subnet,
+    closest,
 };
-
-/// One change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// A new network, without subnets and without a way out.
-    CreateNetwork {
-        /// Its name.
-        name: Name,
-        /// Its IPv4 prefix.
-        cidr: Cidr4,
-        /// Its IPv6 prefix.
-        cidr6: Option<Cidr6>,
-    },
-    /// A network with all that is in it, and its peerings, goes.
-    DeleteNetwork {
-        /// Its name.
-        name: String,
-        /// Also where it is peered with a network of another file's.
-        force: bool,
-    },
-    /// A new subnet, with a namespace.
-    AddSubnet {
-        /// The network's name.
-        network: String,
-        /// Its own name.
-        name: Name,
-        /// Its IPv4 prefix.
-        cidr: Cidr4,
-        /// Its IPv6 prefix.
-        cidr6: Option<Cidr6>,
-        /// Whether its guests may go out.
-        kind: SubnetKind,
-    },
-    /// A subnet goes.
-    DeleteSubnet {
-        /// The network's name.
-        network: String,
-        /// Its own name.
-        name: String,
-    },
-    /// Public subnets go out by this interface, or nowhere.
-    SetNat {
-        /// The network's name.
-        network: String,
-        /// The interface; none: nowhere.
-        interface: Option<IfName>,
-    },
-    /// Two networks may talk to each other.
-    CreatePeering {
-        /// The networks' names.
-        between: [Name; 2],
-    },
-    /// They may not any more.
-    DeletePeering {
-        /// The networks' names.
-        between: [String; 2],
-    },
-    /// A subnet's policy, in the place of the one it had.
-    SetPolicy {
-        /// The network's name.
-        network: String,
-        /// The subnet's name.
-        subnet: String,
-        /// The policy.
-        policy: Box<Policy>,
-    },
-    /// A program in a subnet's namespace.
-    AddApp {
-        /// Its name.
-        name: Name,
-        /// What it is.
-        app: Box<App>,
-    },
-    /// A program goes.
-    RemoveApp {
-        /// Its name.
-        name: String,
-    },
-    /// A subnet has no policy of its own any more.
-    RemovePolicy {
-        /// The network's name.
-        network: String,
-        /// The subnet's name.
-        subnet: String,
-    },
-}
 
 /// What there is before a change.
 #[derive(Clone, Copy)]
@@ -115,20 +29,20 @@ pub struct After {
     pub drop_in: HostSpec,
     /// What went besides what was named: `the peering of a and b`.
     pub also: Vec<String>,
+    /// Whether the files say already, some file or other, what was asked for.
+    pub same: bool,
 }
 
 impl Change {
     /// The drop-in after this change.
     ///
     /// # Errors
-    /// Where there isn't what it names, there is what it makes, or another
-    /// file says so.
+    /// Where there isn't what it names, what it makes is there and differs, or
+    /// another file says so.
     pub fn apply(&self, before: Before<'_>) -> Result<After, EditError> {
-        let mut after = After { drop_in: before.drop_in.clone(), also: Vec::new() };
-        let networks = &mut after.drop_in.networks;
-        match self {
+        let mut after = After { drop_in: before.drop_in.clone(), also: Vec::new(), same: false };
+        after.same = match self {
             Self::CreateNetwork { name, cidr, cidr6 } => {
-                before.no_network(name.as_str())?;
                 let network = Network {
                     cidr: *cidr,
                     cidr6: *cidr6,
@@ -138,119 +52,47 @@ impl Change {
                     subnets: BTreeMap::new(),
                     policy: None,
                 };
-                networks.insert(name.to_string(), network);
+                create_network(before, &mut after, name, network)?
             }
             Self::DeleteNetwork { name, force } => delete_network(before, &mut after, name, *force)?,
-            Self::AddSubnet { network, name, cidr, cidr6, kind } => {
-                let found = before.network(networks, network)?;
-                if found.subnets.contains_key(name.as_str()) {
-                    let path = SpecPath::keys(["networks", network, "subnets", name.as_str()]);
-                    return Err(before.exists(format!("a subnet {name} of the network {network}"), &path));
-                }
-                let subnet = Subnet {
-                    cidr: *cidr,
-                    cidr6: *cidr6,
-                    kind: *kind,
-                    policy: None,
-                    namespace: true,
-                    address: None,
-                    address6: None,
-                };
-                found.subnets.insert(name.to_string(), subnet);
+            Self::AddSubnet { network, name, subnet } => {
+                add_subnet(before, &mut after, (network, name), subnet)?
             }
-            Self::DeleteSubnet { network, name } => {
-                before.subnet(networks, network, name)?;
-                if let Some(network) = networks.get_mut(network) {
-                    network.subnets.remove(name);
-                }
-                after.drop_in.policies.remove(&policy_name(network, name));
-                remove_apps(&mut after, |app| app.network.as_str() == network && app.subnet.as_str() == name);
-            }
-            Self::SetNat { network, interface } => {
-                let nat = interface.clone().map_or(Nat::Off, |interface| Nat::Named(vec![interface]));
-                before.network(networks, network)?.nat = nat;
-            }
-            Self::CreatePeering { between } => {
-                let [a, b] = between;
-                before.any_network(a.as_str())?;
-                before.any_network(b.as_str())?;
-                if a == b {
-                    return Err(EditError::PeeredWithItself(a.to_string()));
-                }
-                if let Some(index) = before.peering(a.as_str(), b.as_str()) {
-                    let path = SpecPath::keys(["peerings"]).index(index);
-                    return Err(before.exists(format!("a peering of {a} and {b}"), &path));
-                }
-                after.drop_in.peerings.push(Peering { between: between.clone() });
-            }
-            Self::DeletePeering { between: [a, b] } => {
-                before.any_network(a)?;
-                before.any_network(b)?;
-                let Some(index) = before.peering(a, b) else {
-                    return Err(EditError::NotPeered(a.clone(), b.clone()));
-                };
-                let peerings = &mut after.drop_in.peerings;
-                let count = peerings.len();
-                peerings.retain(|peering| !joins(peering, a, b));
-                if peerings.len() == count {
-                    let path = SpecPath::keys(["peerings"]).index(index);
-                    return Err(before.elsewhere(format!("the peering of {a} and {b}"), &path));
-                }
-            }
+            Self::DeleteSubnet { network, name } => delete_subnet(before, &mut after, network, name)?,
+            Self::SetNat { network, interface } => set_nat(before, &mut after, network, interface.as_ref())?,
+            Self::CreatePeering { between } => create_peering(before, &mut after, between)?,
+            Self::DeletePeering { between } => delete_peering(before, &mut after, between)?,
             Self::SetPolicy { network, subnet, policy } => {
-                let name = policy_name(network, subnet);
-                let written = before.subnet(networks, network, subnet)?;
-                let theirs = before.whole.policies.contains_key(&name);
-                if theirs && !before.drop_in.policies.contains_key(&name) {
-                    let path = SpecPath::keys(["policies", name.as_str()]);
-                    return Err(before.elsewhere(format!("the policy {name}"), &path));
-                }
-                let attached = Name::new(name.clone()).map_err(|reason| EditError::PolicyName {
-                    name: name.clone(),
-                    reason: reason.to_string(),
-                })?;
-                written.policy = OneOrMany::new(vec![attached]);
-                after.drop_in.policies.insert(name, policy.as_ref().clone());
-            }
-            Self::AddApp { name, app } => {
-                find_subnet(before.whole, app.network.as_str(), app.subnet.as_str())?;
-                if before.whole.apps.contains_key(name.as_str()) {
-                    let path = SpecPath::keys(["apps", name.as_str()]);
-                    return Err(before.exists(format!("an app {name}"), &path));
-                }
-                after.drop_in.apps.insert(name.to_string(), app.as_ref().clone());
-            }
-            Self::RemoveApp { name } => {
-                if !before.whole.apps.contains_key(name) {
-                    let names = || before.whole.apps.keys().map(String::as_str);
-                    return Err(EditError::unknown(format!("app {name}"), closest(name, names()), names()));
-                }
-                if after.drop_in.apps.remove(name).is_none() {
-                    let path = SpecPath::keys(["apps", name.as_str()]);
-                    return Err(before.elsewhere(format!("the app {name}"), &path));
-                }
+                set_policy(before, &mut after, (network, subnet.as_deref()), policy)?
             }
             Self::RemovePolicy { network, subnet } => {
-                let written = before.subnet(networks, network, subnet)?;
-                if written.policy.take().is_none() {
-                    return Err(EditError::NoPolicy { network: network.clone(), subnet: subnet.clone() });
-                }
-                after.drop_in.policies.remove(&policy_name(network, subnet));
+                remove_policy(before, &mut after, (network, subnet.as_deref()))?
             }
-        }
+            Self::AddApp { name, app } => add_app(before, &mut after, name, app)?,
+            Self::RemoveApp { name } => remove_app(before, &mut after, name)?,
+            Self::IfExists(change) => match change.apply(before) {
+                Err(error) if error.is_absence() => true,
+                result => return result,
+            },
+        };
         Ok(after)
     }
 }
 
-/// Apps go with where they run.
-fn remove_apps(after: &mut After, goes: impl Fn(&App) -> bool) {
-    let apps = &mut after.drop_in.apps;
-    after.also.extend(apps.iter().filter(|(_, app)| goes(app)).map(|(name, _)| format!("the app {name}")));
-    apps.retain(|_, app| !goes(app));
+/// Each of these gives whether what is asked for is there already.
+type Same = Result<bool, EditError>;
+
+fn create_network(before: Before<'_>, after: &mut After, name: &Name, network: Network) -> Same {
+    if let Some(found) = before.whole.networks.get(name.as_str()) {
+        let path = SpecPath::keys(["networks", name.as_str()]);
+        return before.same(format!("a network {name}"), &path, differing::network(found, &network));
+    }
+    after.drop_in.networks.insert(name.to_string(), network);
+    Ok(false)
 }
 
-fn delete_network(before: Before<'_>, after: &mut After, name: &str, force: bool) -> Result<(), EditError> {
-    let subnets = before.network(&mut after.drop_in.networks, name)?.subnets.clone();
+fn delete_network(before: Before<'_>, after: &mut After, name: &str, force: bool) -> Same {
+    let network = before.network(&mut after.drop_in.networks, name)?.clone();
     let involved = |peering: &Peering| peering.between.iter().any(|end| end.as_str() == name);
     let mut relying = Vec::new();
     for (index, peering) in before.whole.peerings.iter().enumerate().filter(|(_, one)| involved(one)) {
@@ -271,15 +113,167 @@ fn delete_network(before: Before<'_>, after: &mut After, name: &str, force: bool
     after.drop_in.peerings.retain(|peering| !involved(peering));
     after.drop_in.networks.remove(name);
     remove_apps(after, |app| app.network.as_str() == name);
-    for subnet in subnets.keys() {
-        after.drop_in.policies.remove(&policy_name(name, subnet));
+    drop_policy(after, name, None, network.policy.as_ref());
+    for (subnet, written) in &network.subnets {
+        drop_policy(after, name, Some(subnet), written.policy.as_ref());
     }
-    Ok(())
+    Ok(false)
 }
 
-/// The name of the policy that commands give a subnet: its namespace's.
-pub fn policy_name(network: &str, subnet: &str) -> String {
-    format!("{network}-{subnet}")
+fn add_subnet(
+    before: Before<'_>,
+    after: &mut After,
+    (network, name): (&str, &Name),
+    subnet: &Subnet,
+) -> Same {
+    let written = find_network(before.whole, network)?;
+    if let Some(found) = written.subnets.get(name.as_str()) {
+        let path = SpecPath::keys(["networks", network, "subnets", name.as_str()]);
+        let what = format!("a subnet {name} of the network {network}");
+        return before.same(what, &path, differing::subnet(found, subnet));
+    }
+    let found = before.network(&mut after.drop_in.networks, network)?;
+    found.subnets.insert(name.to_string(), subnet.clone());
+    Ok(false)
+}
+
+fn delete_subnet(before: Before<'_>, after: &mut After, network: &str, name: &str) -> Same {
+    let policy = before.subnet(&mut after.drop_in.networks, network, name)?.policy.clone();
+    if let Some(network) = after.drop_in.networks.get_mut(network) {
+        network.subnets.remove(name);
+    }
+    drop_policy(after, network, Some(name), policy.as_ref());
+    remove_apps(after, |app| app.network.as_str() == network && app.subnet.as_str() == name);
+    Ok(false)
+}
+
+fn set_nat(before: Before<'_>, after: &mut After, network: &str, interface: Option<&IfName>) -> Same {
+    let nat = interface.cloned().map_or(Nat::Off, |interface| Nat::Named(vec![interface]));
+    if find_network(before.whole, network)?.nat == nat {
+        return Ok(true);
+    }
+    before.network(&mut after.drop_in.networks, network)?.nat = nat;
+    Ok(false)
+}
+
+fn create_peering(before: Before<'_>, after: &mut After, between: &[Name; 2]) -> Same {
+    let [a, b] = between;
+    find_network(before.whole, a.as_str())?;
+    find_network(before.whole, b.as_str())?;
+    if a == b {
+        return Err(EditError::PeeredWithItself(a.to_string()));
+    }
+    if before.peering(a.as_str(), b.as_str()).is_some() {
+        return Ok(true);
+    }
+    after.drop_in.peerings.push(Peering { between: between.clone() });
+    Ok(false)
+}
+
+fn delete_peering(before: Before<'_>, after: &mut After, [a, b]: &[String; 2]) -> Same {
+    find_network(before.whole, a)?;
+    find_network(before.whole, b)?;
+    let Some(index) = before.peering(a, b) else {
+        return Err(EditError::NotPeered(a.clone(), b.clone()));
+    };
+    let peerings = &mut after.drop_in.peerings;
+    let count = peerings.len();
+    peerings.retain(|peering| !joins(peering, a, b));
+    if peerings.len() == count {
+        let path = SpecPath::keys(["peerings"]).index(index);
+        return Err(before.elsewhere(format!("the peering of {a} and {b}"), &path));
+    }
+    Ok(false)
+}
+
+fn set_policy(
+    before: Before<'_>,
+    after: &mut After,
+    (network, subnet): (&str, Option<&str>),
+    policy: &Policy,
+) -> Same {
+    let name = policy_name(network, subnet);
+    let attached = Name::new(name.clone())
+        .map_err(|reason| EditError::PolicyName { name: name.clone(), reason: reason.to_string() })?;
+    let attached = OneOrMany::new(vec![attached]);
+    let now = match subnet {
+        Some(subnet) => &find_subnet(before.whole, network, subnet)?.policy,
+        None => &find_network(before.whole, network)?.policy,
+    };
+    if *now == attached && before.whole.policies.get(&name) == Some(policy) {
+        return Ok(true);
+    }
+    let written = before.policy_of(&mut after.drop_in.networks, network, subnet)?;
+    let theirs = before.whole.policies.contains_key(&name);
+    if theirs && !before.drop_in.policies.contains_key(&name) {
+        let path = SpecPath::keys(["policies", name.as_str()]);
+        return Err(before.elsewhere(format!("the policy {name}"), &path));
+    }
+    let own = |names: &OneOrMany<Name>| names.as_slice().iter().any(|one| one.as_str() == name);
+    if theirs && !now.as_ref().is_some_and(own) {
+        let reason = "there is one of that name, which isn't this one's".into();
+        return Err(EditError::PolicyName { name, reason });
+    }
+    *written = attached;
+    after.drop_in.policies.insert(name, policy.clone());
+    Ok(false)
+}
+
+fn remove_policy(before: Before<'_>, after: &mut After, (network, subnet): (&str, Option<&str>)) -> Same {
+    let written = before.policy_of(&mut after.drop_in.networks, network, subnet)?;
+    let Some(policy) = written.take() else {
+        let (network, subnet) = (network.to_string(), subnet.map(ToString::to_string));
+        return Err(EditError::NoPolicy { network, subnet });
+    };
+    drop_policy(after, network, subnet, Some(&policy));
+    Ok(false)
+}
+
+fn add_app(before: Before<'_>, after: &mut After, name: &Name, app: &App) -> Same {
+    find_subnet(before.whole, app.network.as_str(), app.subnet.as_str())?;
+    if let Some(found) = before.whole.apps.get(name.as_str()) {
+        let path = SpecPath::keys(["apps", name.as_str()]);
+        return before.same(format!("an app {name}"), &path, differing::app(found, app));
+    }
+    after.drop_in.apps.insert(name.to_string(), app.clone());
+    Ok(false)
+}
+
+fn remove_app(before: Before<'_>, after: &mut After, name: &str) -> Same {
+    if !before.whole.apps.contains_key(name) {
+        let names = || before.whole.apps.keys().map(String::as_str);
+        return Err(EditError::unknown(format!("app {name}"), closest(name, names()), names()));
+    }
+    if after.drop_in.apps.remove(name).is_none() {
+        let path = SpecPath::keys(["apps", name]);
+        return Err(before.elsewhere(format!("the app {name}"), &path));
+    }
+    Ok(false)
+}
+
+/// Apps go with where they run.
+fn remove_apps(after: &mut After, goes: impl Fn(&App) -> bool) {
+    let apps = &mut after.drop_in.apps;
+    after.also.extend(apps.iter().filter(|(_, app)| goes(app)).map(|(name, _)| format!("the app {name}")));
+    apps.retain(|_, app| !goes(app));
+}
+
+/// The policy that commands made goes with what it was attached to.
+fn drop_policy(after: &mut After, network: &str, subnet: Option<&str>, attached: Option<&OneOrMany<Name>>) {
+    let name = policy_name(network, subnet);
+    let own = attached.is_some_and(|names| names.as_slice().iter().any(|one| one.as_str() == name));
+    if own {
+        after.drop_in.policies.remove(&name);
+    }
+}
+
+/// The name of the policy that commands give a subnet, which is its
+/// namespace's, or a whole network.
+pub fn policy_name(network: &str, subnet: Option<&str>) -> String {
+    match subnet {
+        Some(subnet) => format!("{network}-{subnet}"),
+        None => network.into(),
+    }
 }
 
 fn joins(peering: &Peering, a: &str, b: &str) -> bool {
@@ -292,23 +286,16 @@ impl Before<'_> {
         self.whole.peerings.iter().position(|peering| joins(peering, a, b))
     }
 
-    fn exists(&self, what: String, path: &SpecPath) -> EditError {
-        EditError::Exists { what, place: (self.place)(path) }
+    /// `what` is there: as it was asked for, or else it is refused.
+    fn same(&self, what: String, path: &SpecPath, differs: Vec<String>) -> Same {
+        if differs.is_empty() {
+            return Ok(true);
+        }
+        Err(EditError::Differs { what, place: (self.place)(path), differs })
     }
 
     fn elsewhere(&self, what: String, path: &SpecPath) -> EditError {
         EditError::Elsewhere { what, place: (self.place)(path).unwrap_or_else(|| "another file".into()) }
-    }
-
-    fn no_network(&self, name: &str) -> Result<(), EditError> {
-        if !self.whole.networks.contains_key(name) {
-            return Ok(());
-        }
-        Err(self.exists(format!("a network {name}"), &SpecPath::keys(["networks", name])))
-    }
-
-    fn any_network(&self, name: &str) -> Result<(), EditError> {
-        find_network(self.whole, name).map(|_| ())
     }
 
     /// The network, of those of the drop-in.
@@ -317,7 +304,7 @@ impl Before<'_> {
         networks: &'n mut BTreeMap<String, Network>,
         name: &str,
     ) -> Result<&'n mut Network, EditError> {
-        self.any_network(name)?;
+        find_network(self.whole, name)?;
         let path = SpecPath::keys(["networks", name]);
         networks.get_mut(name).ok_or_else(|| self.elsewhere(format!("the network {name}"), &path))
     }
@@ -332,6 +319,19 @@ impl Before<'_> {
         let found = self.network(networks, network)?;
         let path = SpecPath::keys(["networks", network, "subnets", name]);
         found.subnets.get_mut(name).ok_or_else(|| self.elsewhere(format!("the subnet {name}"), &path))
+    }
+
+    /// What is attached to a subnet of the drop-in, or to a network.
+    fn policy_of<'n>(
+        &self,
+        networks: &'n mut BTreeMap<String, Network>,
+        network: &str,
+        subnet: Option<&str>,
+    ) -> Result<&'n mut Option<OneOrMany<Name>>, EditError> {
+        Ok(match subnet {
+            Some(subnet) => &mut self.subnet(networks, network, subnet)?.policy,
+            None => &mut self.network(networks, network)?.policy,
+        })
     }
 }
 
@@ -357,36 +357,4 @@ pub fn find_subnet<'s>(spec: &'s HostSpec, network: &str, name: &str) -> Result<
         let what = format!("subnet {name} in the network {network}");
         EditError::unknown(what, closest(name, names()), names())
     })
-}
-
-/// What was done, in words.
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateNetwork { name, cidr, .. } => write!(f, "network {name} ({cidr}) created"),
-            Self::DeleteNetwork { name, .. } => write!(f, "network {name} deleted"),
-            Self::AddSubnet { network, name, cidr, kind, .. } => {
-                let kind = match kind {
-                    SubnetKind::Public => "public",
-                    SubnetKind::Private => "private",
-                };
-                write!(f, "{kind} subnet {name} ({cidr}) added to {network}, namespace {network}-{name}")
-            }
-            Self::DeleteSubnet { network, name } => write!(f, "subnet {name} of {network} deleted"),
-            Self::SetNat { network, interface: Some(interface) } => {
-                write!(f, "NAT of {network} enabled by {interface}")
-            }
-            Self::SetNat { network, interface: None } => write!(f, "NAT of {network} disabled"),
-            Self::CreatePeering { between: [a, b] } => write!(f, "{a} and {b} peered"),
-            Self::DeletePeering { between: [a, b] } => write!(f, "peering of {a} and {b} deleted"),
-            Self::SetPolicy { network, subnet, .. } => {
-                write!(f, "policy applied to subnet {subnet} of {network}")
-            }
-            Self::AddApp { name, app } => write!(f, "app {name} added to {}-{}", app.network, app.subnet),
-            Self::RemoveApp { name } => write!(f, "app {name} removed"),
-            Self::RemovePolicy { network, subnet } => {
-                write!(f, "policy of subnet {subnet} of {network} removed")
-            }
-        }
-    }
 }

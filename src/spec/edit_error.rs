@@ -16,13 +16,18 @@ pub enum EditError {
         /// What may be meant.
         hint: String,
     },
-    /// There is one already.
-    #[error("there is already {what}{}\n  hint: delete it first, or take another name", at(.place))]
-    Exists {
+    /// There is one already, and it is another.
+    #[error(
+        "there is already {what}{}: {}\n  hint: delete it first, or take another name",
+        at(.place), .differs.join(", ")
+    )]
+    Differs {
         /// `a network prod`.
         what: String,
         /// Where it is written.
         place: Option<String>,
+        /// `its cidr is 10.0.0.0/16, not 10.1.0.0/16`.
+        differs: Vec<String>,
     },
     /// Another file than the commands' says so.
     #[error("{what} is defined in {place}\n  hint: edit it there, then run hostctl apply")]
@@ -49,18 +54,16 @@ pub enum EditError {
     /// There is no such peering.
     #[error("{0} and {1} aren't peered\n  hint: hostctl peer list shows which networks are")]
     NotPeered(String, String),
-    /// The subnet has no policy.
-    #[error("the subnet {subnet} of {network} has no policy of its own\n  hint: there is nothing to remove")]
+    /// The subnet, or the network, has no policy.
+    #[error("the {} has no policy of its own\n  hint: there is nothing to remove", place(.network, .subnet))]
     NoPolicy {
         /// The network.
         network: String,
-        /// The subnet.
-        subnet: String,
+        /// The subnet; none: the network itself is meant.
+        subnet: Option<String>,
     },
     /// The policy's name would be no name.
-    #[error(
-        "a policy can't be called {name}: {reason}\n  hint: give the network or the subnet a shorter name"
-    )]
+    #[error("a policy can't be called {name}: {reason}\n  hint: give the network or the subnet another name")]
     PolicyName {
         /// `<network>-<subnet>`.
         name: String,
@@ -81,7 +84,19 @@ pub enum EditError {
     },
 }
 
+fn place(network: &str, subnet: &Option<String>) -> String {
+    match subnet {
+        Some(subnet) => format!("subnet {subnet} of {network}"),
+        None => format!("network {network}"),
+    }
+}
+
 impl EditError {
+    /// Whether it is refused because what should go isn't there.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::NotPeered(..) | Self::NoPolicy { .. })
+    }
+
     /// There is no `what`; `names` is what there is, `near` the likeliest.
     pub(super) fn unknown<'a>(
         what: String,

@@ -1,7 +1,7 @@
 //! What commands make of their drop-in.
 
-use super::edit::{After, Before, Change};
-use super::{EditError, HostSpec, Name, Policy, SubnetKind};
+use super::edit::{After, Before};
+use super::{Change, EditError, HostSpec, Name, Policy, Subnet, SubnetKind};
 
 /// What a change makes of the drop-in, where `file` is another file.
 fn edit(drop_in: &HostSpec, file: &str, change: &Change) -> Result<After, EditError> {
@@ -17,6 +17,11 @@ fn create(name: &str) -> Change {
     Change::CreateNetwork { name, cidr: "10.0.0.0/16".parse().unwrap(), cidr6: None }
 }
 
+fn subnet_of(cidr: &str) -> Box<Subnet> {
+    let (cidr, kind) = (cidr.parse().unwrap(), SubnetKind::Public);
+    Box::new(Subnet { cidr, cidr6: None, kind, policy: None, namespace: true, address: None, address6: None })
+}
+
 fn names() -> [String; 2] {
     ["a".into(), "web".into()]
 }
@@ -30,11 +35,9 @@ fn what_is_made_and_deleted_leaves_nothing() {
         Change::AddSubnet {
             network: network.clone(),
             name: Name::new("web").unwrap(),
-            cidr: "10.0.1.0/24".parse().unwrap(),
-            cidr6: None,
-            kind: SubnetKind::Public,
+            subnet: subnet_of("10.0.1.0/24"),
         },
-        Change::SetPolicy { network: network.clone(), subnet, policy: Box::default() },
+        Change::SetPolicy { network: network.clone(), subnet: Some(subnet), policy: Box::default() },
         Change::CreatePeering { between: ["a", "b"].map(|name| Name::new(name).unwrap()) },
         Change::DeleteNetwork { name: network, force: false },
         Change::DeleteNetwork { name: "b".into(), force: false },
@@ -66,11 +69,11 @@ fn a_policy_takes_the_place_of_the_last_one() {
     let mut drop_in: HostSpec = toml::from_str(text).unwrap();
     for words in ["one", "two"] {
         let policy = Box::new(Policy { description: Some(words.into()), ..Policy::default() });
-        let change = Change::SetPolicy { network: network.clone(), subnet: subnet.clone(), policy };
+        let change = Change::SetPolicy { network: network.clone(), subnet: Some(subnet.clone()), policy };
         drop_in = edit(&drop_in, "", &change).unwrap().drop_in;
     }
     assert_eq!(drop_in.policies["a-web"].description.as_deref(), Some("two"));
-    let change = Change::RemovePolicy { network, subnet };
+    let change = Change::RemovePolicy { network, subnet: Some(subnet) };
     drop_in = edit(&drop_in, "", &change).unwrap().drop_in;
     assert_eq!(drop_in, toml::from_str(text).unwrap());
     assert!(matches!(edit(&drop_in, "", &change), Err(EditError::NoPolicy { .. })));

@@ -217,15 +217,17 @@ fn main_file(file: Option<&Path>, root: &RootDir, problems: &mut Vec<Problem>) -
     }
     let toml = root.host_spec();
     let json = toml.with_extension("json");
-    // A file that can't even be looked at is left to the reader to report.
-    let exists = |path: &Path| path.try_exists().unwrap_or(true);
-    match (exists(&toml), exists(&json)) {
-        (true, true) => {
+    // A file that can't even be looked at is left to the reader to report; of two
+    // such, nobody knows that both are there.
+    let exists = |path: &Path| path.try_exists();
+    let known = matches!((exists(&toml), exists(&json)), (Ok(true), Ok(true)));
+    match (exists(&toml).unwrap_or(true), exists(&json).unwrap_or(true)) {
+        (true, true) if known => {
             let message = format!("there is {} too", toml.display());
             problems.push(Problem::new(&json, None, &message, Some("remove one of the two")));
             Some(toml)
         }
-        (true, false) => Some(toml),
+        (true, _) => Some(toml),
         (false, true) => Some(json),
         (false, false) => None,
     }

@@ -1,6 +1,7 @@
 //! What the operator wrote: parsed, merged and checked.
 
 mod app;
+mod change;
 mod cidr;
 mod closest;
 mod decode;
@@ -8,6 +9,7 @@ mod deserializer;
 mod document;
 mod edit;
 mod edit_error;
+mod edit_same;
 #[cfg(test)]
 mod edit_tests;
 mod explain;
@@ -35,9 +37,10 @@ mod snippet;
 mod toml_document;
 
 pub use app::{App, AppLimits, AppRestart, AppWebserver};
+pub use change::Change;
 pub use cidr::{Cidr4, Cidr6, CidrError, IPV4_PREFIX_MAX, IPV6_PREFIX_MAX};
 pub use closest::closest;
-pub use edit::{After, Before, Change, find_network, find_subnet, policy_name};
+pub use edit::{After, Before, find_network, find_subnet, policy_name};
 pub use edit_error::EditError;
 pub use issue::{Issue, Segment, SpecPath};
 pub use keyword::{

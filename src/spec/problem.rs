@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::os_error::without_number;
+
 /// Most problems that are reported at once; what lies beyond is counted.
 pub(super) const MOST_PROBLEMS: usize = 100;
 
@@ -116,7 +118,7 @@ fn tidy(text: &str) -> String {
     if short.len() < text.len() {
         short.push('…');
     }
-    printable(&short)
+    printable(&without_number(&short))
 }
 
 /// With control, bidirectional and invisible characters escaped.
