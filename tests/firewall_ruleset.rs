@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::thread;
 
-use hostctl::firewall::{Difference, Listing, Ruleset, Surroundings, nft, render};
+use hostctl::firewall::{Difference, Listing, Ruleset, Surroundings, deviations, nft, render};
 use hostctl::spec::HostSpec;
 use hostctl::topology::{Topology, compile};
 use nix::sched::{CloneFlags, unshare};
@@ -109,6 +109,26 @@ fn a_firewall_that_nobody_touched_is_as_desired() {
         assert_eq!(nft::observe().unwrap(), desired);
         nft::load(&nft::removal()).unwrap();
         assert!(nft::observe().unwrap().is_empty());
+    });
+}
+
+/// What this machine's nft says of sets that rules filled; for other versions
+/// see tests/nft_listings.
+#[test]
+fn what_rules_filled_is_no_difference() {
+    let text = text(&networks(1, ""));
+    let desired = nft::rehearse(&text).unwrap();
+    isolated(|| {
+        nft::load(&text).unwrap();
+        for element in [
+            "bridge hostctl group_rate { vm-vm1 limit rate 5/second }",
+            "inet hostctl flow_rate4 { br-vm1 . 10.1.0.2 limit rate 5/second }",
+            "inet hostctl connections4 { br-vm1 . 10.1.0.2 ct count over 5 }",
+        ] {
+            nft::load(&format!("add element {element}")).unwrap();
+        }
+        assert_eq!(Difference::between(&nft::observe().unwrap(), &desired), Difference::None);
+        assert_eq!(deviations(&nft::observe().unwrap(), &desired), []);
     });
 }
 

@@ -47,17 +47,17 @@ impl Listing {
             if kind == "metainfo" {
                 continue;
             }
+            if matches!(kind.as_str(), "set" | "map") {
+                let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+                let elements = match body.get("elem") {
+                    Some(Value::Array(elements)) => elements.iter().map(canonical).collect(),
+                    _ => BTreeSet::new(),
+                };
+                table.sets.insert(name, elements);
+            }
             let mut body = body.clone();
             if let Some(fields) = body.as_object_mut() {
-                fields.remove("handle");
-                if matches!(kind.as_str(), "set" | "map") {
-                    let name = fields.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
-                    let elements = match fields.remove("elem") {
-                        Some(Value::Array(elements)) => elements.iter().map(canonical).collect(),
-                        _ => BTreeSet::new(),
-                    };
-                    table.sets.insert(name, elements);
-                }
+                fields.retain(|key, _| defines(kind, key));
             }
             normalise(&mut body);
             table.shape.push(serde_json::json!({ kind: body }));
@@ -122,6 +122,34 @@ impl Listing {
     }
 }
 
+/// Whether a key says what an object is. Each version of nft prints more of
+/// what became of it since (handles, the `count` of what rules added), and none
+/// of that is anybody's wish: what isn't known here isn't compared.
+fn defines(kind: &str, key: &str) -> bool {
+    matches!(key, "family" | "table" | "name" | "comment")
+        || match kind {
+            "table" => key == "flags",
+            "chain" => matches!(key, "type" | "hook" | "prio" | "policy" | "dev"),
+            "set" | "map" => {
+                matches!(
+                    key,
+                    "type"
+                        | "map"
+                        | "flags"
+                        | "size"
+                        | "timeout"
+                        | "gc-interval"
+                        | "policy"
+                        | "auto-merge"
+                        | "stmt"
+                )
+            }
+            "rule" => matches!(key, "chain" | "expr"),
+            // Hostctl makes no other: whatever it is, it doesn't belong there.
+            _ => key != "handle",
+        }
+}
+
 /// The sets that a rule adds elements to. Not each version of nft lists the
 /// flag `dynamic`.
 fn filled_by(object: &Value) -> impl Iterator<Item = &str> {
@@ -147,13 +175,18 @@ fn parts(element: &Value) -> Vec<String> {
 
 /// One text for all ways to write an element.
 fn canonical(element: &Value) -> String {
-    let mut element = element.clone();
-    // An element that counts or times out is wrapped, with its value in "val".
-    if let Some(value) = element.get_mut("elem").and_then(|wrapped| wrapped.get_mut("val")) {
-        element = value.take();
-    }
+    let mut element = match element {
+        // Of a map: its key and its value.
+        Value::Array(pair) => pair.iter().map(bare).collect(),
+        element => bare(element),
+    };
     normalise(&mut element);
     element.to_string()
+}
+
+/// An element that counts or times out is wrapped, with its value in "val".
+fn bare(element: &Value) -> Value {
+    element.get("elem").and_then(|wrapped| wrapped.get("val")).unwrap_or(element).clone()
 }
 
 /// Zeroes counters and sorts anonymous sets.

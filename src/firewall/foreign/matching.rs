@@ -53,6 +53,9 @@ enum Subject<'a> {
     Text(&'a str),
     /// One of these words.
     Either(&'static [&'static str]),
+    /// A protocol, which nft shows by a name of `/etc/protocols`, or by its
+    /// number where that file is missing.
+    Protocol(&'static [&'static str], u64),
     Number(u64),
     Address(Span),
     Found(Truth),
@@ -146,9 +149,9 @@ fn meta<'a>(key: &str, packet: &Packet<'a>) -> Subject<'a> {
             _ => Subject::Text(if packet.v6 { "ip6" } else { "ip" }),
         },
         "l4proto" => match packet.carries {
-            Carries::Tcp => Subject::Text("tcp"),
-            Carries::Ping if packet.v6 => Subject::Either(&["ipv6-icmp", "icmpv6"]),
-            Carries::Ping => Subject::Text("icmp"),
+            Carries::Tcp => Subject::Protocol(&["tcp"], 6),
+            Carries::Ping if packet.v6 => Subject::Protocol(&["ipv6-icmp", "icmpv6"], 58),
+            Carries::Ping => Subject::Protocol(&["icmp"], 1),
             Carries::Any => Subject::Unknown,
         },
         "pkttype" if packet.carries != Carries::Any => Subject::Either(&["host", "unicast"]),
@@ -245,12 +248,15 @@ fn is(subject: &Subject<'_>, right: &Value, sets: Sets<'_>) -> Truth {
         _ => {}
     }
     match subject {
+        Subject::Protocol(_, number) if right.is_number() => Truth::of(right.as_u64() == Some(*number)),
         // What nft has a word for it doesn't show as a number.
         Subject::Text(_) | Subject::Either(_) if right.is_number() => Truth::No,
         Subject::Text(text) => right.as_str().map_or(Truth::Perhaps, |right| word(text, right)),
-        Subject::Either(texts) => right.as_str().map_or(Truth::Perhaps, |right| {
-            texts.iter().fold(Truth::No, |found, text| found.or(word(text, right)))
-        }),
+        Subject::Either(texts) | Subject::Protocol(texts, _) => {
+            right.as_str().map_or(Truth::Perhaps, |right| {
+                texts.iter().fold(Truth::No, |found, text| found.or(word(text, right)))
+            })
+        }
         Subject::Number(number) => right.as_u64().map_or(Truth::Perhaps, |right| Truth::of(right == *number)),
         Subject::Address(span) => prefixes(right).map_or(Truth::Perhaps, |right| within(*span, &right)),
         Subject::Found(found) => match right.as_bool() {
