@@ -5,7 +5,7 @@ SHELL := /bin/sh
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo demo-down test soak bench check build image deps nextest clean install uninstall
+.PHONY: demo demo-down test fresh soak bench check build image deps nextest clean install uninstall
 
 # Where `make install` puts things; DESTDIR goes before all of them, for packages.
 PREFIX ?= /usr/local
@@ -27,9 +27,18 @@ demo: deps image
 demo-down:
 	target/debug/hostctl-demo --down
 
+# The tests' PATH holds what install-dependencies.sh declares, and no more.
+DECLARED = --config "target.'cfg(all())'.runner = 'tests/fresh_machine/with-declared-programs.sh'"
+
 test: deps nextest image
-	cargo nextest run --features testbed --no-fail-fast
-	cargo test --doc --features testbed
+	@tests/fresh_machine/link-declared-programs.sh target/tools/declared
+	cargo nextest run --features testbed --no-fail-fast $(DECLARED)
+	cargo test --doc --features testbed $(DECLARED)
+
+# `make test` and `make demo` on minimal machines of Debian 12 and 13, or of
+# SUITE (bookworm, trixie); what isn't committed isn't there.
+fresh:
+	@tests/fresh_machine/run.sh $(SUITE)
 
 # Random hosts against the reachability model for MINUTES (10), from SEED (a
 # new one); docs/proof.md.
@@ -63,24 +72,24 @@ nextest:
 # The program, its manual pages, completions and units; nothing is started.
 # After `make build`.
 install:
-	@test -x $(PROGRAM) || { echo "there is no $(PROGRAM): run make build" >&2; exit 1; }
-	install -D -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/hostctl
-	install -d -m 755 $(DESTDIR)$(MANDIR)
-	umask 022 && $(PROGRAM) man $(DESTDIR)$(MANDIR)
-	$(PROGRAM) completions bash | install -D -m 644 /dev/stdin $(DESTDIR)$(BASHDIR)/hostctl
-	$(PROGRAM) completions zsh | install -D -m 644 /dev/stdin $(DESTDIR)$(ZSHDIR)/_hostctl
-	$(PROGRAM) completions fish | install -D -m 644 /dev/stdin $(DESTDIR)$(FISHDIR)/hostctl.fish
+	@test -x "$(PROGRAM)" || { echo "there is no $(PROGRAM): run make build" >&2; exit 1; }
+	install -D -m 755 "$(PROGRAM)" "$(DESTDIR)$(BINDIR)/hostctl"
+	install -d -m 755 "$(DESTDIR)$(MANDIR)"
+	umask 022 && "$(PROGRAM)" man "$(DESTDIR)$(MANDIR)"
+	"$(PROGRAM)" completions bash | install -D -m 644 /dev/stdin "$(DESTDIR)$(BASHDIR)/hostctl"
+	"$(PROGRAM)" completions zsh | install -D -m 644 /dev/stdin "$(DESTDIR)$(ZSHDIR)/_hostctl"
+	"$(PROGRAM)" completions fish | install -D -m 644 /dev/stdin "$(DESTDIR)$(FISHDIR)/hostctl.fish"
 	for unit in $(UNITS); do \
-	    install -D -m 644 templates/systemd/$$unit $(DESTDIR)$(UNITDIR)/$$unit && \
-	    sed -i 's|@hostctl@|$(BINDIR)/hostctl|' $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	    install -D -m 644 "templates/systemd/$$unit" "$(DESTDIR)$(UNITDIR)/$$unit" && \
+	    sed -i 's|@hostctl@|$(BINDIR)/hostctl|' "$(DESTDIR)$(UNITDIR)/$$unit" || exit 1; \
 	done
 
 # What install made; specs, images, disks and a running host stay.
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/hostctl $(DESTDIR)$(MANDIR)/hostctl.1 $(DESTDIR)$(MANDIR)/hostctl-*.1
-	rm -f $(DESTDIR)$(BASHDIR)/hostctl $(DESTDIR)$(ZSHDIR)/_hostctl $(DESTDIR)$(FISHDIR)/hostctl.fish
-	for unit in $(UNITS); do rm -f $(DESTDIR)$(UNITDIR)/$$unit; done
-	-rmdir $(DESTDIR)$(UNITDIR)/nftables.service.d 2>/dev/null
+	rm -f "$(DESTDIR)$(BINDIR)/hostctl" "$(DESTDIR)$(MANDIR)/hostctl.1" "$(DESTDIR)$(MANDIR)"/hostctl-*.1
+	rm -f "$(DESTDIR)$(BASHDIR)/hostctl" "$(DESTDIR)$(ZSHDIR)/_hostctl" "$(DESTDIR)$(FISHDIR)/hostctl.fish"
+	for unit in $(UNITS); do rm -f "$(DESTDIR)$(UNITDIR)/$$unit"; done
+	-rmdir "$(DESTDIR)$(UNITDIR)/nftables.service.d" 2>/dev/null
 
 clean:
 	cargo clean

@@ -52,16 +52,18 @@ fn files(directory: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Installed units whose program is this one, in a directory of their own.
+/// Installed units, in a directory of their own, whose program is the installed
+/// one: in no unit's line may be a space, and a clone's path may have one.
 fn units() -> (tempfile::TempDir, PathBuf) {
     let destination = install();
     let directory = destination.path().join("etc/systemd/system");
     for name in UNITS {
         let text = fs::read_to_string(directory.join(name)).unwrap();
         assert!(!text.contains("@hostctl@"), "{name}: {text}");
-        let program = env!("CARGO_BIN_EXE_hostctl");
+        let program = destination.path().join("opt/hostctl/bin/hostctl");
         assert!(text.contains("=/opt/hostctl/bin/hostctl "), "{name}: {text}");
-        fs::write(directory.join(name), text.replace("/opt/hostctl/bin/hostctl", program)).unwrap();
+        fs::write(directory.join(name), text.replace("/opt/hostctl/bin/hostctl", program.to_str().unwrap()))
+            .unwrap();
     }
     (destination, directory)
 }

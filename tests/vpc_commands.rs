@@ -99,19 +99,18 @@ fn assert_clean(lab: &Lab) {
 }
 
 /// Runs a script in the hypervisor's namespace. `sudo`, which isn't
-/// everywhere, is a program that keeps what ran and how it ended; `ping` is
-/// busybox's where there is no other.
+/// everywhere, is a program that keeps what ran and how it ended.
 fn demo(lab: &Lab) -> Vec<(i32, String)> {
     let (bin, log) = (lab.root_dir().join("bin"), lab.root_dir().join("log"));
     fs::create_dir(&bin).unwrap();
     let hostctl = env!("CARGO_BIN_EXE_hostctl");
-    program(&bin.join("hostctl"), &format!("exec {hostctl} --root-dir {} \"$@\"", lab.root_dir().display()));
+    program(
+        &bin.join("hostctl"),
+        &format!("exec '{hostctl}' --root-dir {} \"$@\"", lab.root_dir().display()),
+    );
     let keep =
         format!("out=$(\"$@\" 2>&1); code=$?; echo \"== $code $*\n$out\" >>{}; exit $code", log.display());
     program(&bin.join("sudo"), &keep);
-    if Command::new("ping").arg("-V").output().is_err() {
-        program(&bin.join("ping"), "exec busybox ping \"$@\"");
-    }
     fs::copy(data("test-policy.json"), lab.root_dir().join("test-policy.json")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     lab.world.hypervisor.run(|| {

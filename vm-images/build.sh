@@ -39,11 +39,17 @@ cache=$images/cache/$debarch
 
 # The kernel is found by the dependency of this package.
 kernel_meta=linux-image-cloud-$debarch
-packages='busybox-static qemu-guest-agent luajit libc6 libgcc-s1 libglib2.0-0
-libpcre2-8-0 libnuma1 libudev1 liburing2'
+packages='busybox-static qemu-guest-agent luajit libc6 libgcc-s1 libpcre2-8-0 libnuma1
+libudev1 liburing2'
+# What differs between Debian's releases, newest first: the first whose first
+# package apt knows.
+packages_of_13='libglib2.0-0t64 libatomic1 libcap2'
+packages_of_12='libglib2.0-0'
 # Shared libraries of qemu-ga and luajit: the closure of their NEEDED entries.
 libraries="$loader libc.so.6 libm.so.6 libgcc_s.so.1 libglib-2.0.so.0
 libgmodule-2.0.so.0 libpcre2-8.so.0 libnuma.so.1 libudev.so.1 liburing.so.2"
+# Where the release's packages have them.
+more_libraries='libatomic.so.1 libcap.so.2'
 # In the order they are loaded. One that the kernel lacks must be built in.
 modules='virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci
 virtio_mmio failover net_failover virtio_net virtio_console virtio_blk virtio-rng
@@ -51,8 +57,8 @@ evdev button'
 # What the guest needs besides console= and ip=: a panic ends the machine.
 cmdline='quiet panic=-1'
 
-for tool in apt-get apt-cache dpkg cpio gzip sha256sum find awk flock; do
-    command -v "$tool" >/dev/null || die "'$tool' is missing (Debian packages: apt dpkg cpio gzip coreutils findutils mawk util-linux)"
+for tool in apt-get apt-cache dpkg cpio gzip xz sha256sum find awk flock; do
+    command -v "$tool" >/dev/null || die "'$tool' is missing (Debian packages: apt dpkg cpio gzip xz-utils coreutils findutils mawk util-linux)"
 done
 
 # One build at a time: they share the cache.
@@ -86,8 +92,10 @@ download() {
     kernel=$("$1" apt-cache depends "$kernel_meta" 2>/dev/null |
         awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
     [ -n "$kernel" ] || return 1
-    # shellcheck disable=SC2086 # the list is words
-    (cd "$cache/new" && "$1" apt-get download "$kernel" $packages >../apt.log 2>&1)
+    more=$packages_of_12
+    "$1" apt-cache show "${packages_of_13%% *}" >/dev/null 2>&1 && more=$packages_of_13
+    # shellcheck disable=SC2086 # the lists are words
+    (cd "$cache/new" && "$1" apt-get download "$kernel" $packages $more >../apt.log 2>&1)
 }
 fetch_packages() {
     if [ "$update" = no ] && [ "$(dpkg --print-architecture)" = "$debarch" ] && download apt_own; then
@@ -157,14 +165,20 @@ take '*bin/busybox' bin/busybox
 take 'usr/sbin/qemu-ga' sbin/qemu-ga
 take 'usr/bin/luajit*' bin/luajit
 for library in $libraries; do take "*lib/$triplet/$library" "lib/$library"; done
+for library in $more_libraries; do
+    [ -z "$(find "$unpacked" -name "$library")" ] || take "*lib/$triplet/$library" "lib/$library"
+done
 # The guest makes links for busybox's other applets itself when it boots.
 ln -s busybox "$root/bin/sh"
 
 : >"$root/lib/modules/order"
 for module in $modules; do
-    file=$(find "$unpacked" -path '*/lib/modules/*' -name "$module.ko")
+    file=$(find "$unpacked" -path '*/lib/modules/*' \( -name "$module.ko" -o -name "$module.ko.xz" \))
     if [ -n "$file" ]; then
-        cp "$file" "$root/lib/modules/$module.ko"
+        case $file in
+            *.xz) xz -dc "$file" >"$root/lib/modules/$module.ko" ;;
+            *) cp "$file" "$root/lib/modules/$module.ko" ;;
+        esac
         echo "$module" >>"$root/lib/modules/order"
     elif ! find "$unpacked" -path '*/lib/modules/*' -name modules.builtin -exec cat {} + |
         tr - _ | grep -q "/$(echo "$module" | tr - _)\.ko\$"; then

@@ -1,28 +1,45 @@
 #!/bin/sh
 # Installs what `make demo` and `make test` need and this Debian machine lacks.
+# With --list it only prints what that is: a program, or a file, and the package
+# that has it. The tests see no other program but those of Debian's essential
+# packages (tests/fresh_machine/link-declared-programs.sh).
 set -eu
 
-missing=''
+list=no missing=''
+[ "${1:-}" != --list ] || list=yes
 need() { # COMMAND PACKAGE
-    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+    if [ "$list" = yes ]; then echo "$1 $2"; return; fi
+    case $1 in
+        /*) [ -e "$1" ] ;;
+        *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 ;;
+    esac || missing="$missing $2"
 }
+need make make
 need cc gcc
+# gcc only recommends what every program is linked with.
+need /usr/include/stdlib.h libc6-dev
 need nft nftables
 need ip iproute2
 need qemu-system-x86_64 qemu-system-x86
 need qemu-system-aarch64 qemu-system-arm
 need cpio cpio
 need gzip gzip
+need xz xz-utils
+need awk mawk
 need flock util-linux
 # What the tests themselves ask the kernel with.
+need mount mount
 need conntrack conntrack
 need curl curl
 # Other programs' rules, as those programs load them.
 need iptables-nft-restore iptables
 need ping iputils-ping
 need systemd-analyze systemd
-# What the flake and the NixOS module are evaluated with.
+# What the flake and the NixOS module are evaluated with, and what reads NixOS'
+# test scripts.
 need nix-instantiate nix-bin
+need /usr/bin/python3 python3-minimal
+[ "$list" = no ] || exit 0
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "hostctl's demo and tests make network namespaces and run guests: run make as root" >&2

@@ -10,9 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use hostctl::testbed::{NamedNamespaces, Options};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 use crate::lab::Lab;
+
+/// Where the host's files, the program and the images are, wherever the clone
+/// lies: no unit hides this directory from its processes, as it may hide /root,
+/// /home and /tmp.
+const SEEN_BY_UNITS: &str = "/srv";
 
 /// hostctl's units.
 pub const UNITS: [&str; 5] = [
@@ -52,9 +58,28 @@ pub struct Systemd {
     cgroup: PathBuf,
 }
 
+/// A lab whose files units can see, of this test's mount namespace alone.
+fn lab() -> Lab {
+    NamedNamespaces::enter().unwrap();
+    let seen = Path::new(SEEN_BY_UNITS);
+    fs::create_dir_all(seen).unwrap();
+    mount("tmpfs", seen, "tmpfs", MountFlags::empty(), None).unwrap();
+    tempfile::env::override_temp_dir(seen).unwrap();
+    let lab = Lab::new(Options::default()).with_images();
+    let images = lab.host.root.images();
+    fs::create_dir(seen.join("images")).unwrap();
+    mount_bind(fs::canonicalize(&images).unwrap(), seen.join("images")).unwrap();
+    fs::remove_file(&images).unwrap();
+    std::os::unix::fs::symlink(seen.join("images"), images).unwrap();
+    fs::File::create(seen.join("hostctl")).unwrap();
+    mount_bind(env!("CARGO_BIN_EXE_hostctl"), seen.join("hostctl")).unwrap();
+    lab
+}
+
 impl Systemd {
     /// Starts it; `None` where this machine has no cgroup v2 for it.
-    pub fn new(lab: Lab) -> Option<Self> {
+    pub fn new() -> Option<Self> {
+        let lab = lab();
         // What a booted machine looks like, in this test's mount namespace: mounts
         // are shared, and systemd was here.
         mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).unwrap();
@@ -71,7 +96,7 @@ impl Systemd {
         std::os::unix::fs::symlink(root.join("run/systemd/inaccessible"), "/run/systemd/inaccessible")
             .unwrap();
         let units = root.join("units");
-        install(&units, &format!("{} --root-dir {}", env!("CARGO_BIN_EXE_hostctl"), root.display()));
+        install(&units, &format!("{SEEN_BY_UNITS}/hostctl --root-dir {}", root.display()));
         fs::write(units.join("nftables.service"), NFTABLES).unwrap();
         for target in ["default", "basic", "shutdown", "network-pre", "network-online"] {
             fs::write(units.join(format!("{target}.target")), "[Unit]\n").unwrap();
