@@ -9,9 +9,6 @@ need() { # COMMAND PACKAGE
     PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 need iptables-restore iptables
-need conntrack conntrack
-need sysctl procps
-[ -x /usr/bin/python3 ] || missing="$missing python3-minimal"
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null 2>&1 || {
     echo "this isn't a Debian machine; please install:$missing" >&2

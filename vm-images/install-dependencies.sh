@@ -34,6 +34,7 @@ need curl curl
 # Other programs' rules, as those programs load them.
 need iptables-nft-restore iptables
 need ping iputils-ping
+need sysctl procps
 need systemd-analyze systemd
 # What the flake and the NixOS module are evaluated with, and what reads NixOS'
 # test scripts.

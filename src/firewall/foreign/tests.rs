@@ -60,6 +60,24 @@ fn flows_that_pass_by_the_forward_hook_are_critical() {
 }
 
 /// nft's JSON has only the names of what iptables has no translation for.
+/// As nft shows it where there is no `/etc/protocols`.
+#[test]
+fn a_protocol_by_its_number_is_that_protocol() {
+    let drops = |protocol: Value| {
+        let protocol =
+            json!({"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": protocol}});
+        let found = found(&listing("inet", "t", "forward", "accept", &[json!([protocol, {"drop": null}])]));
+        found.into_iter().map(|(severity, object, _)| (severity, object)).collect::<Vec<_>>()
+    };
+    for (name, number) in [("tcp", 6), ("icmp", 1), ("ipv6-icmp", 58), ("udp", 17), ("gre", 47)] {
+        assert_eq!(drops(json!(name)), drops(json!(number)), "{name}");
+    }
+    assert_ne!(drops(json!(6)), []);
+    assert_eq!(drops(json!(47)), []);
+    let several = json!({"set": ["gre", 6]});
+    assert_eq!(drops(several), drops(json!("tcp")));
+}
+
 #[test]
 fn what_iptables_matches_by_itself_is_perhaps() {
     let xt = |kind: &str, name: &str| json!({"xt": {"type": kind, "name": name}});
