@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
-    FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, MacAddr, Machine, Memory, Name, Nat,
-    Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol, PolicyRule,
-    PolicySubnet, PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale, Transport,
-    Uplink, Vm, load, load_checked,
+    FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, LimitOverrides, MacAddr, Machine,
+    Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol,
+    PolicyRule, PolicySubnet, PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale,
+    Transport, Uplink, Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -153,7 +153,7 @@ fn host() -> impl Strategy<Value = Host> {
             tailscale,
             limits: GuestLimits {
                 new_flows: limits[0],
-                connections: limits[1],
+                flows: limits[1],
                 fragments: limits[2],
                 broadcasts: limits[3],
             },
@@ -167,8 +167,8 @@ fn attached() -> impl Strategy<Value = Option<OneOrMany<Name>>> {
 fn subnet() -> impl Strategy<Value = Subnet> {
     let kind = select(vec![SubnetKind::Public, SubnetKind::Private]);
     let addresses = (option::of(any::<Ipv4Addr>()), option::of(any::<Ipv6Addr>()));
-    ((cidr(), option::of(cidr6())), kind, any::<bool>(), addresses, attached()).prop_map(
-        |((cidr, cidr6), kind, namespace, (address, address6), policy)| Subnet {
+    ((cidr(), option::of(cidr6())), kind, any::<bool>(), addresses, attached(), limits()).prop_map(
+        |((cidr, cidr6), kind, namespace, (address, address6), policy, limits)| Subnet {
             cidr,
             cidr6,
             kind,
@@ -176,8 +176,18 @@ fn subnet() -> impl Strategy<Value = Subnet> {
             address,
             address6,
             policy,
+            limits,
         },
     )
+}
+
+fn limits() -> impl Strategy<Value = LimitOverrides> {
+    any::<[Option<u32>; 4]>().prop_map(|[new_flows, flows, fragments, broadcasts]| LimitOverrides {
+        new_flows,
+        flows,
+        fragments,
+        broadcasts,
+    })
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -242,8 +252,8 @@ fn network() -> impl Strategy<Value = Network> {
     let imds = select(vec![Imds::Deny, Imds::Host]);
     let nat = prop_oneof![Just(Nat::Uplinks), Just(Nat::Off), vec(interface(), 1..4).prop_map(Nat::Named)];
     let subnets = btree_map(any::<String>(), subnet(), 0..3);
-    (cidr(), option::of(cidr6()), imds, any::<bool>(), nat, subnets, attached()).prop_map(
-        |(cidr, cidr6, imds, tailscale, nat, subnets, policy)| Network {
+    (cidr(), option::of(cidr6()), imds, any::<bool>(), nat, subnets, attached(), limits()).prop_map(
+        |(cidr, cidr6, imds, tailscale, nat, subnets, policy, limits)| Network {
             cidr,
             cidr6,
             imds,
@@ -251,6 +261,7 @@ fn network() -> impl Strategy<Value = Network> {
             nat,
             subnets,
             policy,
+            limits,
         },
     )
 }
@@ -272,9 +283,9 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(select(vec![Machine::Microvm, Machine::Q35, Machine::Virt])),
         select(vec![Accel::Auto, Accel::Kvm, Accel::Tcg]),
     );
-    let life = (any::<bool>(), any::<bool>(), select(vec![Supervisor::Hostctl, Supervisor::Unit]));
+    let life = (any::<bool>(), any::<bool>(), select(vec![Supervisor::Hostctl, Supervisor::Unit]), limits());
     (attached, any::<u16>(), memory, files, machine, any::<String>(), life).prop_map(
-        |(attached, vcpus, memory, files, machine, cmdline, (autostart, restart, supervisor))| {
+        |(attached, vcpus, memory, files, machine, cmdline, (autostart, restart, supervisor, limits))| {
             let (policy, network, subnet, address, address6, mac) = attached;
             let (image, kernel, initrd, disk, volumes) = files;
             let (arch, machine, accel) = machine;
@@ -299,6 +310,7 @@ fn vm() -> impl Strategy<Value = Vm> {
                 autostart,
                 restart,
                 supervisor,
+                limits,
             }
         },
     )

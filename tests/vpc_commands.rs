@@ -370,6 +370,7 @@ fn a_failed_step_takes_host_and_drop_in_back() {
             namespace: true,
             address: None,
             address6: None,
+            limits: hostctl::spec::LimitOverrides::default(),
         }),
     };
     let total = ok(&lab, "subnet add --vpc vpc1 --name b --cidr 10.0.2.0/24 --type private --dry-run")

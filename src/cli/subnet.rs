@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand, ValueEnum};
-use hostctl::spec::{Change, Checked, Cidr4, Cidr6, Name, Subnet, SubnetKind, find_network};
+use hostctl::spec::{Change, Checked, Cidr4, Cidr6, LimitOverrides, Name, Subnet, SubnetKind, find_network};
 use hostctl::topology::Topology;
 use serde::Serialize;
 
@@ -88,7 +88,16 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
                 Kind::Public => SubnetKind::Public,
                 Kind::Private => SubnetKind::Private,
             };
-            let subnet = Subnet { cidr, cidr6, kind, policy: None, namespace: true, address, address6 };
+            let subnet = Subnet {
+                cidr,
+                cidr6,
+                kind,
+                policy: None,
+                namespace: true,
+                address,
+                address6,
+                limits: LimitOverrides::default(),
+            };
             let subnet = Box::new(subnet);
             change(context, &how, &Change::AddSubnet { network: vpc, name, subnet }).await
         }

@@ -39,9 +39,6 @@ impl Difference {
         if loaded.full != desired.full {
             return Ok(Self::Replace { reason: "the firewall's mode changed".into() });
         }
-        if loaded.bounds != desired.bounds {
-            return Ok(Self::Replace { reason: "the limits on guests changed".into() });
-        }
         let mut script = Script::default();
         for ((families, set, wanted), (_, _, found)) in desired.sets().into_iter().zip(loaded.sets()) {
             for family in families {
@@ -124,15 +121,27 @@ impl<'a> Script<'a> {
     }
 }
 
+/// What an element is found by, without what it limits.
+fn key(element: &str) -> &str {
+    let limited = [" limit rate ", " ct count "].iter().filter_map(|word| element.find(word)).min();
+    limited.and_then(|end| element.get(..end)).unwrap_or(element)
+}
+
 impl Elements<'_> {
     fn text(&self, verb: &str) -> String {
         let Self { family, set, elements } = self;
+        // What an element limits, nft takes where it is made and not where it is deleted.
+        let elements: Vec<&str> = match verb {
+            "delete" => elements.iter().map(|element| key(element)).collect(),
+            _ => elements.iter().map(String::as_str).collect(),
+        };
         format!("{verb} element {family} hostctl {set} {{ {} }}\n", elements.join(", "))
     }
 
     fn command(&self, add: bool) -> String {
         // Names need no quotes where a person types them.
-        let plain: Vec<String> = self.elements.iter().map(|element| element.replace('"', "")).collect();
+        let shown = self.elements.iter().map(|element| if add { element } else { key(element) });
+        let plain: Vec<String> = shown.map(|element| element.replace('"', "")).collect();
         element_command(add, self.family, &self.set, &plain)
     }
 }

@@ -1,6 +1,7 @@
 //! The kernel's table of tracked flows, over nfnetlink
 //! (`linux/netfilter/nfnetlink_conntrack.h`).
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 
@@ -18,7 +19,8 @@ struct Entry {
     key: Vec<ConntrackAttribute>,
 }
 
-/// Ends the flows that `policy` forbids; says how many.
+/// Ends the flows that `policy` forbids, and those that a guest has beyond what
+/// it may; says how many.
 ///
 /// # Errors
 /// Where the kernel doesn't answer, or keeps an entry.
@@ -31,8 +33,16 @@ pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
     }
     let socket = open()?;
     let mut count = 0;
+    let mut had: HashMap<usize, u32> = HashMap::new();
+    let mut is_surplus = |flow: &Flow| {
+        policy.allowance(flow).is_some_and(|(guest, most)| {
+            let flows = had.entry(guest).or_default();
+            *flows = flows.saturating_add(1);
+            *flows > most
+        })
+    };
     for entry in dump(&socket)? {
-        if policy.forbids(&entry.flow) {
+        if policy.forbids(&entry.flow) || is_surplus(&entry.flow) {
             let v4 = entry.flow.source.is_ipv4();
             let family = if v4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
             count += usize::from(delete(&socket, family, entry.key)?);

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use nftables::batch::Batch;
-use nftables::expr::{Expression, NamedExpression, Verdict};
+use nftables::expr::Expression;
 use nftables::schema::{Element, NfCmd, NfListObject, Nftables};
 use nftables::types::NfFamily;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::delta::Delta;
+use super::element_text;
 use super::listing::{Listing, Table};
 
 /// What separates the kernel's tables from the desired ones.
@@ -30,7 +32,7 @@ struct Change {
     add: bool,
     family: String,
     set: String,
-    elements: Vec<Expression<'static>>,
+    elements: Vec<Value>,
 }
 
 impl Difference {
@@ -66,11 +68,16 @@ impl Difference {
         if changes.is_empty() {
             return Self::None;
         }
-        match serde_json::to_string(&to_nftables(&changes)) {
-            Ok(json) => Self::Elements(Delta::json(json, changes.iter().map(command).collect())),
-            // It was JSON a moment ago.
-            Err(error) => Self::Replace { reason: error.to_string() },
+        let commands = changes.iter().map(command).collect();
+        if changes.iter().flat_map(|change| &change.elements).any(element_text::is_stateful) {
+            return Self::Elements(Delta::text(changes.iter().map(text).collect(), commands));
         }
+        // It was JSON a moment ago.
+        let json = to_nftables(&changes).and_then(|commands| serde_json::to_string(&commands));
+        json.map_or_else(
+            |error| Self::Replace { reason: error.to_string() },
+            |json| Self::Elements(Delta::json(json, commands)),
+        )
     }
 }
 
@@ -91,41 +98,38 @@ fn shape_differs(family: &str, found: &Table, wanted: &Table) -> Option<String> 
 }
 
 /// As commands for `nft -j -f -` (libnftables-json(5)).
-fn to_nftables(changes: &[Change]) -> Nftables<'_> {
+fn to_nftables(changes: &[Change]) -> Result<Nftables<'_>, serde_json::Error> {
     let mut batch = Batch::new();
     for change in changes {
+        let elements = change.elements.iter().map(Expression::deserialize);
         let element = NfListObject::Element(Element {
             family: if change.family == "bridge" { NfFamily::Bridge } else { NfFamily::INet },
             table: "hostctl".into(),
             name: change.set.as_str().into(),
-            elem: change.elements.as_slice().into(),
+            elem: elements.collect::<Result<Vec<_>, _>>()?.into(),
         });
         batch.add_cmd(if change.add { NfCmd::Add(element) } else { NfCmd::Delete(element) });
     }
-    batch.to_nftables()
+    Ok(batch.to_nftables())
+}
+
+/// As a line for `nft -f -`.
+fn text(change: &Change) -> String {
+    let Change { add, family, set, elements } = change;
+    let verb = if *add { "add" } else { "delete" };
+    format!("{verb} element {family} hostctl {set} {{ {} }}\n", element_texts(*add, elements).join(", "))
 }
 
 fn command(change: &Change) -> String {
-    let elements: Vec<String> = change.elements.iter().map(element_text).collect();
+    // Names need no quotes where a person types them.
+    let elements = element_texts(change.add, &change.elements).into_iter();
+    let elements: Vec<String> = elements.map(|element| element.replace('"', "")).collect();
     super::delta::element_command(change.add, &change.family, &change.set, &elements)
 }
 
-fn element_text(element: &Expression<'_>) -> String {
-    match element {
-        Expression::String(text) => text.to_string(),
-        Expression::Number(number) => number.to_string(),
-        Expression::Named(NamedExpression::Concat(parts)) => {
-            parts.iter().map(element_text).collect::<Vec<_>>().join(" . ")
-        }
-        Expression::Named(NamedExpression::Prefix(prefix)) => {
-            format!("{}/{}", element_text(&prefix.addr), prefix.len)
-        }
-        Expression::Range(range) => range.range.each_ref().map(element_text).join("-"),
-        // An element of a map: its key and its value.
-        Expression::List(pair) => pair.iter().map(element_text).collect::<Vec<_>>().join(" : "),
-        Expression::Verdict(Verdict::Jump(chain)) => format!("jump {}", chain.target),
-        other => format!("{other:?}"),
-    }
+fn element_texts(add: bool, elements: &[Value]) -> Vec<String> {
+    let text = if add { element_text::added } else { element_text::deleted };
+    elements.iter().map(text).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::reach::{FarEnd, decide, is_metadata};
 use crate::topology::{
-    Action, Direction, FirewallMode, Imds, Name, Nat, Policy, SubnetKind, Topology, Transport,
+    Action, Direction, FirewallMode, Imds, Name, Nat, Policy, Port, SubnetKind, Topology, Transport,
 };
 
 /// A tracked flow, as it was opened.
@@ -43,6 +43,8 @@ pub struct FlowPolicy {
     policies: Vec<Policy>,
     /// Which of the policies an address is subject to.
     policed: BTreeMap<IpAddr, usize>,
+    /// Whose an address is, by number, and how many flows that guest may have.
+    allowances: BTreeMap<IpAddr, (usize, u32)>,
 }
 
 /// What a firewall loses.
@@ -116,6 +118,7 @@ impl FlowPolicy {
             host,
             policies: topology.policies.clone(),
             policed: policed(topology),
+            allowances: allowances(topology),
         }
     }
 
@@ -174,6 +177,12 @@ impl FlowPolicy {
             || self.denies(Direction::Ingress, flow.destination, flow.source, flow)
     }
 
+    /// Which guest opened a flow, by number, and how many it may have. Flows
+    /// that are older than the rules aren't in their account.
+    pub fn allowance(&self, flow: &Flow) -> Option<(usize, u32)> {
+        self.allowances.get(&flow.source).copied()
+    }
+
     /// Whether the policy of the guest at `own` denies a flow.
     fn denies(&self, direction: Direction, own: IpAddr, far: IpAddr, flow: &Flow) -> bool {
         let policy = self.policed.get(&own).and_then(|index| self.policies.get(*index));
@@ -196,16 +205,24 @@ impl FlowPolicy {
     }
 }
 
+fn allowances(topology: &Topology) -> BTreeMap<IpAddr, (usize, u32)> {
+    let of_port = |(number, port): (usize, &Port)| {
+        let allowance = (number, topology.limits(port).flows);
+        addresses(port).map(|address| (address, allowance)).collect::<Vec<_>>()
+    };
+    topology.ports().enumerate().flat_map(of_port).collect()
+}
+
+fn addresses(port: &Port) -> impl Iterator<Item = IpAddr> {
+    let v6 = port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).map(IpAddr::from);
+    std::iter::once(IpAddr::from(port.address)).chain(v6)
+}
+
 /// The policy of each guest's addresses, by its place.
 fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
     let place = |id: &str| topology.policies.iter().position(|policy| policy.id == id);
     let ports = topology.ports().filter_map(|port| Some((port, place(&topology.policy(port)?.id)?)));
-    ports
-        .flat_map(|(port, place)| {
-            let v6 = port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).map(IpAddr::from);
-            std::iter::once(IpAddr::from(port.address)).chain(v6).map(move |address| (address, place))
-        })
-        .collect()
+    ports.flat_map(|(port, place)| addresses(port).map(move |address| (address, place))).collect()
 }
 
 /// Whether an address is a group's, or everybody's.

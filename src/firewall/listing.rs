@@ -173,7 +173,10 @@ fn parts(element: &Value) -> Vec<String> {
     vec![element.as_str().map_or_else(|| element.to_string(), Into::into)]
 }
 
-/// One text for all ways to write an element.
+/// What an element may have beside its key that says what it is for.
+const STATED: [&str; 2] = ["limit", "ct count"];
+
+/// One text for all ways to write an element: its key, and what it limits.
 fn canonical(element: &Value) -> String {
     let mut element = match element {
         // Of a map: its key and its value.
@@ -184,9 +187,22 @@ fn canonical(element: &Value) -> String {
     element.to_string()
 }
 
-/// An element that counts or times out is wrapped, with its value in "val".
+/// An element that counts, limits or times out is wrapped, with its key in
+/// "val": without what became of it since.
 fn bare(element: &Value) -> Value {
-    element.get("elem").and_then(|wrapped| wrapped.get("val")).unwrap_or(element).clone()
+    let mut element = element.clone();
+    if let Some(Value::Object(wrapped)) = element.get_mut("elem") {
+        wrapped.retain(|key, _| key == "val" || STATED.contains(&key.as_str()));
+        if let Some(Value::Object(count)) = wrapped.get_mut("ct count") {
+            count.retain(|key, _| matches!(key.as_str(), "val" | "inv"));
+        }
+        if wrapped.len() == 1
+            && let Some(key) = wrapped.remove("val")
+        {
+            return key;
+        }
+    }
+    element
 }
 
 /// Zeroes counters and sorts anonymous sets.

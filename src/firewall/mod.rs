@@ -5,12 +5,12 @@
 //! [`conntrack`]. Who may reach whom by definition, and not by the rules, is
 //! [`crate::reach`]'s.
 
-mod bounds;
 mod change;
 pub mod conntrack;
 mod delta;
 mod deviation;
 mod difference;
+mod element_text;
 mod flows;
 mod foreign;
 mod iptables_legacy;
@@ -24,6 +24,7 @@ mod policy_boxes;
 mod policy_chain;
 #[cfg(test)]
 mod policy_tests;
+mod ports;
 mod render;
 mod rule_text;
 mod ruleset;

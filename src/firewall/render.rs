@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Ruleset;
 use super::policy_chain::PolicyChain;
+use super::ports;
 
 const RULESET: &str = include_str!("../../templates/ruleset.nft.hbs");
 const POLICY: &str = include_str!("../../templates/policy.nft.hbs");
@@ -37,12 +38,19 @@ impl From<serde_json::Error> for TemplateFault {
 /// # Errors
 /// Only where the template is broken.
 pub fn render(ruleset: &Ruleset) -> Result<String, TemplateFault> {
-    fill("ruleset", serde_json::to_value(ruleset)?)
+    let mut data = serde_json::to_value(ruleset)?;
+    write_elements(&mut data);
+    if let Some(fields) = data.as_object_mut() {
+        fields.extend(ports::template_values().map(|(name, value)| (name.into(), value)));
+    }
+    fill("ruleset", &data)
 }
 
 /// The part of the text that is about one direction of a policy.
 pub(super) fn render_policy(policy: &PolicyChain) -> Result<String, TemplateFault> {
-    fill("policy", serde_json::to_value(policy)?)
+    let mut data = serde_json::to_value(policy)?;
+    write_elements(&mut data);
+    fill("policy", &data)
 }
 
 /// The shape of all texts: two that differ in it have other rules.
@@ -50,14 +58,13 @@ pub fn shape() -> String {
     format!("{RULESET}{POLICY}")
 }
 
-fn fill(template: &str, mut data: Value) -> Result<String, TemplateFault> {
+fn fill(template: &str, data: &Value) -> Result<String, TemplateFault> {
     let mut handlebars = Handlebars::new();
     handlebars.set_strict_mode(true);
     handlebars.register_escape_fn(handlebars::no_escape);
     handlebars.register_template_string("ruleset", RULESET)?;
     handlebars.register_template_string("policy", POLICY)?;
-    write_elements(&mut data);
-    Ok(handlebars.render(template, &data)?)
+    Ok(handlebars.render(template, data)?)
 }
 
 /// Writes lists of elements as the template puts them behind a set's type:

@@ -6,10 +6,12 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::topology::{Direction, FirewallMode, IfName, Imds, Network, Port, SubnetKind, Topology};
+use crate::topology::{
+    Direction, FirewallMode, GuestLimits, IfName, Imds, Network, Port, SubnetKind, Topology,
+};
 
-use super::bounds::Bounds;
 use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
+use super::ports;
 
 /// The desired ruleset: one list of elements for each set, in nft's notation,
 /// and the one choice that changes the rules. Every text in it comes from a
@@ -17,12 +19,15 @@ use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
     pub(super) full: bool,
-    pub(super) bounds: Bounds,
     ports: Elements,
     port_mac: Elements,
     port_mac_ip4: Elements,
     port_mac_ip6: Elements,
     port_target: Elements,
+    group_rate: Elements,
+    neighbour_rate: Elements,
+    fragment_rate4: Elements,
+    fragment_rate6: Elements,
     bridges: Elements,
     uplinks: Elements,
     opened: Elements,
@@ -47,6 +52,10 @@ pub struct Ruleset {
     egress4: Elements,
     egress6: Elements,
     receivers: Elements,
+    new_flows: Elements,
+    flows: Elements,
+    port_share: Elements,
+    port_share6: Elements,
     pub(super) policies: Vec<PolicyChain>,
 }
 
@@ -81,7 +90,6 @@ impl Ruleset {
     pub fn new(topology: &Topology, surroundings: &Surroundings) -> Result<Self, PolicyTooLarge> {
         let mut ruleset = Self {
             full: topology.firewall == FirewallMode::Full,
-            bounds: topology.limits.into(),
             uplinks: topology.exits(&surroundings.uplinks).iter().map(quoted).collect(),
             opened: surroundings.opened.iter().map(quoted).collect(),
             closed: surroundings.closed6.then(|| "ipv6".to_string()).into_iter().collect(),
@@ -119,6 +127,7 @@ impl Ruleset {
                 ruleset.guest6.0.push(concat(&[&bridge, &address]));
             }
             ruleset.ports.0.push(interface);
+            ruleset.add_limits(port, topology.limits(port));
             ruleset.add_attachment(topology, port);
         }
         for policy in &topology.policies {
@@ -154,12 +163,37 @@ impl Ruleset {
             let elements = serde_json::from_value(value).ok()?;
             let families: &[&str] = match name.as_str() {
                 "ports" => &["bridge", "inet"],
-                "port_mac" | "port_mac_ip4" | "port_mac_ip6" | "port_target" => &["bridge"],
+                "port_mac" | "port_mac_ip4" | "port_mac_ip6" | "port_target" | "group_rate"
+                | "neighbour_rate" | "fragment_rate4" | "fragment_rate6" => &["bridge"],
                 _ => &["inet"],
             };
             (name != "policies").then_some((families, name, elements))
         };
         fields.into_iter().filter_map(set).collect()
+    }
+
+    /// What the guest at a port may take of what all share. A burst is what may
+    /// come at once.
+    fn add_limits(&mut self, port: &Port, limits: GuestLimits) {
+        let GuestLimits { new_flows, flows, fragments, broadcasts } = limits;
+        let interface = quoted(&port.interface);
+        let over = |rate: u32, burst: u32| {
+            format!("{interface} limit rate over {rate}/second burst {burst} packets")
+        };
+        self.group_rate.0.push(over(broadcasts, broadcasts.saturating_mul(2)));
+        self.neighbour_rate.0.push(over(broadcasts, broadcasts.saturating_mul(2)));
+        self.fragment_rate4.0.push(over(fragments, fragments.saturating_mul(2)));
+        // IPv6's incomplete packets are kept for a minute, IPv4's for half of one.
+        self.fragment_rate6.0.push(over((fragments / 2).max(1), fragments.saturating_mul(2)));
+        let guest = concat(&[&quoted(&port.bridge), &port.mac]);
+        let burst = new_flows.saturating_mul(16);
+        self.new_flows.0.push(format!("{guest} limit rate {new_flows}/second burst {burst} packets"));
+        self.flows.0.push(format!("{guest} ct count {flows}"));
+        if ports::is_confined(flows) {
+            let chain = ports::share_chain(port.interface.as_str());
+            self.port_share.0.push(format!("{} : jump {chain}", port.address));
+            self.port_share6.0.extend(port.v6.iter().map(|v6| format!("{} : jump {chain}", v6.address)));
+        }
     }
 
     /// Leads a guest's packets to the chains of its policy.

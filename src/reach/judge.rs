@@ -157,6 +157,10 @@ impl<'t> Model<'t> {
             None,
         );
         let to = flow.destination;
+        let forwarded = matches!(self.route(to), Route::Bridge(_) | Route::Link(_) | Route::Nowhere);
+        if forwarded && is_link_local(flow.source) {
+            return way.drop(Place::Forward, "what is from a link-local address isn't routed", None);
+        }
         match self.route(to) {
             Route::Host => {
                 let ping = if to.is_ipv4() { ICMP } else { ICMPV6 };
@@ -201,9 +205,6 @@ impl<'t> Model<'t> {
         let Some(receiver) = self.guest_at(flow.destination) else {
             return way.drop(Place::Forward, format!("no guest has {}", flow.destination), None);
         };
-        if from.name != to.name && is_link_local(flow.source) {
-            return way.drop(Place::Forward, "what is from a link-local address isn't routed", None);
-        }
         self.policed(flow, Some(port), Some(receiver), way)
     }
 
@@ -218,7 +219,7 @@ impl<'t> Model<'t> {
                 let what = format!("{to} is a cloud's: imds = \"deny\"");
                 return way.drop(Place::Forward, what, key("imds"));
             }
-            if !served || !exit || is_link_local(flow.source) {
+            if !served || !exit {
                 return way.drop(
                     Place::Forward,
                     "imds = \"host\" lets TCP port 80 pass and nothing else",
@@ -248,9 +249,6 @@ impl<'t> Model<'t> {
         }
         match subnet {
             Some(subnet) if subnet.kind == SubnetKind::Public => {
-                if is_link_local(flow.source) {
-                    return way.drop(Place::Forward, "what is from a link-local address isn't routed", None);
-                }
                 let what = format!("{} is a public subnet of {}", subnet.name, network.name);
                 way.pass(Place::Forward, what, subnet_key("type"));
                 self.leave(flow, port, link, way)

@@ -9,8 +9,10 @@ use ipnet::IpNet;
 /// What no guest reaches but where `imds` says so: the clouds' services (AWS,
 /// Google, Azure, Oracle, Alibaba, Scaleway), what else of link-local is
 /// nobody's business, and IPv4 addresses in IPv6's clothes (RFC 4291, 2.5.5,
-/// and RFC 2765; of NAT64's, RFC 6052, those of the same services).
-const METADATA: [&str; 12] = [
+/// and RFC 2765; of NAT64's, RFC 6052, and 6to4's, RFC 3056, those of the same
+/// services; of NAT64's own, RFC 8215, all: where the address is in it, is the
+/// operator's choice).
+const METADATA: [&str; 16] = [
     "169.254.0.0/16",
     "100.100.100.200/32",
     "168.63.129.16/32",
@@ -23,6 +25,10 @@ const METADATA: [&str; 12] = [
     "64:ff9b::6464:64c8/128",
     "64:ff9b::a83f:8110/128",
     "64:ff9b::a9fe:0/112",
+    "64:ff9b:1::/48",
+    "2002:6464:64c8::/48",
+    "2002:a83f:8110::/48",
+    "2002:a9fe::/32",
 ];
 
 /// The services themselves, which `imds = "host"` lets guests reach.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::edit_error::EditError;
 use super::edit_same as differing;
 use super::{
-    App, Change, HostSpec, IfName, Imds, Name, Nat, Network, OneOrMany, Peering, Policy, SpecPath, Subnet,
-    closest,
+    App, Change, HostSpec, IfName, Imds, LimitOverrides, Name, Nat, Network, OneOrMany, Peering, Policy,
+    SpecPath, Subnet, closest,
 };
 
 /// What there is before a change.
@@ -51,6 +51,7 @@ impl Change {
                     nat: Nat::Off,
                     subnets: BTreeMap::new(),
                     policy: None,
+                    limits: LimitOverrides::default(),
                 };
                 create_network(before, &mut after, name, network)?
             }

@@ -1,7 +1,7 @@
 //! What commands make of their drop-in.
 
 use super::edit::{After, Before};
-use super::{Change, EditError, HostSpec, Name, Policy, Subnet, SubnetKind};
+use super::{Change, EditError, HostSpec, LimitOverrides, Name, Policy, Subnet, SubnetKind};
 
 /// What a change makes of the drop-in, where `file` is another file.
 fn edit(drop_in: &HostSpec, file: &str, change: &Change) -> Result<After, EditError> {
@@ -19,7 +19,16 @@ fn create(name: &str) -> Change {
 
 fn subnet_of(cidr: &str) -> Box<Subnet> {
     let (cidr, kind) = (cidr.parse().unwrap(), SubnetKind::Public);
-    Box::new(Subnet { cidr, cidr6: None, kind, policy: None, namespace: true, address: None, address6: None })
+    Box::new(Subnet {
+        cidr,
+        cidr6: None,
+        kind,
+        policy: None,
+        namespace: true,
+        address: None,
+        address6: None,
+        limits: LimitOverrides::default(),
+    })
 }
 
 fn names() -> [String; 2] {

@@ -152,7 +152,7 @@ fn example(key: &str) -> Option<&'static str> {
         "uplink" => "\"auto\"",
         "allow_input" => "[{ protocol = \"tcp\", port = 22 }]",
         "dns" => "[\"1.1.1.1\", \"8.8.8.8\"]",
-        "limits" => "{ connections = 4096 }",
+        "limits" => "{ flows = 4096 }",
         "new_flows" => "500",
         "connections" => "4096",
         "fragments" => "50",

@@ -46,7 +46,7 @@ pub use issue::{Issue, Segment, SpecPath};
 pub use keyword::{
     Accel, Arch, DiskFormat, FirewallMode, HostPort, Imds, Machine, SubnetKind, Supervisor, Transport,
 };
-pub use limits::GuestLimits;
+pub use limits::{GuestLimits, LimitOverrides};
 pub use load::{Checked, Loaded, Replaced, Sources, load, load_checked, load_checked_with, load_drop_in};
 pub use mac::{MacAddr, MacError};
 pub use memory::{Memory, MemoryError};

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
-    Machine, Memory, Name, OneOrMany, Policy, SubnetKind, Supervisor,
+    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds,
+    LimitOverrides, MacAddr, Machine, Memory, Name, OneOrMany, Policy, SubnetKind, Supervisor,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -131,6 +131,10 @@ pub struct Network {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<OneOrMany<String>>")]
     pub policy: Option<OneOrMany<Name>>,
+    /// What each of its guests may take of what all share, where that is
+    /// something else than what `host.limits` says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: LimitOverrides,
 }
 
 /// A slice of a network.
@@ -162,6 +166,10 @@ pub struct Subnet {
     /// The namespace's IPv6 address; default: likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address6: Option<Ipv6Addr>,
+    /// What each of its guests may take of what all share, where that is
+    /// something else than what its network says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: LimitOverrides,
 }
 
 /// Where a network's public subnets go out: `true`, `false`, an interface's
@@ -276,6 +284,10 @@ pub struct Vm {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("default" = "hostctl"))]
     pub supervisor: Supervisor,
+    /// What it may take of what all share, where that is something else than
+    /// what its subnet says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: LimitOverrides,
 }
 
 /// A disk image.

@@ -9,8 +9,8 @@ use super::address::{gateway4, gateway6, reserved4, reserved6, usable_resolver};
 use super::allocation::Allocations;
 use super::identity::{derive_mac, hash};
 use super::{
-    FirewallMode, GuestLimits, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology,
-    Transport, Uplink, Vm,
+    FirewallMode, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology, Transport,
+    Uplink, Vm,
 };
 
 /// Resolvers where the spec names none: those of seed 003.
@@ -108,6 +108,7 @@ impl<'a> Compiler<'a> {
             firewall: spec.host.firewall,
             allow_input: self.allow_input(),
             limits: self.limits(),
+            own_limits: self.own_limits(&vms, &namespaces),
             tailscale,
             dns,
             networks,
@@ -165,17 +166,6 @@ impl<'a> Compiler<'a> {
                 ports.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
             }
         }
-    }
-
-    fn limits(&mut self) -> GuestLimits {
-        let limits = self.spec.host.limits;
-        for (key, value, least, most) in limits.checked() {
-            if !(least..=most).contains(&value) {
-                let path = SpecPath::keys(["host", "limits", key]);
-                self.issue(path, format!("{value} is out of range"), format!("between {least} and {most}"));
-            }
-        }
-        limits
     }
 
     fn dns(&mut self) -> Vec<IpAddr> {

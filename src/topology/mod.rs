@@ -13,6 +13,7 @@ mod guest;
 mod identity;
 #[cfg(test)]
 mod keep_tests;
+mod limits;
 mod moves;
 mod namespace;
 mod policy;
@@ -54,6 +55,10 @@ pub struct Topology {
     /// What each guest may take of what all share.
     #[serde(default)]
     pub limits: GuestLimits,
+    /// The same of guests that have limits of their own, by their port's
+    /// interface.
+    #[serde(default)]
+    pub own_limits: BTreeMap<IfName, GuestLimits>,
     /// The interface of the tailnet, where the host has one.
     pub tailscale: Option<IfName>,
     /// Resolvers handed to guests.
@@ -291,6 +296,7 @@ impl Topology {
             firewall: FirewallMode::Guests,
             allow_input: Vec::new(),
             limits: GuestLimits::default(),
+            own_limits: BTreeMap::new(),
             tailscale: None,
             dns: Vec::new(),
             networks: Vec::new(),
@@ -334,6 +340,16 @@ impl Topology {
         let id = self.policed.get(&port.interface)?;
         let index = self.policies.binary_search_by(|policy| policy.id.cmp(id)).ok()?;
         self.policies.get(index)
+    }
+
+    /// What the guest at a port may take of what all share.
+    pub fn limits(&self, port: &Port) -> GuestLimits {
+        self.own_limits.get(&port.interface).copied().unwrap_or(self.limits)
+    }
+
+    /// How many flows all guests together may have tracked.
+    pub fn tracked_flows(&self) -> u64 {
+        self.ports().map(|port| u64::from(self.limits(port).flows)).sum()
     }
 
     /// Whether any network has IPv6.

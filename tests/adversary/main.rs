@@ -10,6 +10,7 @@ mod crossing;
 mod flows;
 mod fragments;
 mod fuzz;
+mod groups;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod noise;

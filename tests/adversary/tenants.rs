@@ -45,7 +45,11 @@ pub struct Tenants {
 
 impl Tenants {
     pub fn new(limits: &str) -> Self {
-        let lab = Lab::new(Options::default());
+        Self::with(limits, Options::default())
+    }
+
+    pub fn with(limits: &str, options: Options) -> Self {
+        let lab = Lab::new(options);
         let spec = format!("[host.limits]\n{limits}\n{SPEC}");
         lab.apply(&spec);
         let host = usual_services(&lab.world.hypervisor, "host").unwrap();
@@ -117,6 +121,25 @@ impl Tenants {
     pub fn tracked(&self) -> usize {
         let count = self.lab.world.hypervisor.sysctl_get("net/netfilter/nf_conntrack_count");
         count.unwrap().parse().unwrap()
+    }
+
+    /// The flows that m1 opened.
+    pub fn flows_of_m1(&self) -> usize {
+        self.own().map(|(family, own)| self.flows_from(family, &own)).iter().sum()
+    }
+
+    pub fn forget_flows_of_m1(&self) {
+        for (family, own) in self.own().into_iter().filter(|(family, own)| self.flows_from(family, own) > 0) {
+            self.lab.output("conntrack", &["-D", "-f", family, "-s", &own]);
+        }
+    }
+
+    fn own(&self) -> [(&'static str, String); 2] {
+        [("ipv4", self.m1.v4.to_string()), ("ipv6", self.v6().to_string())]
+    }
+
+    fn flows_from(&self, family: &str, own: &str) -> usize {
+        self.lab.output("conntrack", &["-L", "-f", family, "-s", own]).lines().count()
     }
 
     /// What the counter of the rule with that comment has counted; the first

@@ -5,12 +5,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The sections: how the table is written in TOML, and its type in the schema.
-const SECTIONS: [(&str, &str); 15] = [
+const SECTIONS: [(&str, &str); 16] = [
     ("[host]", "Host"),
     ("[[host.allow_input]]", "HostPort"),
     ("[host.limits]", "GuestLimits"),
     ("[host.tailscale]", "Tailscale"),
     ("[networks.NAME]", "Network"),
+    ("[networks.NAME.limits]", "LimitOverrides"),
     ("[networks.NAME.subnets.NAME]", "Subnet"),
     ("[[peerings]]", "Peering"),
     ("[vms.NAME]", "Vm"),

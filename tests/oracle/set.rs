@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use super::Unknown;
+use super::expression::only;
 use super::statement::{Action, Chains};
 use super::value::{Range, Type};
 
@@ -15,12 +16,23 @@ pub const WIDTH: usize = 4;
 /// What is looked up: a value for each field, zeros for the rest.
 pub type Key = [u128; WIDTH];
 
+/// What the elements of a set that limits say of a packet whose sender keeps
+/// within its bounds, as one that sends its first packet does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    /// They match.
+    Within,
+    /// They don't.
+    Over,
+}
+
 /// Elements, each with what a map leads to.
 #[derive(Debug, Clone, Default)]
 pub struct Set {
     kinds: Vec<Type>,
     exact: HashMap<Key, Element>,
     ranges: Vec<(Vec<Range>, Element)>,
+    bound: Option<Bound>,
     /// How many were inserted.
     count: usize,
     /// The set's place in the listing; none of an anonymous one.
@@ -38,6 +50,9 @@ pub struct Element {
 
 impl Set {
     pub fn find(&self, key: &Key) -> Option<Element> {
+        if self.bound == Some(Bound::Over) {
+            return None;
+        }
         let within = |ranges: &[Range]| {
             ranges.iter().zip(key).all(|((first, last), value)| (first..=last).contains(&value))
         };
@@ -45,7 +60,18 @@ impl Set {
         self.exact.get(key).or_else(range).copied()
     }
 
+    /// The key of an element that limits as the others of its set do.
+    fn bounded<'v>(&self, element: &'v Value) -> Result<&'v Value, Unknown> {
+        let Some(bound) = self.bound else { return Ok(element) };
+        let unknown = || Unknown(format!("element {element} of a set that limits"));
+        let fields = element.get("elem").and_then(Value::as_object).ok_or_else(unknown)?;
+        let stated = fields.iter().filter(|(key, _)| *key != "val");
+        let [stated] = stated.collect::<Vec<_>>().try_into().map_err(|_| unknown())?;
+        (limits(stated.0, stated.1)? == bound).then(|| fields.get("val")).flatten().ok_or_else(unknown)
+    }
+
     fn insert(&mut self, element: &Value, action: Option<Action>) -> Result<(), Unknown> {
+        let element = self.bounded(element)?;
         let parts = match element.get("concat") {
             Some(Value::Array(parts)) => parts.as_slice(),
             _ => std::slice::from_ref(element),
@@ -96,6 +122,19 @@ impl Set {
     }
 }
 
+/// Whether what is within a limit matches it, or what is over.
+fn limits(kind: &str, body: &Value) -> Result<Bound, Unknown> {
+    let unknown = || Unknown(format!("limit {kind} {body}"));
+    if !["limit", "ct count"].contains(&kind) {
+        return Err(unknown());
+    }
+    match body.get("inv") {
+        None => Ok(Bound::Within),
+        Some(Value::Bool(true)) => Ok(Bound::Over),
+        Some(_) => Err(unknown()),
+    }
+}
+
 /// The named sets of a table.
 #[derive(Debug, Clone, Default)]
 pub struct Sets {
@@ -106,8 +145,8 @@ pub struct Sets {
 impl Sets {
     /// Adds a `set` or `map` of a listing.
     pub fn add(&mut self, kind: &str, body: &Value, chains: &Chains, place: usize) -> Result<(), Unknown> {
-        const KNOWN: [&str; 10] =
-            ["family", "name", "table", "type", "handle", "flags", "elem", "map", "size", "timeout"];
+        const KNOWN: [&str; 11] =
+            ["family", "name", "table", "type", "handle", "flags", "elem", "map", "size", "timeout", "stmt"];
         // What rules fill has no elements in a listing that was only loaded.
         const FLAGS: [&str; 3] = ["interval", "timeout", "dynamic"];
         let unknown = || Unknown(format!("{kind} {body}"));
@@ -138,7 +177,15 @@ impl Sets {
         let mut set = if kind == "map" {
             Set::map(&kinds, elements, chains)?
         } else {
-            let mut set = Set { kinds, ..Set::default() };
+            let bound = match object.get("stmt").map(|stated| stated.as_array().map(Vec::as_slice)) {
+                None => None,
+                Some(Some([stated])) => {
+                    let (kind, body) = only(stated)?;
+                    Some(limits(kind, body)?)
+                }
+                Some(_) => return Err(unknown()),
+            };
+            let mut set = Set { kinds, bound, ..Set::default() };
             for element in elements.as_array().ok_or_else(unknown)? {
                 set.insert(element, None)?;
             }

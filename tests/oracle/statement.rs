@@ -37,14 +37,18 @@ impl Action {
             "return" if body.is_null() => Self::Return,
             "jump" => Self::Jump(target()?),
             "goto" => Self::Goto(target()?),
-            "masquerade" if body.is_null() || *body == masquerade_of_ports() => Self::Masquerade,
+            "masquerade" if body.is_null() || is_masquerade_of_ports(body) => Self::Masquerade,
             _ => return Err(unknown()),
         })
     }
 }
 
-fn masquerade_of_ports() -> Value {
-    json!({ "port": { "range": [1024, 65535] }, "flags": "fully-random" })
+/// With ports that can't be guessed, and that aren't the host's.
+fn is_masquerade_of_ports(body: &Value) -> bool {
+    let ends = body.get("port").and_then(|port| port.get("range")).and_then(Value::as_array);
+    let ends: Vec<u64> = ends.into_iter().flatten().filter_map(Value::as_u64).collect();
+    matches!(ends.as_slice(), [first, last] if 1024 <= *first && first < last && *last < 32768)
+        && *body == json!({ "port": { "range": ends }, "flags": "fully-random" })
 }
 
 /// One of a rule's statements.

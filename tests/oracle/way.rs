@@ -20,6 +20,8 @@ pub struct Host {
     ports: HashMap<u128, (u128, u128, u128)>,
     addresses: HashSet<IpAddr>,
     bridges: HashSet<u128>,
+    /// Who sends from a bridge: a guest's MAC and the bridge's.
+    senders: HashMap<(u128, IpAddr), (u128, u128)>,
     /// A bridge's guests.
     neighbours: HashSet<(u128, IpAddr)>,
     routes: Vec<(IpNet, u128)>,
@@ -60,6 +62,9 @@ impl Host {
             let macs = (id(&port.bridge), mac(port.mac), mac(bridge.mac));
             host.ports.insert(id(&port.interface), macs);
             let v6 = port.v6.as_ref().map(|v6| IpAddr::from(v6.address));
+            let own = port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).map(IpAddr::from);
+            let own = own.chain([port.address.into()]);
+            host.senders.extend(own.map(|address| ((macs.0, address), (macs.1, macs.2))));
             let addresses = v6.into_iter().chain([port.address.into()]);
             host.neighbours.extend(addresses.map(|address| (id(&port.bridge), address)));
         }
@@ -82,7 +87,11 @@ impl Host {
         way.seen.passes = match &flow.entry {
             Entry::Guest(port) => self.port_sends(&mut way, id(port))?,
             Entry::Host => self.host_sends(&mut way)?,
-            Entry::Interface(interface) => self.routed(&mut way, id(interface))?,
+            Entry::Interface(interface) => {
+                // What comes from a bridge has its guest's MAC still.
+                way.packet.ether = self.senders.get(&(id(interface), flow.source)).copied();
+                self.routed(&mut way, id(interface))?
+            }
         };
         way.seen.masqueraded &= way.seen.passes;
         Ok(way.seen)
@@ -98,7 +107,6 @@ impl Host {
         if !(way.hook("bridge", "prerouting")? && way.hook("bridge", "input")?) {
             return Ok(false);
         }
-        way.packet.ether = None;
         self.routed(way, bridge)
     }
 

@@ -17,7 +17,7 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
 /// Addresses that mean something, or are next to one that does.
-const PLACES: [&str; 29] = [
+const PLACES: [&str; 33] = [
     "198.51.100.1",
     "203.0.113.1",
     "203.0.112.255",
@@ -47,6 +47,10 @@ const PLACES: [&str; 29] = [
     "::ffff:169.254.169.254",
     "::198.51.100.1",
     "::ffff:0:a9fe:a9fe",
+    "64:ff9b:1::7",
+    "2002:a9fe:a9fe::1",
+    "2002:6464:64c8::1",
+    "2002:a83f:8110::1",
 ];
 
 /// Every flow worth asking about.

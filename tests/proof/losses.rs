@@ -107,6 +107,10 @@ const QUIET_RULES: [(&str, &[&str]); 5] = [
             "bridge ip6_in: duplicate address detection for its own address (RFC 4862) (6)",
             "bridge ip6_in: neighbour discovery has rules of its own (6)",
             "bridge ip6_in: the rest of a packet whose beginning is judged above (6)",
+            "bridge from_port: to everybody, or to a group",
+            "bridge to_group: an IP packet in a frame to a group",
+            "bridge to_group: neighbour discovery (RFC 4861), listeners (RFC 2710, RFC 3810) (6)",
+            "bridge to_group: who has that address",
             "inet guest_to_host: finding its neighbours (RFC 4861) (6)",
             "inet guest_to_host: sent by every guest, answered by none (6)",
             "inet host_to_guest: the network's, not the host's (6)",
@@ -164,19 +168,43 @@ const QUIET_RULES: [(&str, &[&str]); 5] = [
             "inet clamp: segments that fit the tunnel",
             "inet policed: a guest's flow takes room in the host's table",
             "inet drop_limit: the guest has enough flows",
+            "inet new_flow: the last rule",
+            "inet counted: the last rule",
+            "bridge to_group: a storm of broadcast or multicast",
+            "bridge arp_in: a storm of ARP",
+            "bridge ip4_in: and all guests'",
+            "bridge ip6_in: a storm of neighbour discovery (6)",
+            "bridge ip6_in: and all guests' (6)",
         ],
     ),
     (
         "without them only the source port could be guessed",
         &[
+            "inet port_share_1: a part of the ports",
+            "inet port_share_2: a part of the ports",
+            "inet port_share_3: a part of the ports",
+            "inet port_share_4: a part of the ports",
             "inet postrouting: guests share the host's address; ports can't be guessed",
             "inet postrouting: guests share the host's address; ports can't be guessed (6)",
+            "inet postrouting: those who could take all",
+            "inet postrouting: those who could take all (6)",
         ],
     ),
 ];
 
 /// Elements likewise, by how they begin.
-const QUIET_ELEMENTS: [(&str, &[&str]); 3] = [
+const QUIET_ELEMENTS: [(&str, &[&str]); 4] = [
+    (
+        "they bound how much, or which ports",
+        &[
+            "bridge group_rate ",
+            "bridge neighbour_rate ",
+            "bridge fragment_rate4 ",
+            "bridge fragment_rate6 ",
+            "inet port_share ",
+            "inet port_share6 ",
+        ],
+    ),
     ("only neighbour discovery asks for them", &["bridge port_target "]),
     ("only replies and ICMP errors ask for them", &["inet own4 ", "inet own6 "]),
     (
@@ -187,6 +215,10 @@ const QUIET_ELEMENTS: [(&str, &[&str]); 3] = [
             "inet ingress6 [{\"concat\":[\"br-a\",\"fe80::",
             "inet ingress6 [{\"concat\":[\"br-b\",\"fe80::",
             "inet metadata6 {\"prefix\":{\"addr\":\"fe80::\",\"len\":10}}",
+            // From there only the gateway is pinged, which these two's policies don't tell apart.
+            "bridge port_mac_ip6 {\"concat\":[\"vm-a1\",\"02:71:e2:fa:8d:b8\",\"fe80::",
+            "inet guest6 {\"concat\":[\"br-a\",\"fe80::71:e2ff:fefa:8db8\"]}",
+            "inet egress6 [{\"concat\":[\"br-b\",\"fe80::71:e2ff:fef2:1e03\"]}",
         ],
     ),
 ];
