@@ -285,7 +285,9 @@ fn nat_and_policies_come_and_go() {
     let open =
         || probe(&lab.world.hypervisor, Probe::Tcp("10.0.1.2:80".parse().unwrap()), SECOND).is_allowed();
     assert!(open());
-    let policy = data("test-policy.json");
+    // Where no path has a space, as a clone's may.
+    let policy = lab.root_dir().join("policy.json");
+    fs::copy(data("test-policy.json"), &policy).unwrap();
     let line = format!("firewall apply --vpc vpc1 --subnet public --policy {}", policy.display());
     let before = state(&lab);
     let planned = ok(&lab, &format!("{line} --dry-run"));

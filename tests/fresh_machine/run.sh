@@ -32,6 +32,7 @@ command -v mmdebstrap >/dev/null || {
     echo "installing: mmdebstrap"
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
 }
+commit=$(git -C "$top" rev-parse --verify HEAD 2>/dev/null) || die "$top is no clone that git knows a commit of"
 rust=$(cd "$top" && rustc --print sysroot) || die "rustc is missing: install the toolchain of rust-toolchain.toml"
 [ "$rust" != /usr ] || die "rustc is a Debian package's: it can't be shown to a machine without that package"
 cargo=${CARGO_HOME:-$HOME/.cargo}
@@ -75,7 +76,7 @@ run() { # SUITE
     tar -C "$machine" --numeric-owner -xpf "$fresh/$1/root.tar"
     clone="$machine/root/a clone of hostctl"
     mkdir "$clone"
-    git -C "$top" archive HEAD | tar -C "$clone" -x
+    git -C "$top" archive "$commit" | tar -C "$clone" -x
     status=0
     # In namespaces of its own, that end with it: processes, mounts, names.
     unshare --mount --propagation private --pid --fork --kill-child --ipc --uts \

@@ -174,6 +174,8 @@ fn payload(protocol: Option<&str>, field: Option<&str>) -> Option<Field> {
         ("tcp", "flags") => Field::TcpFlags,
         ("icmp", "type") => Field::IcmpType,
         ("icmpv6", "type") => Field::Icmp6Type,
+        // Those 128 bits of a neighbour discovery message, as nft 1.1 lists them.
+        ("icmpv6", "taddr") => Field::Absent(Type::Integer),
         ("igmp", "type") => Field::Absent(Type::Igmp),
         ("arp", "htype" | "hlen" | "plen") => Field::Absent(Type::Integer),
         ("arp", "ptype") => Field::Absent(Type::Payload),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use super::Unknown;
-use super::expression::only;
+use super::expression::{Left, only};
 use super::statement::{Action, Chains};
 use super::value::{Range, Type};
 
@@ -170,6 +170,10 @@ impl Sets {
                 .iter()
                 .map(|name| Type::named(name.as_str().ok_or_else(unknown)?))
                 .collect::<Result<_, _>>()?,
+            // nft 1.1 lists a set's `typeof` as it was written.
+            Some(Value::Object(written)) if written.len() == 1 => {
+                Left::parse(written.get("typeof").ok_or_else(unknown)?)?.kinds()
+            }
             _ => return Err(unknown()),
         };
         let none = Value::Array(Vec::new());

@@ -48,7 +48,10 @@ fn is_masquerade_of_ports(body: &Value) -> bool {
     let ends = body.get("port").and_then(|port| port.get("range")).and_then(Value::as_array);
     let ends: Vec<u64> = ends.into_iter().flatten().filter_map(Value::as_u64).collect();
     matches!(ends.as_slice(), [first, last] if 1024 <= *first && first < last && *last < 32768)
-        && *body == json!({ "port": { "range": ends }, "flags": "fully-random" })
+        // nft 1.1.7 has a list of flags.
+        && [json!("fully-random"), json!(["fully-random"])]
+            .into_iter()
+            .any(|flags| *body == json!({ "port": { "range": ends }, "flags": flags }))
 }
 
 /// One of a rule's statements.

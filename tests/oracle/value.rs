@@ -151,9 +151,12 @@ impl Type {
             }
             Value::Bool(value) if self == Self::Boolean => Ok(u128::from(*value)),
             Value::String(text) => self.text(text).ok_or_else(unknown),
-            // Flags are or-ed.
+            // Flags are or-ed; nft 1.1 says so.
             Value::Array(values) if self == Self::TcpFlags => {
                 values.iter().try_fold(0, |flags, value| Ok(flags | self.number(value)?))
+            }
+            Value::Object(ored) if self == Self::TcpFlags && ored.len() == 1 => {
+                self.number(ored.get("|").filter(|flags| flags.is_array()).ok_or_else(unknown)?)
             }
             _ => Err(unknown()),
         }
