@@ -110,9 +110,12 @@ impl Systemd {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         let script = "echo $$ > \"$1/cgroup.procs\" && exec unshare --cgroup --mount --propagation unchanged \
-            sh -c 'mount --make-rprivate /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec systemd --user --log-target=console'";
+            sh -c 'mount --make-rprivate /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$0\" --user --log-target=console' \"$2\"";
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(&cgroup).env("SYSTEMD_UNIT_PATH", &units);
+        // Debian 12 has it in the PATH as well, 13 doesn't.
+        let program = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"].map(Path::new);
+        let program = program.into_iter().find(|path| path.exists()).unwrap_or(Path::new("systemd"));
+        command.args(["-c", script, "sh"]).arg(&cgroup).arg(program).env("SYSTEMD_UNIT_PATH", &units);
         // Where a user's units have their RuntimeDirectory and StateDirectory.
         command.env("XDG_RUNTIME_DIR", root.join("run")).env("XDG_CONFIG_HOME", root.join("var/lib"));
         let log = fs::File::create(root.join("systemd.log")).unwrap();
