@@ -27,13 +27,13 @@ demo: deps image
 demo-down:
 	target/debug/hostctl-demo --down
 
-# The tests' PATH holds what install-dependencies.sh declares, and no more.
-DECLARED = --config "target.'cfg(all())'.runner = 'tests/fresh_machine/with-declared-programs.sh'"
-
+# The tests' PATH holds what install-dependencies.sh declares, and no more
+# (.cargo/config.toml).
 test: deps nextest image
-	@tests/fresh_machine/link-declared-programs.sh target/tools/declared
-	cargo nextest run --features testbed --no-fail-fast $(DECLARED)
-	cargo test --doc --features testbed $(DECLARED)
+	path=$$(tests/fresh_machine/link-declared-programs.sh target/tools/declared) && \
+	export HOSTCTL_TEST_PATH="$$path" && \
+	cargo nextest run --features testbed --no-fail-fast && \
+	cargo test --doc --features testbed
 
 # `make test` and `make demo` on minimal machines of Debian 12 and 13, or of
 # SUITE (bookworm, trixie); what isn't committed isn't there.

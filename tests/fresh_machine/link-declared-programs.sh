@@ -4,7 +4,8 @@
 # declared packages and of Debian's essential ones. The tests' PATH is that
 # directory, so one that runs anything else fails here too, not only there.
 #
-# usage: link-declared-programs.sh DIRECTORY
+# usage: link-declared-programs.sh DIRECTORY     prints its absolute path, or
+#                                                nothing where there is no dpkg
 set -eu
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -41,3 +42,4 @@ rm -rf "$out.old"
 [ ! -e "$out" ] || mv "$out" "$out.old"
 mv "$new" "$out"
 rm -rf "$out.old"
+(cd "$out" && pwd)

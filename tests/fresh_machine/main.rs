@@ -30,14 +30,10 @@ fn not_debian() -> bool {
     missing
 }
 
-/// A clone, in a path with a space, with the links and the runner.
-fn clone() -> (tempfile::TempDir, PathBuf) {
+/// A directory, in a path with a space, of links to the declared programs. The
+/// machine has another `nft` and a program that nobody declared.
+fn links() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
-    let clone = directory.path().join("a clone");
-    fs::create_dir_all(clone.join("tests/fresh_machine")).unwrap();
-    let runner = clone.join("tests/fresh_machine/with-declared-programs.sh");
-    fs::copy(here("with-declared-programs.sh"), &runner).unwrap();
-    // What this machine has besides.
     let others = directory.path().join("others");
     fs::create_dir(&others).unwrap();
     for name in ["undeclared", "nft"] {
@@ -45,13 +41,22 @@ fn clone() -> (tempfile::TempDir, PathBuf) {
         fs::set_permissions(others.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
     let path = format!("{}:{}", others.display(), std::env::var("PATH").unwrap());
-    let links = clone.join("target/tools/declared");
+    let links = directory.path().join("a clone/target/tools/declared");
     for _again in 0..2 {
         let mut link = Command::new(here("link-declared-programs.sh"));
-        assert_eq!(stdout(&link.arg(&links).env("PATH", &path).output().unwrap()), "");
+        let said = stdout(&link.arg(&links).env("PATH", &path).output().unwrap());
+        assert_eq!(said, format!("{}\n", links.display()));
     }
-    assert_eq!(fs::read_dir(clone.join("target/tools")).unwrap().count(), 1, "nothing beside it is left");
-    (directory, runner)
+    assert_eq!(fs::read_dir(links.parent().unwrap()).unwrap().count(), 1, "nothing beside it is left");
+    (directory, links)
+}
+
+/// What cargo starts a test's program with.
+fn runner() -> Vec<String> {
+    let config = fs::read_to_string(top().join(".cargo/config.toml")).unwrap();
+    let config: toml::Value = toml::from_str(&config).unwrap();
+    let runner = config["target"]["cfg(target_os = \"linux\")"]["runner"].as_array().unwrap();
+    runner.iter().map(|word| word.as_str().unwrap().to_string()).collect()
 }
 
 #[test]
@@ -59,33 +64,34 @@ fn tests_see_declared_programs_and_essential_ones_only() {
     if not_debian() {
         return;
     }
-    let (directory, runner) = clone();
-    let runs = |arguments: &[&str]| {
-        let mut run = Command::new(&runner);
-        run.args(arguments)
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin", directory.path().join("others").display()));
+    let (directory, links) = links();
+    let others = directory.path().join("others");
+    let runner = runner();
+    let finds = |name: &str| {
+        let mut run = Command::new(&runner[0]);
+        run.args(&runner[1..]).args(["/bin/sh", "-c", "command -v \"$1\" || true", "sh", name]);
+        run.env("PATH", format!("{}:/usr/sbin:/usr/bin:/bin", others.display()));
+        run.env("HOSTCTL_TEST_PATH", &links);
         stdout(&run.output().unwrap())
     };
-    let links = directory.path().join("a clone/target/tools/declared");
-    assert_eq!(runs(&["sh", "-c", "echo \"$PATH\""]), format!("{}\n", links.display()));
     let list = Command::new(top().join("vm-images/install-dependencies.sh")).arg("--list").output().unwrap();
     for line in stdout(&list).lines() {
         let (what, _package) = line.split_once(' ').unwrap();
-        let name = what.rsplit('/').next().unwrap();
         if what.starts_with("/usr/include/") {
             continue;
         }
+        let name = what.rsplit('/').next().unwrap();
         let link = links.join(name);
         assert!(link.exists(), "{what} is declared");
-        assert!(!fs::read_link(link).unwrap().starts_with(directory.path()), "{what} is its package's");
+        assert!(!fs::read_link(&link).unwrap().starts_with(directory.path()), "{what} is its package's");
+        assert_eq!(finds(name), format!("{}\n", link.display()));
     }
     for essential in ["sh", "bash", "grep", "sed", "cat", "find", "hostname", "dpkg-query", "unshare"] {
         assert!(links.join(essential).exists(), "{essential} is essential");
     }
-    let undeclared = ["undeclared", "busybox", "git", "cargo", "rustc", "rsync", "apt-get", "sudo"];
-    for name in undeclared {
+    for name in ["undeclared", "busybox", "git", "cargo", "rustc", "rsync", "apt-get", "sudo"] {
         assert!(!links.join(name).exists(), "{name} is neither declared nor essential");
-        assert_eq!(runs(&["sh", "-c", "command -v \"$1\" || true", "sh", name]), "", "{name} is found");
+        assert_eq!(finds(name), "", "{name} is found");
     }
 }
 
@@ -95,15 +101,15 @@ fn make_test_shows_tests_no_other_program() {
     make.args(["--dry-run", "test", "fresh", "SUITE=trixie"]).current_dir(top());
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
     let commands = stdout(&make.output().unwrap());
-    let runs = |line: &&str| line.starts_with("cargo nextest run") || line.starts_with("cargo test");
-    let tests: Vec<&str> = commands.lines().filter(runs).collect();
-    assert_eq!(tests.len(), 2, "{commands}");
-    for line in tests {
-        assert!(line.contains("runner = 'tests/fresh_machine/with-declared-programs.sh'"), "{line}");
-    }
-    let linked = commands.find("link-declared-programs.sh target/tools/declared").unwrap();
-    assert!(linked < commands.find("cargo nextest run").unwrap(), "{commands}");
-    assert!(commands.contains("tests/fresh_machine/run.sh trixie"), "{commands}");
+    let at = |text: &str| commands.find(text).unwrap_or_else(|| panic!("no {text} in {commands}"));
+    let order = [
+        "path=$(tests/fresh_machine/link-declared-programs.sh target/tools/declared) &&",
+        "export HOSTCTL_TEST_PATH=\"$path\" &&",
+        "cargo nextest run",
+        "cargo test --doc",
+    ];
+    assert!(order.map(at).is_sorted(), "{commands}");
+    at("tests/fresh_machine/run.sh trixie");
 }
 
 #[test]
