@@ -19,6 +19,7 @@
 
 pub mod app;
 mod backoff;
+mod birthplace;
 mod bounded;
 mod confine;
 mod control;

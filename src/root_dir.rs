@@ -5,7 +5,10 @@
 //! images) in `/var/lib/hostctl`. `--root-dir DIR` moves all of it under
 //! `DIR`, so tests and several instances don't collide.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::birthplace;
 
 /// The directory that hostctl's own paths are relative to; `/` by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +81,23 @@ impl RootDir {
         self.apps().join(namespace).join(name)
     }
 
-    /// A short name for this directory, by which processes that were started
-    /// from it are found again when their runtime files are lost. 64-bit
-    /// FNV-1a of the path.
+    /// A name for the hostctl of this directory and the calling thread's
+    /// network namespace, by which processes that it started are found again
+    /// when their runtime files are lost. The directory counts, not its path:
+    /// in another mount namespace that is another one. Both numbers are the
+    /// kernel's, and no other's as long as such a process lives.
     pub fn instance(&self) -> String {
+        // Where they can't be known nothing is taken for ours.
+        let directory = std::fs::metadata(&self.0).map(|root| (root.dev(), root.ino()));
+        match (directory, birthplace::network()) {
+            (Ok((device, inode)), Ok(network)) => format!("{device:x}.{inode:x}.{network:x}"),
+            _ => format!("unknown.{:x}", std::process::id()),
+        }
+    }
+
+    /// As earlier versions named it: by the path alone, which may be that of
+    /// several directories. 64-bit FNV-1a.
+    pub(crate) fn former_instance(&self) -> String {
         let path = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
         let hash =
             path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

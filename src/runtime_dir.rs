@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{Mode, OFlags};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+use crate::birthplace::{self, Birthplace};
 use crate::bounded::{create, read_bounded};
 use crate::private;
 use crate::root_dir::RootDir;
@@ -43,6 +44,7 @@ pub(crate) enum LockError {
 }
 
 const LOCK: &str = "lock";
+const BIRTH: &str = "birthplace.json";
 
 /// Clients that wait to be accepted, at most.
 const BACKLOG: i32 = 128;
@@ -61,6 +63,15 @@ pub(crate) struct RuntimeDir {
 #[derive(Debug)]
 pub(crate) struct SupervisorLock {
     _file: File,
+    birth: PathBuf,
+}
+
+/// Who supervises, and from where.
+#[derive(Debug, Serialize, Deserialize)]
+struct Birth {
+    pid: i32,
+    #[serde(flatten)]
+    place: Birthplace,
 }
 
 impl RuntimeDir {
@@ -123,6 +134,18 @@ impl RuntimeDir {
         UnixStream::connect(self.socket(file)).map_err(FileError::at("connect to", self.path(file)))
     }
 
+    /// Whether somebody listens on a socket of the directory's; doesn't wait.
+    pub fn is_listened_on(&self, file: &str) -> bool {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let connect = || -> io::Result<()> {
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            Ok(connect(&socket, &SocketAddrUnix::new(self.socket(file))?)?)
+        };
+        // One whose queue is full lets others wait.
+        connect().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
+    }
+
     /// Takes the supervisor's lock.
     pub fn lock(&self) -> Result<SupervisorLock, LockError> {
         let path = self.path(LOCK);
@@ -145,7 +168,7 @@ impl RuntimeDir {
             let held = file.metadata().map_err(error())?;
             match fs::metadata(&path) {
                 Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {
-                    return Ok(SupervisorLock { _file: file });
+                    return Ok(SupervisorLock { _file: file, birth: self.path(BIRTH) });
                 }
                 Ok(_) => {}
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
@@ -166,6 +189,19 @@ impl RuntimeDir {
         // F_OFD_GETLK says -1; the supervisor wrote its pid beside it.
         let text = read_bounded(&self.path(LOCK), 32).ok()?;
         Some(std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    }
+
+    /// Whether the supervisor is of another network namespace than the calling
+    /// thread.
+    pub fn is_held_elsewhere(&self) -> bool {
+        let Some(pid) = self.lock_holder() else { return false };
+        let birth = self.read_json::<Birth>(BIRTH).ok().flatten().filter(|birth| birth.pid == pid);
+        // One of an earlier version wrote nothing down; but it is in its own.
+        let theirs = match birth {
+            Some(birth) => Some(birth.place.network),
+            None => u32::try_from(pid).ok().and_then(birthplace::network_of),
+        };
+        theirs.is_some_and(|theirs| birthplace::network().is_ok_and(|ours| ours != theirs))
     }
 
     /// Reads one of the directory's JSON files, where it is there.
@@ -213,15 +249,19 @@ impl RuntimeDir {
 
     /// Removes the lock's file: the last thing that its holder does.
     pub fn remove_lock(&self) -> Result<(), FileError> {
+        self.remove(BIRTH)?;
         self.remove(LOCK)
     }
 }
 
 impl SupervisorLock {
-    /// Writes down who holds it.
+    /// Writes down who holds it, and from which network namespace.
     pub fn sign(&mut self) -> io::Result<()> {
+        let pid = std::process::id();
+        let birth = Birth { pid: pid.cast_signed(), place: Birthplace::here()? };
+        create(&self.birth)?.write_all(&serde_json::to_vec(&birth)?)?;
         self._file.set_len(0)?;
-        self._file.write_all(std::process::id().to_string().as_bytes())
+        self._file.write_all(pid.to_string().as_bytes())
     }
 }
 

@@ -78,6 +78,12 @@ pub enum AppError {
         /// Its supervisor; 0 where that is in another PID namespace.
         pid: i32,
     },
+    /// The app of another network namespace's hostctl.
+    #[error(
+        "app {0} is another network namespace's hostctl's: run this there, or give this namespace a \
+         directory of its own with --root-dir"
+    )]
+    Elsewhere(String),
     /// Nobody answers for this app.
     #[error("no supervisor answers for app {0}: it isn't running")]
     NotSupervised(String),

@@ -30,7 +30,7 @@ pub use error::AppError;
 pub use init::init;
 pub use model::{App, Limits, Namespace, NamespaceError, Restart, User, Webserver, Workload};
 pub use namespace::{evict, stop_all};
-pub use observe::{Observed, observe, remove, stop};
+pub use observe::{Observed, elsewhere, observe, remove, stop};
 pub use state::State;
 pub use strays::{Stray, reap_strays};
 pub use supervisor::supervise;

@@ -13,7 +13,7 @@ use super::client::{Client, read_desired};
 use super::control::Status;
 use super::error::AppError;
 use super::model::{App, Namespace};
-use super::runtime_dir::{FAILURE, RuntimeDir};
+use super::runtime_dir::{FAILURE, RuntimeDir, label};
 use super::strays::reap_app;
 
 /// A supervisor that was just started answers within this time.
@@ -82,6 +82,24 @@ fn names(path: &Path) -> Result<Vec<String>, AppError> {
     Ok(names.collect())
 }
 
+/// An app of that directory's whose supervisor is in another network namespace
+/// than the calling thread.
+///
+/// # Errors
+/// Where the runtime directories can't be read.
+pub fn elsewhere(root: &RootDir) -> Result<Option<String>, AppError> {
+    for namespace in names(&root.apps())?.into_iter().filter_map(|name| Namespace::new(name).ok()) {
+        let apps = names(&root.apps().join(namespace.as_str()))?;
+        for name in apps.into_iter().filter_map(|name| Name::new(name).ok()) {
+            let dir = RuntimeDir::open(root, &namespace, &name).ok().flatten();
+            if dir.is_some_and(|dir| dir.is_held_elsewhere()) {
+                return Ok(Some(label(&namespace, &name)));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Stops an app: through its supervisor, or by ending what a killed one left.
 /// `timeout` is the app's time after SIGTERM; then it is killed. One that
 /// doesn't run is left as it is.
@@ -89,6 +107,9 @@ fn names(path: &Path) -> Result<Vec<String>, AppError> {
 /// # Errors
 /// Where a process of it lives on.
 pub fn stop(root: &RootDir, namespace: &Namespace, name: &Name, timeout: Duration) -> Result<(), AppError> {
+    if RuntimeDir::open(root, namespace, name)?.is_some_and(|dir| dir.is_held_elsewhere()) {
+        return Err(AppError::Elsewhere(label(namespace, name)));
+    }
     let deadline = Instant::now() + START_LIMIT;
     loop {
         match Client::connect(root, namespace, name) {

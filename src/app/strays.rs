@@ -4,16 +4,20 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::birthplace;
 use crate::process::{Process, pids};
 use crate::root_dir::RootDir;
 use crate::topology::Name;
 
 use super::cgroup::Cgroup;
 use super::error::AppError;
+use super::launch::NAMES;
 use super::model::Namespace;
 use super::runtime_dir::{RuntimeDir, label};
 
@@ -65,11 +69,11 @@ pub(super) fn reap_app(root: &RootDir, namespace: &Namespace, name: &Name) -> Re
 }
 
 fn reap(root: &RootDir, wanted: impl Fn(&Stray) -> bool) -> Result<Vec<Stray>, AppError> {
-    let prefix = format!("{MARKER}={}:", root.instance());
+    let marks = Marks::of(root);
     let mut ended: Vec<Stray> = Vec::new();
     let deadline = Instant::now() + KILL_LIMIT;
     loop {
-        let found = find(&prefix).map_err(AppError::file("read", "/proc"))?;
+        let found = marks.find().map_err(AppError::file("read", "/proc"))?;
         let found: Vec<_> = found.into_iter().filter(|(_, stray)| wanted(stray)).collect();
         if found.is_empty() {
             return Ok(ended);
@@ -88,20 +92,44 @@ fn reap(root: &RootDir, wanted: impl Fn(&Stray) -> bool) -> Result<Vec<Stray>, A
     }
 }
 
-fn find(prefix: &str) -> io::Result<Vec<(Process, Stray)>> {
-    let mut found = Vec::new();
-    for pid in pids()? {
-        if pid == std::process::id() {
-            continue;
-        }
-        // Held before it is read: the pid can't be another's by then.
-        let Some(process) = Process::open(pid) else { continue };
-        let Some((namespace, name)) = environment(pid).and_then(|text| marked(&text, prefix)) else {
-            continue;
-        };
-        found.push((process, Stray { pid, namespace, name }));
+/// What marks the processes of a hostctl's apps.
+struct Marks {
+    prefix: String,
+    /// An earlier version's, which several hostctls may have: good for those
+    /// that are in a namespace of ours.
+    former: String,
+}
+
+impl Marks {
+    fn of(root: &RootDir) -> Self {
+        let prefix = |instance: String| format!("{MARKER}={instance}:");
+        Self { prefix: prefix(root.instance()), former: prefix(root.former_instance()) }
     }
-    Ok(found)
+
+    fn find(&self) -> io::Result<Vec<(Process, Stray)>> {
+        let mut found = Vec::new();
+        for pid in pids()? {
+            if pid == std::process::id() {
+                continue;
+            }
+            // Held before it is read: the pid can't be another's by then.
+            let Some(process) = Process::open(pid) else { continue };
+            if let Some((namespace, name)) = environment(pid).and_then(|text| self.app_of(pid, &text)) {
+                found.push((process, Stray { pid, namespace, name }));
+            }
+        }
+        Ok(found)
+    }
+
+    fn app_of(&self, pid: u32, environment: &[u8]) -> Option<(Namespace, Name)> {
+        let former = || {
+            let (namespace, name) = marked(environment, &self.former)?;
+            let path = Path::new(NAMES).join(namespace.as_str());
+            let named = std::fs::metadata(path).ok()?.ino();
+            (birthplace::network_of(pid) == Some(named)).then_some((namespace, name))
+        };
+        marked(environment, &self.prefix).or_else(former)
+    }
 }
 
 fn environment(pid: u32) -> Option<Vec<u8>> {
@@ -123,13 +151,14 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back_and_another_roots_isnt() {
-        let root = RootDir::new("/somewhere");
+        let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = RootDir::new(here.path());
         let (namespace, name) = (Namespace::new("prod-web").unwrap(), Name::new("api").unwrap());
         let mark = mark(&root, &namespace, &name);
         let environment = format!("PATH=/bin\0{MARKER}={mark}\0HOME=/\0");
         let prefix = |root: &RootDir| format!("{MARKER}={}:", root.instance());
         assert_eq!(marked(environment.as_bytes(), &prefix(&root)), Some((namespace, name)));
-        assert_eq!(marked(environment.as_bytes(), &prefix(&RootDir::new("/elsewhere"))), None);
+        assert_eq!(marked(environment.as_bytes(), &prefix(&RootDir::new(elsewhere.path()))), None);
         assert_eq!(marked(b"", &prefix(&root)), None);
         assert_eq!(marked(format!("X{MARKER}={mark}\0").as_bytes(), &prefix(&root)), None);
     }
@@ -141,9 +170,20 @@ mod tests {
         let (namespace, name) = (Namespace::new("prod-web").unwrap(), Name::new("api").unwrap());
         let mut stray = std::process::Command::new("sleep");
         let mut stray = stray.arg("60").env(MARKER, mark(&root, &namespace, &name)).spawn().unwrap();
+        // Those of an earlier version, whose path may be another directory
+        // there, and those of another network namespace's hostctl stay.
+        let former = format!("{}:prod-web/api", root.former_instance());
+        let other = format!("{}0:prod-web/api", root.instance());
+        let others = [former, other]
+            .map(|mark| std::process::Command::new("sleep").arg("60").env(MARKER, mark).spawn().unwrap());
         let ended = reap_strays(&root).unwrap();
         assert_eq!(ended, [Stray { pid: stray.id(), namespace, name }]);
         stray.wait().unwrap();
         assert_eq!(reap_strays(&root).unwrap(), []);
+        for mut other in others {
+            assert!(other.try_wait().unwrap().is_none(), "it lives");
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
     }
 }

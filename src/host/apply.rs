@@ -12,6 +12,7 @@ use crate::spec::HostSpec;
 use crate::topology::{self, Name, Topology};
 use crate::vm;
 
+use super::claim::claim;
 use super::generation::{Generation, Origin};
 use super::kill_point::kill_point;
 use super::plan::{Current, Goal, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks};
@@ -155,6 +156,7 @@ impl Host {
         let lock = Lock::wait_and_tell(&self.root, command, limit, &mut |holder| watch.waiting(holder))?;
         let failed = |source| HostError::File { path: self.root.path().into(), source };
         private::tighten(&self.root).map_err(failed)?;
+        claim(&self.root)?;
         Ok(lock)
     }
 

@@ -19,6 +19,18 @@ pub enum HostError {
     /// Another hostctl is at it.
     #[error("the host is being changed by {0}: wait for it, or end it")]
     Locked(String),
+    /// The root directory is another hostctl's.
+    #[error(
+        "{} is kept by the hostctl of another network namespace: {what}\n  \
+         hint: run this there, or give this namespace a directory of its own with --root-dir",
+        root.display()
+    )]
+    Elsewhere {
+        /// The root directory.
+        root: PathBuf,
+        /// What shows it.
+        what: String,
+    },
     /// Things on the host that hostctl didn't make are in the way; nothing was
     /// touched.
     #[error("nothing was changed:\n  {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]

@@ -14,6 +14,7 @@ use crate::spec::{Checked, SpecError};
 use crate::topology::Topology;
 
 use super::apply::Silent;
+use super::claim::claim;
 use super::observe::observe_network;
 use super::plan::{firewall_plan, goal_in, surroundings_as_they_are};
 use super::unconfirmed::{self, Due, Record};
@@ -57,6 +58,7 @@ impl Host {
         if let Err(error) = private::tighten(&self.root) {
             tracing::warn!("can't close to others what is hostctl's: {error}");
         }
+        claim(&self.root).map_err(|cause| unloaded(cause, nothing))?;
         let result = self.load_wanted(&lock, read, watch).await;
         action_log::write(&self.root, COMMAND, &result);
         match result {

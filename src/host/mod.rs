@@ -6,6 +6,7 @@ mod allocations;
 mod apply;
 mod audit;
 mod changes;
+mod claim;
 mod confirm;
 mod connectivity;
 mod doctor;

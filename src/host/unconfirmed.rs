@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::birthplace::Birthplace;
 use crate::bounded::read_bounded;
 use crate::process::Process;
 use crate::root_dir::RootDir;
@@ -54,6 +55,9 @@ pub struct Waiting {
 struct Applier {
     pid: u32,
     start_time: u64,
+    /// Where the pid means it; none where an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    birthplace: Option<Birthplace>,
 }
 
 /// A point in time that no change of the wall clock moves.
@@ -102,7 +106,7 @@ impl Waiting {
     pub fn begin(spec: &HostSpec, back_to: Option<Generation>, time: Duration) -> Self {
         let pid = std::process::id();
         let start_time = Process::open(pid).map_or(0, |process| process.start_time);
-        let applier = Applier { pid, start_time };
+        let applier = Applier { pid, start_time, birthplace: Birthplace::here().ok() };
         let deadline = Deadline::after(APPLY_LIMIT + time);
         Self { generation: None, spec: spec.clone(), back_to, applier, deadline }
     }
@@ -122,8 +126,14 @@ impl Waiting {
 
     /// The process that is still applying it.
     pub fn applier(&self) -> Option<Process> {
-        let Applier { pid, start_time } = self.applier;
-        Process::find(pid, start_time).filter(|_| self.generation.is_none())
+        let Applier { pid, start_time, birthplace } = &self.applier;
+        // After a reboot, or in another PID namespace, it is somebody else's.
+        let here = Birthplace::here().ok()?;
+        let strange = birthplace.as_ref().is_some_and(|place| !place.shares_pids_with(&here));
+        if self.generation.is_some() || self.deadline.boot != here.boot || strange {
+            return None;
+        }
+        Process::find(*pid, *start_time)
     }
 }
 
@@ -224,8 +234,15 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let mut begun = Waiting::begin(&HostSpec::default(), None, MINUTE);
         let start_time = Process::open(child.id()).unwrap().start_time;
-        begun.applier = Applier { pid: child.id(), start_time };
+        begun.applier = Applier { pid: child.id(), start_time, birthplace: Birthplace::here().ok() };
         assert!(matches!(begun.due(), Due::In(_)));
+        // The same numbers of another boot, or of another PID namespace, are
+        // another process: it isn't killed.
+        let rebooted = Deadline { boot: "another".into(), ..begun.deadline.clone() };
+        assert!(Waiting { deadline: rebooted, ..begun.clone() }.applier().is_none());
+        let mut elsewhere = begun.clone();
+        elsewhere.applier.birthplace = Birthplace::here().ok().map(|here| Birthplace { pids: 1, ..here });
+        assert!(elsewhere.applier().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(begun.due(), Due::Now);

@@ -20,8 +20,9 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
-use super::observed::{Inside, Link, Observed};
+use super::observed::{Inside, Link, Observed, mark};
 use super::{routes, settings};
+use crate::birthplace;
 use crate::tap::TapError;
 use crate::topology::NameError;
 
@@ -143,22 +144,30 @@ impl Netlink {
         routes::read(&routes, &names, &mut links);
         let mut default_route = routes::default(&routes, &names);
         default_route.retain(|name| links.get(name).is_some_and(|link| !link.is_ours()));
+        let failed = |source| LinkError::Namespace { name: "/proc/thread-self/ns/net".into(), source };
+        let network = birthplace::network().map_err(failed)?;
         let mut namespaces = BTreeMap::new();
         let failed = |source| LinkError::Namespace { name: "/run/netns".into(), source };
         for name in namespace::names().map_err(failed)? {
             // What isn't a namespace, or is gone meanwhile, isn't one of ours.
             if let Ok(netlink) = self.inside(&name) {
-                namespaces.insert(name, netlink.observe_inside().await?);
+                // An earlier version's mark doesn't say whose it is; a port does.
+                let alias = format!("hostctl:namespace:{name}");
+                let port = links.values().any(|link| link.is_ours() && link.alias.as_ref() == Some(&alias));
+                let marks = [Some(mark(&alias, network)), port.then_some(alias)];
+                namespaces.insert(name, netlink.observe_inside(&marks).await?);
             }
         }
-        Ok(Observed { links, default_route, namespaces, sysctls })
+        Ok(Observed { network, links, default_route, namespaces, sysctls })
     }
 
-    async fn observe_inside(&self) -> Result<Inside, LinkError> {
+    /// A namespace that has one of these marks; nothing is known of others.
+    async fn observe_inside(&self, [signed, former]: &[Option<String>; 2]) -> Result<Inside, LinkError> {
         let Read { names, mut links, .. } = self.read_links().await?;
         let loopback = links.get("lo");
-        let mark = loopback.and_then(|lo| lo.alias.as_deref()).unwrap_or_default();
-        if !mark.starts_with("hostctl:namespace:") {
+        let mark = loopback.and_then(|lo| lo.alias.as_ref());
+        let signed = mark == signed.as_ref();
+        if mark.is_none() || !(signed || mark == former.as_ref()) {
             return Ok(Inside::default());
         }
         let loopback = loopback.is_some_and(|lo| lo.up);
@@ -193,7 +202,7 @@ impl Netlink {
                 routes.insert((to, via));
             }
         }
-        Ok(Inside { ours: true, loopback, link, routes })
+        Ok(Inside { ours: true, signed, loopback, link, routes })
     }
 
     async fn read_links(&self) -> Result<Read, LinkError> {

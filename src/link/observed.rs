@@ -10,6 +10,8 @@ use super::desired::GROUP;
 /// What a network namespace has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
+    /// Which one it is: its inode.
+    pub network: u64,
     /// Every link, by name.
     pub links: BTreeMap<String, Link>,
     /// Names of the links that hold a default route, without hostctl's own.
@@ -66,14 +68,22 @@ pub struct Link {
 /// A named network namespace, from inside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
-    /// Whether hostctl made it.
+    /// Whether the hostctl of this network namespace made it.
     pub ours: bool,
+    /// Whether its mark says so, as an earlier version's doesn't.
+    pub signed: bool,
     /// Whether its loopback is up.
     pub loopback: bool,
     /// Its `eth0`.
     pub link: Option<Link>,
     /// Its routes by a gateway.
     pub routes: BTreeSet<(IpNet, IpAddr)>,
+}
+
+/// The mark on the loopback of a namespace: the desired `alias`, and whose it
+/// is. `/run/netns` may be that of several hostctls.
+pub fn mark(alias: &str, network: u64) -> String {
+    format!("{alias}@{network:x}")
 }
 
 impl Link {

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use ipnet::IpNet;
 
 use super::desired::{Bridge, Desired, INSIDE, Namespace, Port, PortKind, Sysctl};
-use super::observed::{Inside, Link, Observed};
+use super::observed::{Inside, Link, Observed, mark};
 use super::step::{Setting, Step};
 
 /// The steps between two states of the links.
@@ -167,14 +167,19 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         if let PortKind::Veth { namespace } = &port.kind {
             let wanted = desired.namespaces.iter().find(|wanted| &wanted.name == namespace);
             if let (Some(wanted), None) = (wanted, inside) {
-                plan.build
-                    .push(Step::CreateNamespace { name: namespace.clone(), alias: wanted.alias.clone() });
+                let alias = mark(&wanted.alias, observed.network);
+                plan.build.push(Step::CreateNamespace { name: namespace.clone(), alias });
             }
         }
         plan_port(port, kept, observed, &mut plan);
         if let PortKind::Veth { namespace } = &port.kind
             && let Some(wanted) = desired.namespaces.iter().find(|wanted| &wanted.name == namespace)
         {
+            if inside.is_some_and(|inside| inside.ours && !inside.signed) {
+                let setting = Setting::Alias(mark(&wanted.alias, observed.network));
+                let step = Box::new(Step::Set { name: "lo".into(), setting });
+                plan.build.push(Step::Inside { namespace: namespace.clone(), step });
+            }
             plan_inside(wanted, inside, kept.is_some(), &mut plan.build);
         }
     }

@@ -81,6 +81,19 @@ pub enum VmError {
         /// Its supervisor; 0 where that is in another pid namespace.
         pid: i32,
     },
+    /// The guest of another network namespace's hostctl.
+    #[error(
+        "the VM is that of a hostctl in another network namespace, or another PID namespace{}: \
+         run this there, or give this namespace a directory of its own with --root-dir",
+        if *pid == 0 { String::new() } else { format!(" (net:[{network}], pid {pid} there)") }
+    )]
+    Elsewhere {
+        /// Its QEMU, or its supervisor, as it is numbered there; 0 where that
+        /// isn't known.
+        pid: u32,
+        /// That namespace's inode; 0 where it isn't known.
+        network: u64,
+    },
     /// Nobody answers for this VM.
     #[error("no supervisor answers for VM {0}: start it with `hostctl vm up {0}`")]
     NotSupervised(Name),

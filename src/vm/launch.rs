@@ -13,6 +13,7 @@ use command_fds::FdMapping;
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::birthplace::Birthplace;
 use crate::confine::{self, Confinement, Limits};
 use crate::process::Process;
 use crate::tap;
@@ -48,6 +49,10 @@ pub(super) struct LaunchRecord {
     pub agent: bool,
     /// Seconds after the epoch.
     pub started_at: u64,
+    /// Where the pid means this process, and whose guest it is; none where an
+    /// earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub birthplace: Option<Birthplace>,
 }
 
 /// A QEMU that was started or taken over.
@@ -68,6 +73,22 @@ fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vm>, D::
 /// Takes over the QEMU that an earlier supervisor left, where one lives.
 pub(super) fn adopt(dir: &RuntimeDir) -> Result<Option<Launched>, VmError> {
     let Some(record) = dir.read_json::<LaunchRecord>(LAUNCH)? else { return Ok(None) };
+    if let Some(birthplace) = &record.birthplace {
+        let here = Birthplace::here().map_err(VmError::kernel("look at our namespaces"))?;
+        if birthplace.boot != here.boot {
+            return Ok(None);
+        }
+        let visible = birthplace.shares_pids_with(&here);
+        if !(birthplace.shares_network_with(&here) && visible) {
+            let alive = match visible {
+                true => Process::find(record.pid, record.start_time).is_some(),
+                // Its socket tells whether it lives, wherever that is.
+                false => dir.is_listened_on(QMP),
+            };
+            let network = birthplace.network;
+            return if alive { Err(VmError::Elsewhere { pid: record.pid, network }) } else { Ok(None) };
+        }
+    }
     let process = Process::find(record.pid, record.start_time);
     Ok(process.map(|process| Launched { record, process, child: None, stderr: None }))
 }
@@ -113,6 +134,7 @@ pub(super) fn launch(
         accel_reason,
         agent: boot.agent,
         started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
+        birthplace: Birthplace::here().ok(),
     };
     if let Err(error) = dir.write_json(LAUNCH, &record) {
         // A QEMU that no later supervisor could find.

@@ -34,7 +34,7 @@ pub use client::{Client, attach_console, read_desired, spawn_supervisor, wait_un
 pub use confined::confined;
 pub use control::Status;
 pub use error::VmError;
-pub use observe::{Observed, find_strays, kill_stray, observe, stop};
+pub use observe::{Observed, elsewhere, find_strays, kill_stray, observe, stop};
 pub use qemu::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
 pub use state::State;
 pub use supervisor::{Options, supervise};

@@ -100,6 +100,27 @@ pub fn find_strays(root: &RootDir) -> Result<Vec<(u32, String)>, VmError> {
     Ok(strays.filter(|(pid, name)| !known(*pid, name)).collect())
 }
 
+/// A VM of that directory's that lives in another network namespace than the
+/// calling thread's.
+///
+/// # Errors
+/// Where the runtime directory can't be read.
+pub fn elsewhere(root: &RootDir) -> Result<Option<Name>, VmError> {
+    let path = root.vms();
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(VmError::file("read", &path))?,
+    };
+    let names = entries.filter_map(|entry| Name::new(entry.ok()?.file_name().into_string().ok()?).ok());
+    let is_elsewhere = |name: &Name| {
+        let dir = RuntimeDir::open(root, name).ok().flatten();
+        dir.is_some_and(|dir| {
+            dir.is_held_elsewhere() || matches!(adopt(&dir), Err(VmError::Elsewhere { .. }))
+        })
+    };
+    Ok(names.into_iter().find(is_elsewhere))
+}
+
 /// Ends one of [`find_strays`], if it still is one.
 ///
 /// # Errors
@@ -125,6 +146,9 @@ fn strays(root: &RootDir) -> Result<Vec<(Process, String)>, VmError> {
 /// # Errors
 /// Where it lives on.
 pub fn stop(root: &RootDir, name: &Name, timeout: Duration) -> Result<(), VmError> {
+    if RuntimeDir::open(root, name)?.is_some_and(|dir| dir.is_held_elsewhere()) {
+        return Err(VmError::Elsewhere { pid: 0, network: 0 });
+    }
     match Client::connect(root, name) {
         Ok(client) => match client.stop(timeout) {
             // One that only waited to start the guest again leaves at once,

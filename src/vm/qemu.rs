@@ -128,8 +128,8 @@ pub fn command_line(vm: &Vm, boot: &BootFiles, accel: Accelerator, fds: &Fds) ->
 
 /// What follows `-name` on the command line of a QEMU of ours.
 pub(super) fn process_name(instance: &str, name: &str) -> String {
-    // An instance is hexadecimal, a name has letters, digits, hyphens and
-    // underscores: nothing to escape.
+    // An instance is hexadecimal numbers and dots, a name has letters, digits,
+    // hyphens and underscores: nothing to escape.
     format!("guest=hostctl:{instance}:{name}")
 }
 
