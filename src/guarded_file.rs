@@ -19,6 +19,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
 
+use crate::private;
+
 /// What is done with symbolic links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Links {
@@ -64,8 +66,24 @@ pub(crate) fn find(path: &Path, links: Links) -> io::Result<Guarded> {
     if !path.is_absolute() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not an absolute path"));
     }
-    let mut walk = vec![Directory::root()?];
-    let mut rest = parts(path);
+    go(vec![Directory::root()?], parts(path), links)
+}
+
+/// Finds `path` below a directory of hostctl's own: where that one lies is the
+/// operator's word (`--root-dir`), whoever else writes to what is above it.
+///
+/// # Errors
+/// Those of [`find`].
+pub(crate) fn find_below(directory: &Path, path: &Path, links: Links) -> io::Result<Guarded> {
+    let directory = directory.canonicalize()?;
+    let opened = File::open(&directory)?;
+    private::close(&opened)?;
+    let about = fstat(&opened)?;
+    let ours = Directory::new(opened.into(), directory, &about, true);
+    go(vec![Directory::root()?, ours], parts(path), links)
+}
+
+fn go(mut walk: Vec<Directory>, mut rest: VecDeque<OsString>, links: Links) -> io::Result<Guarded> {
     let mut followed = 0;
     while let Some(name) = rest.pop_front() {
         if name == ".." {
@@ -217,6 +235,8 @@ mod tests {
 
     /// A directory of root's with a secret, and one of a user's.
     fn scene() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        // Modes are what this is about.
+        rustix::process::umask(Mode::WGRP | Mode::WOTH);
         let dir = tempfile::tempdir().unwrap();
         let (roots, users) = (dir.path().join("roots"), dir.path().join("users"));
         for dir in [&roots, &users] {

@@ -97,7 +97,8 @@ impl BootFiles {
     fn named(root: &RootDir, vm: &Vm, name: &Name, instance: String) -> Result<Self, VmError> {
         let dir = root.images().join(name.as_str());
         let path = dir.join("image.json");
-        let described = guarded_file::find(&dir, Links::Roots).and_then(|dir| {
+        let image = Path::new("images").join(name.as_str());
+        let described = guarded_file::find_below(&root.state(), &image, Links::Roots).and_then(|dir| {
             let description = guarded_file::find(&dir.path.join("image.json"), Links::Never)?;
             Ok((dir.path, read(&description)?))
         });
