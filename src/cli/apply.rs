@@ -1,12 +1,10 @@
 //! Commands that change the host.
 
-use std::io::Write;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{
-    self, Host, HostError, Outcome, Preview, Step, Unconfirmed, Watch, newest_readable_generation,
-};
+use hostctl::host::{self, Host, Outcome, Preview, Step, Unconfirmed, newest_readable_generation};
 use hostctl::reach::Change;
 use hostctl::spec::Checked;
 use hostctl::topology::Topology;
@@ -14,7 +12,9 @@ use serde_json::json;
 
 use super::diff;
 use super::failure::placed;
+use super::progress::{self, Progress};
 use super::spec::{SpecFile, load, load_quietly};
+use super::summary::summary;
 use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
@@ -59,61 +59,6 @@ pub fn host(context: &Context) -> Result<Host, Failure> {
     let program =
         program.map_err(|error| Failure::other(format!("can't find this program's own file: {error}")))?;
     Ok(Host { root: context.root.clone(), program })
-}
-
-/// Prints each step as it is done.
-pub struct Progress {
-    /// Prints nothing.
-    quiet: bool,
-    patience: Duration,
-}
-
-impl Progress {
-    /// Of a command that waits so long for another one.
-    pub fn new(context: &Context, wait: Wait) -> Self {
-        Self { quiet: context.json, patience: wait.patience() }
-    }
-}
-
-impl Watch for Progress {
-    fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError> {
-        // Of thousands of steps every few are enough to follow.
-        let shown = number == total || number.is_multiple_of((total / 500).max(1));
-        if shown && !self.quiet {
-            let width = total.to_string().len();
-            // In one write: standard error has no buffer, and there may be many.
-            let text = format!("[{number:width$}/{total}] {}\n", first_line(step));
-            // Nobody may be listening any more; the steps are done all the same.
-            _ = std::io::stderr().write_all(text.as_bytes());
-        }
-        Ok(())
-    }
-
-    fn rolling_back(&mut self, to: u64) {
-        if !self.quiet {
-            eprintln!("failed; returning to generation {to}");
-        }
-    }
-
-    fn patience(&self) -> Duration {
-        self.patience
-    }
-
-    fn waiting(&mut self, holder: &str) {
-        if !self.quiet {
-            eprintln!("waiting for {holder}");
-        }
-    }
-}
-
-fn first_line(step: &Step) -> String {
-    let text = step.to_string();
-    let mut lines = text.lines();
-    let first = lines.next().unwrap_or_default().to_string();
-    match lines.count() {
-        0 => first,
-        more => format!("{first} … and {more} more"),
-    }
 }
 
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
@@ -198,13 +143,13 @@ pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> 
     let (spec, topology) = (&checked.spec, &checked.compiled);
     let Some(time) = arguments.confirm else {
         let outcome = host.apply_under(&lock, spec, topology, &mut progress).await;
-        return print_outcome(
-            context,
-            &outcome.map_err(|error| placed(context, Some(&arguments.file), error))?,
-        );
+        let outcome = outcome.map_err(|error| placed(context, Some(&arguments.file), error))?;
+        progress.clear();
+        return print_outcome(context, &outcome);
     };
     let outcome = host.apply_unconfirmed(&lock, (spec, topology), time, &mut progress).await;
     let outcome = outcome.map_err(|error| placed(context, Some(&arguments.file), error))?;
+    progress.clear();
     print_outcome(context, &outcome)?;
     match host::unconfirmed(&context.root)? {
         Some(waiting) if !context.json => line(unconfirmed(&waiting)),
@@ -232,7 +177,9 @@ pub fn unconfirmed(waiting: &Unconfirmed) -> String {
 async fn load_firewall(context: &Context, arguments: &Apply) -> Result<(), Failure> {
     let mut progress = Progress::new(context, arguments.wait);
     let read = || load_quietly(context, &arguments.file);
-    match host(context)?.load_firewall(read, &mut progress).await {
+    let loaded = host(context)?.load_firewall(read, &mut progress).await;
+    progress.clear();
+    match loaded {
         Ok(outcome) => print_outcome(context, &outcome),
         Err(unloaded) => {
             context.note(&unloaded.consequence);
@@ -268,6 +215,10 @@ pub fn print_outcome(context: &Context, outcome: &Outcome) -> Result<(), Failure
         return output::json(
             &json!({ "steps": commands, "generation": outcome.generation, "unconfirmed": unconfirmed }),
         );
+    }
+    // Whoever saw the commands go by knows.
+    if progress::is_one_line(context) && std::io::stdout().is_terminal() {
+        summary(&outcome.steps).into_iter().try_for_each(line)?;
     }
     let steps = output::count(outcome.steps.len(), "step");
     match (outcome.steps.is_empty(), outcome.generation) {

@@ -8,7 +8,9 @@ use hostctl::host::{self, Audit, Finding, HostError, News, WatchOptions};
 
 use serde_json::json;
 
-use super::apply::{Progress, host};
+use super::apply::host;
+use super::progress::Progress;
+use super::terminal::{Tone, paint};
 use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
@@ -99,11 +101,19 @@ fn print(audit: &Audit) -> Result<(), Failure> {
 }
 
 fn print_finding(finding: &Finding) -> Result<(), Failure> {
-    line(format!("\n{:8}  {}", finding.severity.word(), finding.object))?;
+    // Filled up before it is painted.
+    line(format!("\n{}  {}", severity(finding, 8), finding.object))?;
     line(format!("{:8}  found:    {}", "", finding.found))?;
     line(format!("{:8}  expected: {}", "", finding.expected))?;
     line(format!("{:8}  remedy:   {}", "", finding.remedy))?;
     finding.commands.iter().try_for_each(|command| line(format!("{:8}            {command}", "")))
+}
+
+/// The word, in so many columns.
+fn severity(finding: &Finding, columns: usize) -> String {
+    let word = finding.severity.word();
+    let fill = " ".repeat(columns.saturating_sub(word.len()));
+    paint(word, Tone::of(word)) + &fill
 }
 
 /// Prints news with its time, as a line.
@@ -117,7 +127,7 @@ fn tell(context: &Context, news: &News) -> Result<(), Failure> {
     let of = |finding: &Finding| {
         format!(
             "{} {}: {} (expected: {})",
-            finding.severity.word(),
+            severity(finding, 0),
             finding.object,
             finding.found,
             finding.expected

@@ -6,8 +6,9 @@ use hostctl::reach;
 use hostctl::spec::{Change, Cidr4, Cidr6, IfName, Name};
 use serde_json::{Value, json};
 
-use super::apply::{Progress, host, preview_json, print_preview};
+use super::apply::{host, preview_json, print_preview};
 use super::failure::placed;
+use super::progress::Progress;
 use super::wait::Wait;
 use super::{Context, Failure, diff, line, output};
 

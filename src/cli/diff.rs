@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::explain::brief;
 use super::spec::{SpecFile, load};
+use super::terminal::{Tone, paint};
 use super::{Context, Failure, line, output};
 
 #[derive(Debug, Args)]
@@ -59,8 +60,13 @@ pub fn print(change: &Change) -> Result<(), Failure> {
     let closes = change.lines.len() - opens;
     line(match (opens, closes) {
         (0, _) => "nothing opens: guests reach less than before".to_string(),
-        (_, 0) => format!("WIDER: {}", verb(opens, "opens", "open")),
-        _ => format!("WIDER: {}, {}", verb(opens, "opens", "open"), verb(closes, "closes", "close")),
+        (_, 0) => format!("{} {}", paint("WIDER:", Tone::Bad), verb(opens, "opens", "open")),
+        _ => format!(
+            "{} {}, {}",
+            paint("WIDER:", Tone::Bad),
+            verb(opens, "opens", "open"),
+            verb(closes, "closes", "close")
+        ),
     })
 }
 
@@ -69,6 +75,6 @@ fn verb(number: usize, one: &str, many: &str) -> String {
 }
 
 fn text(part: &Line) -> String {
-    let sign = if part.opens { "+ OPENS " } else { "- closes" };
+    let sign = if part.opens { paint("+ OPENS ", Tone::Bad) } else { "- closes".into() };
     format!("{sign} {} -> {}: {}", brief(&part.from), brief(&part.to), part.services)
 }

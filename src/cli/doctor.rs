@@ -3,6 +3,7 @@
 use hostctl::host::{self, Level};
 use hostctl::os_error;
 
+use super::terminal::{Tone, paint};
 use super::{Context, Failure, line, output};
 
 pub async fn doctor(context: &Context) -> Result<(), Failure> {
@@ -17,6 +18,7 @@ pub async fn doctor(context: &Context) -> Result<(), Failure> {
                 Level::Problem => "problem",
             };
             let found = os_error::without_number(&finding.found);
+            let mark = paint(mark, Tone::of(mark.trim()));
             line(format!("{mark}  {:17} {found}", finding.about))?;
             if finding.level != Level::Ok && !finding.remedy.is_empty() {
                 line(format!("{:27}→ {}", "", finding.remedy))?;

@@ -13,6 +13,7 @@ use hostctl::topology::{Topology, Uplink};
 use serde_json::{Value, json};
 
 use super::spec::{SpecFile, load};
+use super::terminal::{Tone, paint};
 use super::{Context, Failure, line, output};
 
 #[derive(Debug, Args)]
@@ -135,7 +136,7 @@ fn print_one(checked: &Checked<Topology>, answer: &Answer) -> Result<(), Failure
                 line(format!("{gap}{services}: {}", word(outcome.judgement.verdict)))?;
             }
             for stage in &outcome.judgement.way {
-                let passes = if stage.passes { "pass" } else { "DROP" };
+                let passes = if stage.passes { "pass".into() } else { paint("DROP", Tone::Bad) };
                 let place = place(checked, stage).map(|place| format!("  ({place})")).unwrap_or_default();
                 line(format!("  {:11}  {passes}  {}{place}", stage.place.as_str(), stage.what))?;
             }
@@ -172,11 +173,11 @@ pub fn brief(names: &[String]) -> String {
     }
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn word(verdict: Verdict) -> String {
     match verdict {
-        Verdict::Allowed => "allowed",
-        Verdict::Dropped => "dropped",
-        Verdict::Untouched => "hostctl has no say",
+        Verdict::Allowed => paint("allowed", Tone::Good),
+        Verdict::Dropped => paint("dropped", Tone::Bad),
+        Verdict::Untouched => "hostctl has no say".into(),
     }
 }
 
@@ -184,7 +185,7 @@ fn word(verdict: Verdict) -> &'static str {
 fn summary(answer: &Answer) -> String {
     let verdicts = answer.verdicts();
     let text = |verdicts: &Verdicts| match verdicts.as_slice() {
-        [(verdict, _)] => word(*verdict).to_string(),
+        [(verdict, _)] => word(*verdict),
         several => {
             let open = several.iter().filter(|(verdict, _)| *verdict != Verdict::Dropped);
             let open = open.map(|(verdict, services)| {

@@ -1,6 +1,5 @@
 //! How a failed command ends.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use hostctl::app::AppError;
@@ -11,6 +10,7 @@ use hostctl::vm::VmError;
 use serde_json::{Value, json};
 
 use super::spec::{SpecFile, load_quietly};
+use super::terminal::{self, Tone, paint_where};
 use super::{Context, output};
 
 /// Why a command failed.
@@ -60,8 +60,11 @@ impl Failure {
     pub fn report(self, json: bool) -> ExitCode {
         match self {
             Self::Spec(error) if !json => {
-                let terminal = std::io::stderr().is_terminal();
-                let text = if terminal { error.render(terminal_width(), color()) } else { error.to_string() };
+                let stderr = std::io::stderr();
+                let text = match terminal::width(&stderr) {
+                    Some(width) => error.render(width, terminal::colours(&stderr)),
+                    None => error.to_string(),
+                };
                 eprintln!("{}", os_error::without_number(&text));
                 ExitCode::from(3)
             }
@@ -125,7 +128,8 @@ impl Told {
     }
 
     fn print(self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        let colours = terminal::colours(&std::io::stderr());
+        eprintln!("{} {}", paint_where(colours, "error:", Tone::Bad), self.message);
         if let Some(hint) = self.hint {
             eprintln!("  hint: {hint}");
         }
@@ -169,17 +173,6 @@ pub fn place_of_image<T>(checked: &Checked<T>, name: &str) -> Option<String> {
     };
     let (file, line) = checked.sources.line(&SpecPath::keys(["vms", name, key]))?;
     Some(format!("{}:{line}", file.display()))
-}
-
-/// The width of the terminal, in columns.
-fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|width| *width >= 40).unwrap_or(80)
-}
-
-/// Colours, unless the user wants none (no-color.org).
-fn color() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 impl From<SpecError> for Failure {

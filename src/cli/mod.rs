@@ -4,6 +4,7 @@ mod app;
 mod apply;
 mod audit;
 mod change;
+mod complete;
 mod console;
 mod deploy;
 mod diff;
@@ -12,15 +13,20 @@ mod explain;
 mod failure;
 mod firewall;
 mod generate;
+mod help;
 mod log;
+mod matrix;
 mod nat;
 mod output;
 mod peer;
+mod progress;
 mod rollback;
 mod spec;
 mod spec_show;
 mod status;
 mod subnet;
+mod summary;
+mod terminal;
 mod test;
 mod vm;
 mod vpc;
@@ -30,7 +36,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use hostctl::os_error;
 use hostctl::root_dir::RootDir;
 use rustix::fs::Mode;
@@ -68,6 +74,9 @@ struct Arguments {
     /// Print JSON instead of tables and text.
     #[arg(long, global = true, display_order = 901)]
     json: bool,
+    /// Print each command as it is done, also on a terminal.
+    #[arg(long, short, global = true, display_order = 902)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -207,12 +216,16 @@ enum Command {
     /// Wait for the confirmation of an apply; started by apply --confirm.
     #[command(hide = true)]
     Watchdog,
+    /// Say what a word of the command line can become; asked by completions.
+    #[command(hide = true)]
+    Complete(complete::Words),
 }
 
 /// What every command needs.
 pub struct Context {
     root: RootDir,
     json: bool,
+    verbose: bool,
     /// What the caller's own files are made with.
     umask: Mode,
 }
@@ -239,13 +252,23 @@ impl Context {
 pub fn main() -> ExitCode {
     // First of all: what hostctl makes is nobody else's to read or to lock.
     let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let arguments = match Arguments::try_parse() {
+    let parsed = help::grouped(Arguments::command()).try_get_matches();
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => return Failure::usage(&error),
     };
+    // Asked at each key: nothing is begun for it, and nothing said.
+    if let Command::Complete(words) = &arguments.command {
+        return complete::candidates(words).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     // A supervisor's log is all that tells of a guest's life.
     let watches = matches!(arguments.command, Command::Vm(vm::Command::Run(_)) | Command::Watchdog);
-    let context = Context { root: RootDir::new(arguments.root_dir), json: arguments.json, umask };
+    let context = Context {
+        root: RootDir::new(arguments.root_dir),
+        json: arguments.json,
+        verbose: arguments.verbose,
+        umask,
+    };
     log::start(&context.root, if watches { "info" } else { "warn" });
     // Only root's own; whoever isn't finds nothing of theirs.
     if rustix::process::geteuid().is_root()
@@ -271,12 +294,14 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(arguments) => return diff::diff(context, &arguments),
         Command::Check(file) => spec::check(context, &file),
         Command::Render(arguments) => spec::render(context, &arguments).await,
-        Command::Matrix(file) => spec::matrix(context, &file),
+        Command::Matrix(file) => matrix::matrix(context, &file),
         Command::Schema => output::json(&hostctl::spec::json_schema()),
         Command::Plan(file) => apply::plan(context, &file).await,
         Command::Apply(arguments) => apply::apply(context, &arguments).await,
         Command::Status => status::status(context).await,
         Command::Confirm(arguments) => rollback::confirm(context, &arguments),
+        // Was answered already.
+        Command::Complete(words) => complete::candidates(&words),
         Command::Watchdog => Ok(apply::host(context)?.watch_unconfirmed().await?),
         Command::Generations => rollback::generations(context),
         Command::Rollback(arguments) => rollback::rollback(context, &arguments).await,

@@ -6,7 +6,8 @@ use clap::Args;
 use hostctl::host::{self, Entry, Files, Step};
 use serde_json::json;
 
-use super::apply::{Progress, host, print_outcome, print_preview};
+use super::apply::{host, print_outcome, print_preview};
+use super::progress::Progress;
 use super::wait::Wait;
 use super::{Context, Failure, line, output};
 

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hostctl::firewall::{self, Ruleset};
 use hostctl::host::{self, Kept};
-use hostctl::reach::{self, Reach};
 use hostctl::spec::{Checked, SpecError, load_checked};
 use hostctl::topology::{self, Topology};
 use serde_json::json;
@@ -93,38 +92,4 @@ pub async fn render(context: &Context, arguments: &Render) -> Result<(), Failure
         Format::Text => line(text.trim_end()),
         Format::Json => line(firewall::nft::rehearse_json(&text).map_err(host::HostError::from)?.trim_end()),
     }
-}
-
-pub fn matrix(context: &Context, file: &SpecFile) -> Result<(), Failure> {
-    let topology = load(context, file)?.compiled;
-    let matrix = reach::matrix(&topology);
-    if context.json {
-        return output::json(&matrix);
-    }
-    let header: Vec<String> =
-        std::iter::once("from \\ to".into()).chain(matrix.to.iter().map(ToString::to_string)).collect();
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut notes = Vec::new();
-    let rows = matrix.from.iter().map(|from| {
-        let cells = matrix.to.iter().filter_map(|to| matrix.get(from, to)).map(|cell| match cell.reach {
-            Reach::Allow => "allow".to_string(),
-            Reach::Deny => "-".into(),
-            Reach::Untouched => ".".into(),
-            Reach::Part => {
-                let position = notes.iter().position(|note| note == &cell.why).unwrap_or_else(|| {
-                    notes.push(cell.why.clone());
-                    notes.len() - 1
-                });
-                format!("part [{}]", position + 1)
-            }
-        });
-        std::iter::once(from.to_string()).chain(cells.collect::<Vec<_>>()).collect::<Vec<_>>()
-    });
-    let rows: Vec<_> = rows.collect();
-    output::table(&header, rows)?;
-    line("\nallow: may open flows   -: dropped   .: hostctl has no say")?;
-    for (index, note) in notes.iter().enumerate() {
-        line(format!("[{}] {note}", index + 1))?;
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use hostctl::host::{self, Status};
 
+use super::terminal::{Tone, paint};
 use super::{Context, Failure, line, output};
 
 pub async fn status(context: &Context) -> Result<(), Failure> {
@@ -18,7 +19,7 @@ fn print(status: &Status) -> Result<(), Failure> {
     let firewall = if status.firewall.loaded {
         format!("loaded, {} rules, {} elements", status.firewall.rules, status.firewall.elements)
     } else {
-        "not loaded".into()
+        paint("not loaded", Tone::Bad)
     };
     line(format!("generation {generation}, uplink {uplinks}, firewall {firewall}"))?;
     if let Some(waiting) = &status.unconfirmed {
@@ -66,7 +67,8 @@ fn print(status: &Status) -> Result<(), Failure> {
         0 => line("\nno drift"),
         count => {
             let steps = output::count(count, "step");
-            line(format!("\ndrift: {steps} away from what was applied (hostctl apply repairs it):"))?;
+            let drift = paint("drift:", Tone::Doubtful);
+            line(format!("\n{drift} {steps} away from what was applied (hostctl apply repairs it):"))?;
             status
                 .drift
                 .iter()

@@ -48,7 +48,7 @@ pub use error::HostError;
 pub use firewall_only::Unloaded;
 pub use generation::{
     Generation, Kept, compile, kept, last as last_generation, newest_readable as newest_readable_generation,
-    read as read_generation,
+    numbers as generation_numbers, read as read_generation,
 };
 pub use history::{Entry, history};
 pub use lock::Lock;

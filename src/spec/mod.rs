@@ -26,6 +26,7 @@ mod memory;
 mod merge;
 mod model;
 mod name;
+mod names;
 mod policy;
 mod policy_file;
 mod policy_subnet;
@@ -53,6 +54,7 @@ pub use memory::{Memory, MemoryError};
 pub use model::{Disk, Host, HostSpec, Nat, Network, Peering, Subnet, Tailscale, Uplink, Vm};
 pub use name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};
 pub(crate) use name::{is_of_a_name, is_ragged, label};
+pub use names::DefinedNames;
 pub use policy::{
     Action, DEFAULT_PRIORITY, Direction, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
     RULES_MAX,
