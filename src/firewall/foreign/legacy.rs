@@ -2,12 +2,16 @@
 //! `iptables-restore-translate` makes of them in nft's words, as tables of
 //! their own.
 
+use crate::bounded::printable;
 use crate::firewall::listing::UnexpectedListing;
 
 use super::ruleset::Foreign;
 
 /// Before the names of these tables. nft's have no space.
 pub(super) const PREFIX: &str = "legacy ";
+
+/// Longer texts are cut off, in characters.
+const TEXT_MAX: usize = 200;
 
 /// What couldn't be judged of a family's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +40,9 @@ impl Foreign {
 
     /// Notes that something of a family's legacy tables isn't known.
     pub fn add_unjudged_legacy(&mut self, family: &str, what: impl Into<String>) {
-        self.legacy_unjudged.push(Unjudged { family: family.into(), what: what.into() });
+        // A rule's comment is anybody's text, and this ends up on a terminal.
+        let what = printable(&what.into(), TEXT_MAX);
+        self.legacy_unjudged.push(Unjudged { family: family.into(), what });
     }
 }
 

@@ -167,6 +167,32 @@ fn what_can_only_be_forged_is_no_guests_packet() {
     assert_eq!(rule(json!({"exthdr": {"name": "rt", "field": "type"}}), json!(0)), []);
 }
 
+/// What iptables-legacy has is judged as what nft lists, and what has no
+/// translation is said, without what could steer a terminal.
+#[test]
+fn legacy_tables_are_judged_beside_nfts_own() {
+    let mut foreign = Foreign::default();
+    let listed =
+        |policy: &str| json!({ "nftables": listing("ip", "filter", "forward", policy, &[]) }).to_string();
+    foreign.add(&listed("accept")).unwrap();
+    foreign.add_legacy(&listed("drop")).unwrap();
+    foreign.add_unjudged_legacy("ip6", format!("filter -A FORWARD --comment \"\x1b[2J{}\"", "x".repeat(500)));
+    assert_eq!(
+        untranslated("add table ip filter\n# -t filter -A FORWARD -m recent \n# Completed"),
+        ["filter -A FORWARD -m recent"]
+    );
+    let found = hazards(&foreign, &topology(), Exits { uplinks: &[], own: &Default::default() });
+    let objects: Vec<&str> = found.iter().map(|one| one.object.as_str()).collect();
+    assert_eq!(objects, ["ip6tables-legacy's tables (IPv6)", "chain ip filter FORWARD (iptables-legacy)"]);
+    assert!(!found[0].found.contains('\x1b') && found[0].found.chars().count() < 250, "{:?}", found[0]);
+    assert_eq!(found[0].commands, ["ip6tables-legacy -S INPUT", "ip6tables-legacy -S FORWARD"]);
+    assert!(
+        found[1].commands.contains(&"iptables-legacy -I FORWARD -i br-a -j ACCEPT".into()),
+        "{:?}",
+        found[1]
+    );
+}
+
 #[test]
 fn what_repeats_itself_is_one() {
     let drop = |address: &str| {
