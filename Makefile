@@ -16,7 +16,7 @@ MANDIR = $(PREFIX)/share/man/man1
 BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
-UNITS = hostctl-firewall.service hostctl.service hostctl-vm@.service hostctl-audit.service nftables.service.d/hostctl.conf
+UNITS = hostctl-hold.service hostctl-firewall.service hostctl.service hostctl-vm@.service hostctl-audit.service nftables.service.d/hostctl.conf
 
 # KEEP=1 leaves the demo's host up and says how to look around.
 demo: deps image

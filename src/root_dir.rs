@@ -61,6 +61,11 @@ impl RootDir {
         self.state().join("images")
     }
 
+    /// The runtime files of whoever holds the firewall's tables.
+    pub fn hold(&self) -> PathBuf {
+        self.run().join("hold")
+    }
+
     /// The runtime files of one VM: sockets, pid file, logs.
     pub fn vm(&self, name: &str) -> PathBuf {
         self.run().join("vms").join(name)

@@ -92,7 +92,11 @@ fn a_table_that_was_put_to_sleep_is_found_and_replaced() {
     };
     assert!(!open());
     run(&lab, "nft add table inet hostctl { flags dormant ; }");
+    // What it doesn't judge is kept apart by routes; and where those are gone too:
+    assert!(!open());
+    run(&lab, "ip rule del pref 2673");
     assert!(open(), "a dormant table keeps nobody apart");
+    run(&lab, "ip rule add pref 2673 lookup 26735");
     let findings = drift(&lab);
     assert_eq!(
         (findings[0].severity, findings[0].object.as_str()),

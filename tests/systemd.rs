@@ -10,8 +10,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const UNITS: [&str; 4] =
-    ["hostctl-firewall.service", "hostctl.service", "hostctl-vm@.service", "hostctl-audit.service"];
+const UNITS: [&str; 5] = [
+    "hostctl-hold.service",
+    "hostctl-firewall.service",
+    "hostctl.service",
+    "hostctl-vm@.service",
+    "hostctl-audit.service",
+];
 
 fn make(target: &str, destination: &Path) -> Output {
     let mut make = Command::new("make");
@@ -79,6 +84,7 @@ fn make_install_installs_and_make_uninstall_leaves_nothing() {
         [
             "etc/systemd/system/hostctl-audit.service",
             "etc/systemd/system/hostctl-firewall.service",
+            "etc/systemd/system/hostctl-hold.service",
             "etc/systemd/system/hostctl-vm@.service",
             "etc/systemd/system/hostctl.service",
             "etc/systemd/system/nftables.service.d/hostctl.conf",
@@ -130,6 +136,7 @@ fn systemd_understands_every_line() {
     // It exits with 0 whatever it finds.
     assert_eq!(
         verify(&[
+            "hostctl-hold.service",
             "hostctl-firewall.service",
             "hostctl.service",
             "hostctl-vm@one.service",
@@ -140,12 +147,13 @@ fn systemd_understands_every_line() {
     let firewall = fs::read_to_string(directory.join("hostctl-firewall.service")).unwrap();
     let misspelt = directory.join("hostctl-firewall.service");
     fs::write(misspelt, firewall.replace("NoNewPrivileges", "NoNewPrivilege")).unwrap();
-    assert!(verify(&["hostctl-firewall.service"]).contains("NoNewPrivilege"));
+    assert!(verify(&["hostctl-hold.service", "hostctl-firewall.service"]).contains("NoNewPrivilege"));
 }
 
 /// The exposure that docs/operations.md names, times ten: what a unit may have
 /// at most. 0 is none, 100 everything.
-const EXPOSURE: [(&str, u32); 4] = [
+const EXPOSURE: [(&str, u32); 5] = [
+    ("hostctl-hold.service", 25),
     ("hostctl-firewall.service", 25),
     ("hostctl.service", 60),
     ("hostctl-vm@one.service", 35),

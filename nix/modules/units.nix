@@ -5,7 +5,8 @@
 # - A switch reloads hostctl.service, which applies the new spec. apply stops
 #   the guests that are another machine now, and no others; then the switch
 #   starts multi-user.target, and with it what is stopped.
-# - A unit's text decides nothing: `restartIfChanged = false`.
+# - A unit's text decides nothing: `restartIfChanged = false`, but for what
+#   holds the tables.
 {
   config,
   lib,
@@ -58,6 +59,13 @@ in
       hostctl-firewall = {
         wantedBy = [ "sysinit.target" ];
         restartIfChanged = false;
+      };
+
+      # What holds the tables is replaced with the package: systemd keeps the
+      # socket meanwhile.
+      hostctl-hold = {
+        wantedBy = [ "sysinit.target" ];
+        restartTriggers = [ cfg.package ];
       };
 
       hostctl = {

@@ -36,7 +36,7 @@ pkgs.runCommand "hostctl-module"
   ''
     jq --exit-status '
       .failed == []
-      and .units == ["hostctl", "hostctl-firewall", "hostctl-vm@web", "hostctl-vm@worker"]
+      and .units == ["hostctl", "hostctl-firewall", "hostctl-hold", "hostctl-vm@web", "hostctl-vm@worker"]
       and (.spec | fromjson | .vms.web.supervisor == "unit")
     ' "$textPath"
     touch "$out"

@@ -1,12 +1,15 @@
 //! `hostctl firewall …`.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
+use hostctl::host::{HoldNews, HostError};
 use hostctl::spec::{Change, Checked, find_network, find_subnet, load_policy};
 use hostctl::topology::{Action, Direction, Policy, Port, Topology};
 use serde_json::{Value, json};
 
+use super::apply::host;
 use super::change::{Deletion, How, change_and_compare};
 use super::spec::load_default;
 use super::{Context, Failure, line, output};
@@ -30,6 +33,13 @@ pub enum Command {
     /// Says what that opens. Needs root.
     #[command(visible_alias = "rm", alias = "delete")]
     Remove(Remove),
+    /// Hold the tables, so that no other program's `flush ruleset` takes them.
+    ///
+    /// Runs until it is ended (hostctl-hold.service), in the host's network
+    /// namespace. Needs Linux 6.9; elsewhere, and where tables are gone that it
+    /// doesn't hold, it puts them back. What it held stays when it ends, and the
+    /// next one holds it. Needs root.
+    Hold,
 }
 
 #[derive(Debug, Args)]
@@ -72,7 +82,40 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             change_and_compare(context, how, &change).await
         }
         Command::Show(of) => show(context, &of),
+        Command::Hold => hold(context).await,
     }
+}
+
+async fn hold(context: &Context) -> Result<(), Failure> {
+    let mut tell =
+        |news: HoldNews| tell(context, &news).map_err(|failure| HostError::Told(format!("{failure:?}")));
+    Ok(host(context)?.hold(&mut tell).await?)
+}
+
+/// Prints news with its time, as a line.
+fn tell(context: &Context, news: &HoldNews) -> Result<(), Failure> {
+    let at = humantime::format_rfc3339_millis(SystemTime::now());
+    if context.json {
+        let mut object = json!(news);
+        object["at"] = json!(at.to_string());
+        return line(object);
+    }
+    let text = match news {
+        HoldNews::Holding { port } => format!("holding   the tables, by netlink port {port}"),
+        HoldNews::Watching { reason } => {
+            format!("watching  tables can't be held here, and are put back: {reason}")
+        }
+        HoldNews::Loaded(done) => {
+            let what = if done.gone {
+                "put back the tables, which were gone"
+            } else {
+                "holds what others had loaded"
+            };
+            format!("loaded    {what}, in {} ms", done.milliseconds)
+        }
+        HoldNews::Failed { error } => format!("failed    {}", error.replace('\n', " ")),
+    };
+    line(format!("{at} {text}"))
 }
 
 /// The policy of the subnet; none where nothing is denied.

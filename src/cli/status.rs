@@ -22,6 +22,9 @@ fn print(status: &Status) -> Result<(), Failure> {
         paint("not loaded", Tone::Bad)
     };
     line(format!("generation {generation}, uplink {uplinks}, firewall {firewall}"))?;
+    if status.firewall.loaded {
+        line(format!("against another program's flush: {}", status.firewall.flush))?;
+    }
     if let Some(waiting) = &status.unconfirmed {
         line(super::apply::unconfirmed(waiting))?;
     }

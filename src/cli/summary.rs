@@ -117,6 +117,7 @@ fn about(step: &Step) -> (Kind, String, Done) {
         Step::ChangeFirewall(_) => (Kind::Firewall, String::new(), Done::Changed),
         Step::RemoveFirewall => (Kind::Firewall, String::new(), Done::Removed),
         Step::CutFlows(_) => (Kind::Flows, String::new(), Done::Cut),
+        Step::KeepApart(_) => (Kind::Links, "routing rules".into(), Done::Changed),
         Step::Link(step) => link(step),
     }
 }

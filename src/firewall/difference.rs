@@ -41,6 +41,11 @@ impl Difference {
         Self::Replace { reason: "table bridge hostctl isn't there".into() }
     }
 
+    /// To the same, held: only tables that are made are.
+    pub fn unheld() -> Self {
+        Self::Replace { reason: "any program's flush would take the tables: they aren't held yet".into() }
+    }
+
     /// From what the kernel has to what it should have.
     pub fn between(live: &Listing, desired: &Listing) -> Self {
         let mut changes = Vec::new();

@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use netlink_packet_core::{NLM_F_DUMP, NetlinkPayload};
-use netlink_packet_netfilter::nftables::{
-    GenAttribute, GenMessage, NfTablesMessage, TableAttribute, TableMessage,
-};
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_netfilter::nftables::{GenAttribute, GenMessage, NfTablesMessage};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use serde::{Deserialize, Serialize};
 
-use super::netfilter::{open, receive, send};
+use super::netfilter::{is_end, open, receive, send};
+use super::tables::Tables;
 
 /// The state of a network namespace's nf_tables: the kernel counts the
 /// transactions, whoever makes them (`NFTA_GEN_ID` in
@@ -32,16 +31,8 @@ impl Mark {
     pub fn read() -> io::Result<Self> {
         let socket = open()?;
         // Tables first: what comes in between is a later transaction.
-        let get = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
-        send(&socket, NLM_F_DUMP, NetfilterProtoFamily::Unspec, get)?;
-        let mut tables = BTreeMap::new();
-        receive(&socket, |payload| {
-            let end = is_end(&payload)?;
-            if let NetlinkPayload::InnerMessage(message) = payload {
-                tables.extend(ours(message));
-            }
-            Ok(end)
-        })?;
+        let tables = Tables::read_by(&socket)?;
+        let tables = tables.0.into_iter().map(|(family, table)| (family, table.handle)).collect();
         let get = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
         send(&socket, 0, NetfilterProtoFamily::Unspec, get)?;
         let mut transaction = None;
@@ -69,30 +60,6 @@ impl Mark {
         // somebody else had been there.
         self.transaction == earlier.transaction.wrapping_add(count)
     }
-}
-
-fn is_end(payload: &NetlinkPayload<NetfilterMessage>) -> io::Result<bool> {
-    match payload {
-        NetlinkPayload::Done(_) => Ok(true),
-        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-        NetlinkPayload::Error(_) => Ok(true),
-        _ => Ok(false),
-    }
-}
-
-fn ours(message: NetfilterMessage) -> Option<(u8, u64)> {
-    let family = u8::from(message.header.family);
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = message.inner else {
-        return None;
-    };
-    let named = table.attributes.iter().any(
-        |attribute| matches!(attribute, TableAttribute::Name(name) if name.trim_end_matches('\0') == "hostctl"),
-    );
-    let handle = table.attributes.iter().find_map(|attribute| match attribute {
-        TableAttribute::Handle(handle) => Some(*handle),
-        _ => None,
-    });
-    handle.filter(|_| named).map(|handle| (family, handle))
 }
 
 fn number(message: NetfilterMessage) -> Option<u32> {

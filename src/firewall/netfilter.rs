@@ -69,3 +69,16 @@ pub(super) fn receive(
         }
     }
 }
+
+/// Whether an answer is the last one.
+///
+/// # Errors
+/// Where it is a refusal.
+pub(super) fn is_end(payload: &NetlinkPayload<NetfilterMessage>) -> io::Result<bool> {
+    match payload {
+        NetlinkPayload::Done(_) => Ok(true),
+        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+        NetlinkPayload::Error(_) => Ok(true),
+        _ => Ok(false),
+    }
+}

@@ -32,6 +32,9 @@ pub enum NftError {
     /// No namespace to try a ruleset in.
     #[error("can't make a network namespace to check the ruleset in: {0} (run as root)")]
     Namespace(#[source] io::Error),
+    /// nft can't work on the socket that the tables belong to.
+    #[error("nft can't be had to change tables that are held against other programs: {0}")]
+    Lend(#[source] io::Error),
 }
 
 pub(super) fn nft(arguments: &[&str], input: Option<&str>) -> Result<String, NftError> {
@@ -105,7 +108,9 @@ pub fn probe(text: &str) -> Result<(), NftError> {
     in_scratch_namespace(|| nft(&["-f", "-"], Some(text)).map(drop))
 }
 
-fn in_scratch_namespace<T: Send>(work: impl FnOnce() -> Result<T, NftError> + Send) -> Result<T, NftError> {
+pub(super) fn in_scratch_namespace<T: Send>(
+    work: impl FnOnce() -> Result<T, NftError> + Send,
+) -> Result<T, NftError> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NftError::Namespace(errno.into()))?;

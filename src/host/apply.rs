@@ -16,7 +16,9 @@ use super::claim::claim;
 use super::generation::{Generation, Origin};
 use super::kill_point::kill_point;
 use super::plan::{Current, Goal, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks};
-use super::{HostError, Lock, Step, action_log, drop_in, generation, loaded, observe, record, unconfirmed};
+use super::{
+    HostError, Lock, Step, action_log, drop_in, generation, hold, loaded, observe, record, unconfirmed,
+};
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);
@@ -373,9 +375,9 @@ impl Host {
     async fn execute_step(&self, netlink: &Netlink, step: &Step) -> Result<(), HostError> {
         match step {
             Step::Link(step) => netlink.execute(step).await?,
-            Step::LoadFirewall { text, .. } => nft::load(text)?,
-            Step::ChangeFirewall(delta) => nft::change(delta)?,
-            Step::RemoveFirewall => nft::load(&nft::removal())?,
+            Step::LoadFirewall { text, .. } => hold::way(&self.root)?.load(text)?,
+            Step::ChangeFirewall(delta) => hold::way(&self.root)?.change(delta)?,
+            Step::RemoveFirewall => hold::way(&self.root)?.load(&nft::removal())?,
             Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP)?,
             Step::StopApp { namespace, name, gone: false, .. } => {
                 app::stop(&self.root, namespace, name, STOP)?
@@ -389,6 +391,7 @@ impl Host {
                 app::spawn_supervisor(&self.root, app, &self.program)?;
             }
             Step::CutFlows(policy) => cut_flows(policy)?,
+            Step::KeepApart(change) => netlink.keep_apart(change).await?,
             Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
             Step::StartVm { vm, .. } => {
                 vm::write_desired(&self.root, vm)?;
@@ -456,7 +459,7 @@ fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> 
 
 /// A kernel that can't list its flows goes on judging each packet that a
 /// guest sends; only answers to what it sent before still arrive.
-fn cut_flows(policy: &FlowPolicy) -> Result<(), HostError> {
+pub(super) fn cut_flows(policy: &FlowPolicy) -> Result<(), HostError> {
     match conntrack::cut(policy) {
         Ok(count) => tracing::info!(count, "ended flows that are no longer allowed"),
         Err(error) if unsupported(&error) => {

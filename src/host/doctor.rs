@@ -15,6 +15,7 @@ use crate::vm;
 use super::audit::applied;
 use super::audit::foreign;
 use super::plan::uplinks;
+use super::{FlushProtection, hold};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,6 +55,7 @@ pub async fn doctor(root: &RootDir) -> Vec<Check> {
     findings.push(confinement());
     findings.push(kvm(root));
     findings.extend([forwarding(), br_netfilter()]);
+    findings.push(flush(root).await);
     findings.extend(other_firewalls(root).await);
     findings
 }
@@ -176,6 +178,41 @@ fn br_netfilter() -> Check {
         Err(_) => "not loaded",
     };
     check("br_netfilter", Level::Ok, found, "both settings work")
+}
+
+/// Which of the protections guards the host against a flush of all tables.
+async fn flush(root: &RootDir) -> Check {
+    const ABOUT: &str = "flush by others";
+    let topology = applied(root).map_or_else(|_| Topology::empty(), |(_, topology)| topology);
+    let links = match link::Netlink::open() {
+        Ok(netlink) => netlink.observe().await.unwrap_or_default(),
+        Err(_) => link::Observed::default(),
+    };
+    let wanted = link::Desired::new(&topology, &uplinks(&topology, &links));
+    let protection = FlushProtection::of(root, &wanted, &links);
+    let unable = hold::unable(root);
+    let loaded = firewall::Tables::read().is_ok_and(|tables| !tables.is_empty());
+    match (&unable, loaded) {
+        (None, false) => check(ABOUT, Level::Ok, "hostctl's tables can be held against it", ""),
+        (Some(reason), false) => check(
+            ABOUT,
+            Level::Ok,
+            format!("tables can't be held, routes will keep networks apart: {reason}"),
+            "",
+        ),
+        (None, true) if !protection.held => check(
+            ABOUT,
+            Level::Warning,
+            protection.to_string(),
+            "tables can be held here: systemctl enable --now hostctl-hold.service",
+        ),
+        (Some(reason), true) => {
+            let level = if protection.routes && protection.watched { Level::Ok } else { Level::Warning };
+            let found = format!("{protection} ({reason})");
+            check(ABOUT, level, found, "systemctl enable --now hostctl-hold.service puts tables back at once")
+        }
+        _ => check(ABOUT, Level::Ok, protection.to_string(), ""),
+    }
 }
 
 /// What the audit says of other programs' firewalls: of the networks that were

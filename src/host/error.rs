@@ -115,6 +115,18 @@ pub enum HostError {
     /// The firewall's text.
     #[error(transparent)]
     Template(#[from] TemplateFault),
+    /// The tables belong to a process that isn't this root directory's holder.
+    #[error(
+        "hostctl's tables belong to another process (netlink port {0}), and only that one may change them\n  \
+         hint: hostctl firewall hold runs elsewhere, or hangs: end it, then run this again"
+    )]
+    HeldByAnother(u32),
+    /// A holder runs already.
+    #[error("the tables are held already, by the process {0}")]
+    HolderRuns(i32),
+    /// The socket that tables belong to.
+    #[error("can't hold the firewall's tables: {0}")]
+    Hold(#[source] io::Error),
     /// Tracked flows.
     #[error("can't end the flows that are no longer allowed: {0}")]
     Flows(#[source] io::Error),

@@ -64,7 +64,7 @@ impl Host {
         match result {
             Ok(outcome) => Ok(outcome),
             Err(cause) => {
-                let consequence = self.hold(&lock, watch).await;
+                let consequence = self.fall_back(&lock, watch).await;
                 Err(unloaded(cause, &consequence))
             }
         }
@@ -89,7 +89,7 @@ impl Host {
         self.load_locked(lock, confirmed.as_ref().unwrap_or(&wanted.compiled), watch).await
     }
 
-    async fn load_locked(
+    pub(super) async fn load_locked(
         &self,
         _lock: &Lock,
         topology: &Topology,
@@ -113,7 +113,7 @@ impl Host {
     }
 
     /// Guards the host with what there is, and says with what.
-    async fn hold(&self, lock: &Lock, watch: &mut dyn Watch) -> String {
+    async fn fall_back(&self, lock: &Lock, watch: &mut dyn Watch) -> String {
         let why = match self.load_last(lock, watch).await {
             Ok(number) => {
                 return format!("The firewall is that of generation {number}.");

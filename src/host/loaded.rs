@@ -20,8 +20,9 @@ struct Loaded {
     /// Where and by whom: another boot, network namespace or hostctl knows
     /// nothing of it.
     place: Place,
-    /// The state of the kernel's tables after it was loaded.
-    mark: Mark,
+    /// The state of the kernel's tables after it was loaded; none where somebody
+    /// else changed them meanwhile.
+    mark: Option<Mark>,
     /// What was loaded.
     ruleset: Ruleset,
 }
@@ -59,7 +60,7 @@ pub fn observe(root: &RootDir) -> Result<(Live, Option<Mark>), NftError> {
         return Ok((Live::Listed(Listing::default()), Some(mark)));
     }
     let written = read(root);
-    if let Some(loaded) = written.as_ref().filter(|loaded| loaded.mark == mark) {
+    if let Some(loaded) = written.as_ref().filter(|loaded| loaded.mark.as_ref() == Some(&mark)) {
         return Ok((Live::Known(Box::new(loaded.ruleset.clone())), Some(mark)));
     }
     let listing = nft::observe()?;
@@ -77,18 +78,24 @@ pub fn observe(root: &RootDir) -> Result<(Live, Option<Mark>), NftError> {
     Ok((live, mark))
 }
 
+/// The firewall that was loaded last in this network namespace since it booted,
+/// whether the kernel still has it or not.
+pub fn last(root: &RootDir) -> Option<Ruleset> {
+    read(root).map(|loaded| loaded.ruleset)
+}
+
 fn read(root: &RootDir) -> Option<Loaded> {
     let loaded: Loaded = serde_json::from_slice(&fs::read(path(root)).ok()?).ok()?;
     (Some(&loaded.place) == Place::here().as_ref()).then_some(loaded)
 }
 
 /// Writes down that `ruleset` is loaded: it was, or was made so by `changes`
-/// transactions since `before`. Where somebody else made one, nothing is
-/// known.
+/// transactions since `before`. Where somebody else made one, it has to be
+/// looked at.
 pub fn write(root: &RootDir, before: Option<&Mark>, changes: u32, ruleset: &Ruleset) {
     let mark = before.and_then(|before| Mark::read().ok().filter(|now| now.is_after(before, changes)));
-    let loaded = mark.filter(|mark| !mark.is_bare()).zip(Place::here());
-    let loaded = loaded.map(|(mark, place)| Loaded { place, mark, ruleset: ruleset.clone() });
+    let mark = mark.filter(|mark| !mark.is_bare());
+    let loaded = Place::here().map(|place| Loaded { place, mark, ruleset: ruleset.clone() });
     match loaded {
         Some(loaded) if read(root).as_ref() == Some(&loaded) => {}
         Some(loaded) => {

@@ -17,6 +17,7 @@ mod file;
 mod firewall_only;
 mod generation;
 mod history;
+mod hold;
 mod kill_point;
 mod loaded;
 mod lock;
@@ -51,6 +52,7 @@ pub use generation::{
     numbers as generation_numbers, read as read_generation,
 };
 pub use history::{Entry, history};
+pub use hold::{FlushProtection, Guard, HoldNews};
 pub use lock::Lock;
 pub use observe::{observe, observe_listed, observe_surroundings};
 pub use plan::{Current, Goal, Guest, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks};

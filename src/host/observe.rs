@@ -8,7 +8,7 @@ use crate::topology::Topology;
 use crate::vm;
 
 use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
-use super::{Guest, HostError, loaded, record};
+use super::{Guest, HostError, hold, loaded, record};
 
 /// What the host is, as far as `topology` asks.
 ///
@@ -35,7 +35,8 @@ async fn network(
     // Which settings matter depends on which links lead to the internet.
     let first = netlink.observe().await?;
     let desired = Desired::new(topology, &uplinks(topology, &first));
-    let mut current = Current { firewall, mark, recorded: record::read(root), ..Current::default() };
+    let unheld = !firewall.is_empty() && hold::is_missed(root);
+    let mut current = Current { firewall, mark, unheld, recorded: record::read(root), ..Current::default() };
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.push(link::FORWARDING6_KEY.into());

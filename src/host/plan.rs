@@ -20,6 +20,8 @@ pub struct Current {
     /// The state of the kernel's tables when they were read, where they stood
     /// still.
     pub mark: Option<Mark>,
+    /// Whether its tables could be held against other programs and aren't.
+    pub unheld: bool,
     /// Its guests.
     pub guests: Vec<Guest>,
     /// Its apps.
@@ -160,6 +162,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     steps.extend(links.remove.into_iter().flat_map(leave));
     steps.extend(firewall_steps(goal, &desired, current));
     steps.extend(links.build.into_iter().map(Step::Link));
+    steps.extend(links.apart.map(Step::KeepApart));
     for vm in &topology.vms {
         let guest = current.guests.iter().find(|guest| guest.name == vm.name);
         if let Some(reason) = start_reason(guest, vm) {
@@ -238,6 +241,7 @@ pub fn removal(current: &Current) -> Vec<Step> {
     let mut undone = Vec::new();
     link::set_sysctls(recorded_forwarding(current), true, &current.links, &mut undone);
     steps.extend(undone.into_iter().map(Step::Link));
+    steps.extend(links.apart.map(Step::KeepApart));
     if !current.firewall.is_empty() {
         steps.push(Step::RemoveFirewall);
     }
@@ -377,10 +381,12 @@ pub fn goal_in<'a>(
             };
             goal.difference = Difference::between(live, &desired);
             goal.listing = Some(desired);
-            return Ok(goal);
         }
     }
-    if matches!(goal.difference, Difference::Replace { .. }) {
+    if current.unheld && !matches!(goal.difference, Difference::Replace { .. }) {
+        goal.difference = Difference::unheld();
+    }
+    if matches!(goal.difference, Difference::Replace { .. }) && goal.text.is_empty() {
         goal.text = firewall::render(&goal.ruleset)?;
         nft::probe(&goal.text)?;
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::firewall::Listing;
+use crate::link::Desired;
 use crate::root_dir::RootDir;
 use crate::topology::{self, Network, Topology};
 use crate::vm;
@@ -10,7 +11,9 @@ use crate::vm;
 use super::plan::{Current, goal, plan, uplinks};
 use super::rollback::files;
 use super::unconfirmed::{self, Due, Record, Unconfirmed};
-use super::{Files, Generation, HostError, Step, drop_in, generation, observe_listed, watchdog};
+use super::{
+    Files, FlushProtection, Generation, HostError, Step, drop_in, generation, observe_listed, watchdog,
+};
 use crate::spec::load;
 
 /// The state of a host.
@@ -52,6 +55,8 @@ pub struct FirewallStatus {
     pub rules: usize,
     /// How many elements their sets have.
     pub elements: usize,
+    /// What guards it against another program's flush of all tables.
+    pub flush: FlushProtection,
 }
 
 /// The state of a network.
@@ -151,6 +156,11 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
             loaded: !current.firewall.is_empty(),
             rules: listing.map_or(0, Listing::rules),
             elements: listing.map_or(0, Listing::elements),
+            flush: FlushProtection::of(
+                root,
+                &Desired::new(&topology, &uplinks(&topology, &current.links)),
+                &current.links,
+            ),
         },
         drift,
         unconfirmed: unconfirmed::unconfirmed(root)?,

@@ -56,6 +56,8 @@ pub enum Step {
     },
     /// Elements of the firewall's sets.
     ChangeFirewall(Delta),
+    /// Routes and rules that keep networks apart where the firewall is gone.
+    KeepApart(link::ApartChange),
     /// Tracked flows that the new rules don't allow are ended.
     CutFlows(Box<FlowPolicy>),
     /// The firewall's tables are removed.
@@ -83,6 +85,7 @@ impl Step {
             Self::Link(step) => vec![step.to_string()],
             Self::LoadFirewall { .. } => vec!["hostctl render | nft -f -".into()],
             Self::ChangeFirewall(delta) => delta.commands(),
+            Self::KeepApart(change) => change.commands(),
             Self::CutFlows(_) => vec!["conntrack -D …    # each flow that the new rules don't allow".into()],
             Self::RemoveFirewall => {
                 vec!["nft delete table bridge hostctl".into(), "nft delete table inet hostctl".into()]

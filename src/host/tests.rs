@@ -51,6 +51,7 @@ fn kinds(steps: &[Step]) -> Vec<String> {
         Step::Link(_) => "link".into(),
         Step::LoadFirewall { .. } | Step::ChangeFirewall(_) => "firewall".into(),
         Step::CutFlows(_) => "cut".into(),
+        Step::KeepApart(_) => "apart".into(),
         Step::RemoveFirewall => "no firewall".into(),
         Step::StopApp { name, .. } => format!("stop app {name}"),
         Step::Evict { namespace } => format!("empty {namespace}"),

@@ -1,9 +1,11 @@
 //! Topology → the links, addresses and kernel settings that it asks for.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::apart::{self, Part};
 use crate::topology::{self, IfName, MacAddr, NamespaceRoute, Network, Topology};
 
 /// The group that every link of hostctl's is in ("ho"), the mark that it is
@@ -28,6 +30,8 @@ pub struct Desired {
     pub forwarding: Vec<Sysctl>,
     /// The prefixes that must not be another interface's.
     pub prefixes: Vec<IpNet>,
+    /// What keeps networks apart where the firewall is gone.
+    pub apart: BTreeSet<Part>,
 }
 
 /// A network's bridge.
@@ -161,6 +165,7 @@ impl Desired {
                 .flat_map(|network| [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)])
                 .flatten()
                 .collect(),
+            apart: apart::wanted(topology, uplinks),
         }
     }
 }
@@ -214,6 +219,8 @@ impl Bridge {
             v4("accept_redirects", "0"),
             v4("accept_source_route", "0"),
             v4("route_localnet", "0"),
+            // The way back is looked up as what the firewall judged, too.
+            v4("src_valid_mark", "1"),
             // Ports are isolated: guests of the network reach each other by
             // the host, which answers for each of them, at once, and sends no
             // one elsewhere. So policies see that traffic too.

@@ -4,6 +4,8 @@
 //! [`plan`] is what lies between; each [`Step`] prints as the command that
 //! does it by hand. Effects: [`Netlink`] and [`sysctl`].
 
+mod apart;
+mod apart_netlink;
 mod desired;
 mod execute;
 pub mod namespace;
@@ -17,6 +19,7 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 
+pub use apart::{Change as ApartChange, JUDGED, Part, Rule};
 pub use desired::{
     Bridge, Desired, FORWARDING6_KEY, GROUP, INSIDE, Namespace, Port, PortKind, Sysctl, forwarding4_key,
     unforwarding,

@@ -21,7 +21,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::observed::{Inside, Link, Observed, mark};
-use super::{routes, settings};
+use super::{apart_netlink, routes, settings};
 use crate::birthplace;
 use crate::tap::TapError;
 use crate::topology::NameError;
@@ -140,7 +140,9 @@ impl Netlink {
         self.read_addresses(&names, &mut links).await?;
         self.read_fdb(&names, &mut links).await?;
         self.read_proxies(&names, &mut links).await?;
-        let routes = self.routes().await?;
+        let (apart, routes): (Vec<_>, Vec<_>) =
+            self.routes().await?.into_iter().partition(apart_netlink::is_apart);
+        let apart = self.read_apart(&apart).await;
         routes::read(&routes, &names, &mut links);
         let mut default_route = routes::default(&routes, &names);
         default_route.retain(|name| links.get(name).is_some_and(|link| !link.is_ours()));
@@ -158,7 +160,7 @@ impl Netlink {
                 namespaces.insert(name, netlink.observe_inside(&marks).await?);
             }
         }
-        Ok(Observed { network, links, default_route, namespaces, sysctls })
+        Ok(Observed { network, links, default_route, namespaces, sysctls, apart })
     }
 
     /// A namespace that has one of these marks; nothing is known of others.
@@ -303,7 +305,8 @@ impl Netlink {
                 // What the kernel learned from redirects and path MTUs is listed
                 // too, and nobody's to remove.
                 let learned = route.header.flags.contains(RouteFlags::Cloned);
-                if route.header.table == RouteHeader::RT_TABLE_MAIN && !learned {
+                let main = route.header.table == RouteHeader::RT_TABLE_MAIN && !learned;
+                if main || apart_netlink::is_apart(&route) {
                     found.push(route);
                 }
             }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::apart::Part;
 use super::desired::GROUP;
 
 /// What a network namespace has.
@@ -21,6 +22,9 @@ pub struct Observed {
     /// Kernel settings that were asked for, by path under `/proc/sys`; those
     /// that don't exist are missing.
     pub sysctls: BTreeMap<String, String>,
+    /// What keeps networks apart where the firewall is gone; none where this
+    /// kernel has no routing by rules.
+    pub apart: Option<BTreeSet<Part>>,
 }
 
 /// A link.

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
+use super::apart;
 use super::desired::{Bridge, Desired, INSIDE, Namespace, Port, PortKind, Sysctl};
 use super::observed::{Inside, Link, Observed, mark};
 use super::step::{Setting, Step};
@@ -16,6 +17,8 @@ pub struct Plan {
     pub remove: Vec<Step>,
     /// What comes, after the firewall is changed.
     pub build: Vec<Step>,
+    /// What keeps networks apart where the firewall is gone.
+    pub apart: Option<apart::Change>,
 }
 
 /// Something on the host that hostctl didn't make and won't touch is in the
@@ -122,7 +125,8 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
 /// The steps from `observed` to `desired`. Call [`conflicts`] first: a link
 /// that isn't hostctl's is never part of a step.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
-    let mut plan = Plan::default();
+    let apart = observed.apart.as_ref().and_then(|found| apart::change(&desired.apart, found));
+    let mut plan = Plan { apart, ..Plan::default() };
     let wanted: BTreeMap<&str, &str> = (desired.ports.iter())
         .map(|port| (port.name.as_str(), port.kind.link_kind()))
         .chain(desired.bridges.iter().map(|bridge| (bridge.name.as_str(), "bridge")))

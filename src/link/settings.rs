@@ -20,6 +20,7 @@ pub(super) fn read(name: &str, listed: &[AfSpecUnspec]) -> Vec<(String, String)>
                         ("accept_redirects", conf.accept_redirects),
                         ("accept_source_route", conf.accept_source_route),
                         ("route_localnet", conf.route_localnet),
+                        ("src_valid_mark", conf.src_vmark),
                         ("proxy_arp_pvlan", conf.proxy_arp_pvlan),
                     ];
                     found.extend(values.map(|(key, value)| pair("ipv4", name, key, value)));

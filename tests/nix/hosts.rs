@@ -171,7 +171,7 @@ fn units_have_a_file_for_each_vm_and_a_path_that_stays() {
             templates += 1;
         }
     }
-    assert_eq!(templates, 4);
+    assert_eq!(templates, 5);
     let package = script.split_whitespace().find_map(|word| word.strip_suffix("/bin/hostctl")).unwrap();
     let script = script.replace(package, &at("package").display().to_string());
     // What nixpkgs' stdenv has under this name.
@@ -191,6 +191,7 @@ fn units_have_a_file_for_each_vm_and_a_path_that_stays() {
     let expected = [
         "hostctl-audit.service",
         "hostctl-firewall.service",
+        "hostctl-hold.service",
         "hostctl-vm@.service",
         "hostctl-vm@web.service",
         "hostctl.service",

@@ -117,9 +117,12 @@ impl Statement {
             "log" => fields(body, ["prefix"]).map(|_| Self::Aside)?,
             "mangle" => {
                 let [key, mtu] = fields(body, ["key", "value"])?;
+                // What the firewall says to routing; no rule of its own reads it.
+                let judged = *key == json!({ "meta": { "key": "mark" } })
+                    && *mtu == json!({ "|": [{ "meta": { "key": "mark" } }, hostctl::link::JUDGED] });
                 let clamps = *key == json!({ "tcp option": { "name": "maxseg", "field": "size" } })
                     && *mtu == json!({ "rt": { "key": "mtu" } });
-                clamps.then_some(Self::Aside).ok_or_else(unknown)?
+                (clamps || judged).then_some(Self::Aside).ok_or_else(unknown)?
             }
             _ => Self::Act(Action::parse(value, chains)?),
         })

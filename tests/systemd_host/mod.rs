@@ -21,7 +21,8 @@ use crate::lab::Lab;
 const SEEN_BY_UNITS: &str = "/srv";
 
 /// hostctl's units.
-pub const UNITS: [&str; 5] = [
+pub const UNITS: [&str; 6] = [
+    "hostctl-hold.service",
     "hostctl-firewall.service",
     "hostctl.service",
     "hostctl-vm@.service",

@@ -93,6 +93,15 @@ pub(super) fn drift(goal: &Goal<'_>, current: &Current, steps: &[Step]) -> Vec<F
                 let (found, expected) = ("doesn't run, or has no supervisor", "running, with a supervisor");
                 findings.push(guest(Kind::Guest, format!("app {}", app.name), found.into(), expected, step));
             }
+            Step::KeepApart(_) => findings.push(Finding {
+                severity: Severity::Warning,
+                kind: Kind::Drift,
+                object: "routing rules of hostctl's".into(),
+                found: "not as they were made".into(),
+                expected: "rules that keep networks apart where another program flushed the firewall".into(),
+                remedy: REPAIR.into(),
+                commands: step.commands(),
+            }),
             // Consequences of the others.
             Step::Evict { .. } | Step::CutFlows(_) => {}
             Step::RemoveFirewall => findings.push(Finding {
@@ -121,14 +130,13 @@ fn guest(kind: Kind, object: String, found: String, expected: &str, step: &Step)
     }
 }
 
-fn firewall(goal: &Goal<'_>, current: &Current, reason: &str, findings: &mut Vec<Finding>) {
-    let before = findings.len();
-    let deviations = match (&current.firewall, &goal.listing) {
-        (Live::Listed(live), Some(desired)) => firewall::deviations(live, desired),
-        (Live::Listed(live), None) if live.is_empty() => firewall::absence(),
-        _ => Vec::new(),
-    };
-    findings.extend(deviations.into_iter().map(|one| Finding {
+/// What an audit finds where somebody flushed everything.
+pub(super) fn tables_gone() -> Vec<Finding> {
+    firewall::absence().into_iter().map(deviation).collect()
+}
+
+fn deviation(one: firewall::Deviation) -> Finding {
+    Finding {
         severity: one.severity,
         kind: Kind::Drift,
         object: one.object,
@@ -136,7 +144,17 @@ fn firewall(goal: &Goal<'_>, current: &Current, reason: &str, findings: &mut Vec
         expected: one.expected,
         remedy: REPAIR.into(),
         commands: one.command.into_iter().collect(),
-    }));
+    }
+}
+
+fn firewall(goal: &Goal<'_>, current: &Current, reason: &str, findings: &mut Vec<Finding>) {
+    let before = findings.len();
+    let deviations = match (&current.firewall, &goal.listing) {
+        (Live::Listed(live), Some(desired)) => firewall::deviations(live, desired),
+        (Live::Listed(live), None) if live.is_empty() => firewall::absence(),
+        _ => Vec::new(),
+    };
+    findings.extend(deviations.into_iter().map(deviation));
     if findings.len() == before {
         findings.push(Finding {
             severity: Severity::Critical,

@@ -17,7 +17,7 @@ use crate::link::namespace;
 /// IPv6 addresses and routes, rules, and the settings of `net/ipv4/conf` and
 /// `net/ipv6/conf` that the kernel tells of (forwarding, rp_filter,
 /// proxy_neigh).
-const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 24, 25];
+const ROUTE_GROUPS: [u32; 10] = [1, 3, 5, 7, 8, 9, 11, 19, 24, 25];
 
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const NFTABLES_GROUP: u32 = 7;
@@ -48,6 +48,15 @@ impl Events {
     /// Where there is no netlink.
     pub fn open() -> io::Result<Self> {
         let own = vec![listen(NETLINK_ROUTE, &ROUTE_GROUPS)?, listen(NETLINK_NETFILTER, &[NFTABLES_GROUP])?];
+        Ok(Self { own, inside: BTreeMap::new(), overruns: 0 })
+    }
+
+    /// As [`Events::open`], of tables alone.
+    ///
+    /// # Errors
+    /// As [`Events::open`].
+    pub fn of_tables() -> io::Result<Self> {
+        let own = vec![listen(NETLINK_NETFILTER, &[NFTABLES_GROUP])?];
         Ok(Self { own, inside: BTreeMap::new(), overruns: 0 })
     }
 

@@ -3,6 +3,8 @@
 //! puts it back where it is told to.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -10,8 +12,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::backoff::backoff;
 use crate::link::namespace;
+use crate::runtime_dir::{RuntimeDir, SupervisorLock};
 
-use super::{Audit, Finding, Rehearsed, applied, audit_again};
+use super::{Audit, Finding, Rehearsed, applied, audit_again, drift};
+use crate::host::hold::{PutBack, keep_beside, watch_dir};
 use crate::host::{Events, Host, HostError, Lock, Silent};
 
 /// Changes come in crowds: after one, this much quiet is waited for …
@@ -21,6 +25,9 @@ const CROWD: Duration = Duration::from_millis(250);
 /// While another hostctl changes the host, it is asked this often whether it
 /// is through.
 const BUSY: Duration = Duration::from_millis(200);
+/// What failed, because somebody changed something on the way, is tried again
+/// so soon.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The host is repaired at once so often in a row; then something else keeps
 /// changing it, and the pauses grow.
 const PATIENCE: u32 = 2;
@@ -93,8 +100,18 @@ pub async fn watch(host: &Host, options: WatchOptions, tell: Tell<'_>) -> Result
     // What happens from here on is heard of; what was before, the first audit
     // sees.
     let mut events = Events::open().map_err(HostError::Events)?;
+    // Tables that are gone don't wait for an audit, nor for its pauses.
+    let (sender, kept) = channel();
+    let mut sign = None;
+    if options.repair {
+        sign = watching(host);
+        let host = host.clone();
+        let tell = move |done| sender.send(done).map_err(|error| HostError::Told(error.to_string()));
+        thread::spawn(move || keep_beside(&host, tell));
+    }
     let mut state =
-        State { host, options, rehearsed: None, known: None, pace: Pace::default(), failure: None };
+        State { host, options, rehearsed: None, known: None, pace: Pace::default(), failure: None, kept };
+    let _sign = sign;
     let mut overruns = 0;
     loop {
         let began = Instant::now();
@@ -117,6 +134,14 @@ pub async fn watch(host: &Host, options: WatchOptions, tell: Tell<'_>) -> Result
     }
 }
 
+/// Says to `status` that somebody puts back what is gone; the first one does.
+fn watching(host: &Host) -> Option<SupervisorLock> {
+    let directory = RuntimeDir::create(&host.root, watch_dir(&host.root)).ok()?;
+    let mut lock = directory.lock().ok()?;
+    lock.sign().ok()?;
+    Some(lock)
+}
+
 struct State<'h> {
     host: &'h Host,
     options: WatchOptions,
@@ -126,17 +151,25 @@ struct State<'h> {
     pace: Pace,
     /// The last failure, which isn't told of twice.
     failure: Option<String>,
+    /// Tables that were put back at once.
+    kept: Receiver<Result<PutBack, HostError>>,
 }
 
 impl State<'_> {
     /// Audits, and repairs where that is due; says how long to wait at most.
     async fn look(&mut self, tell: Tell<'_>) -> Result<Duration, HostError> {
+        while let Ok(kept) = self.kept.try_recv() {
+            match kept {
+                Ok(done) => self.was_put_back(done, tell)?,
+                Err(error) => self.fail(&error, tell)?,
+            }
+        }
         let audit = match self.audit().await {
             Ok(Some(audit)) => audit,
             Ok(None) => return Ok(BUSY),
             Err(error) => {
                 self.fail(&error, tell)?;
-                return Ok(self.options.interval);
+                return Ok(AGAIN.min(self.options.interval));
             }
         };
         self.failure = None;
@@ -162,6 +195,18 @@ impl State<'_> {
         }
         // Its own changes are among the next events; this looks at once.
         Ok(Duration::ZERO)
+    }
+
+    /// That tables were gone is told of as if an audit had seen it.
+    fn was_put_back(&mut self, done: PutBack, tell: Tell<'_>) -> Result<(), HostError> {
+        if let Some(known) = self.known.as_mut().filter(|_| done.gone) {
+            for finding in drift::tables_gone() {
+                if known.insert(finding.clone()) {
+                    tell(News::Appeared { finding })?;
+                }
+            }
+        }
+        tell(News::Repaired { steps: 1 + usize::from(done.gone) })
     }
 
     /// An audit of a host that nobody was changing meanwhile.
