@@ -114,10 +114,13 @@ fn from_a_spec_to_isolated_guests_and_back() {
     assert!(!probe(laptop, Probe::Icmp("10.2.0.2".parse().unwrap()), second).is_allowed());
     assert!(operator.does(&["vm", "logs", "one"]).contains("hostctl probe guest one ready"));
 
-    // A change of one VM restarts that one; of the firewall none.
+    // What confines a guest changes at once; a guest is started again by consent,
+    // and no other with it.
     let (one, two) = (operator.guest("one").1, operator.guest("two").1);
     let edited = SPEC.replacen("memory = \"128M\"", "memory = \"144M\"", 1).replace("tailscale = true", "");
     operator.apply(&edited);
+    assert_eq!(operator.guest("one"), ("ready".to_string(), one));
+    operator.does(&["apply", &operator.file, "--restart=one,two"]);
     operator.does(&["vm", "up", "one"]);
     assert_ne!(operator.guest("one").1, one);
     assert_eq!(operator.guest("two"), ("ready".to_string(), two));

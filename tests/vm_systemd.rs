@@ -138,9 +138,19 @@ fn a_host_boots_is_edited_and_upgraded_by_its_units() {
     }
     assert_eq!(systemd.show("hostctl-vm@one.service", "ActiveState"), "active");
 
-    // Another machine: apply stops it, its unit starts it.
+    // Another machine: it goes on as it is until somebody lets it be started again.
     systemd.write_spec(&SPEC.replace("128M", "144M"));
     systemd.does(&["reload", "hostctl.service"]);
+    assert_eq!(guest(&systemd), ("ready".to_string(), pid));
+    assert!(systemd.log().contains("(systemctl restart hostctl-vm@one.service)"));
+    systemd.does(&["restart", "hostctl-vm@one.service"]);
+    systemd.until("the guest is ready", || guest(&systemd).0 == "ready");
+    let (_, again) = guest(&systemd);
+    assert_ne!(again, pid);
+    let pid = again;
+    // By apply it is stopped, and its unit starts it.
+    systemd.write_spec(SPEC);
+    systemd.hostctl(&["apply", "--restart"]);
     systemd.until("the unit is down", || systemd.show("hostctl-vm@one.service", "ActiveState") == "inactive");
     assert_eq!(guest(&systemd), ("stopped".to_string(), 0));
     let up = systemd.lab.hostctl(&["vm", "up", "one"]);

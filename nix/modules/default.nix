@@ -26,6 +26,7 @@ let
     removeAttrs vm [
       "config"
       "dataVolume"
+      "restartIfChanged"
     ];
 in
 {

@@ -3,9 +3,13 @@
 # them, and what starts them.
 #
 # - A switch reloads hostctl.service, which applies the new spec. apply stops
-#   the guests that are another machine now, and no others; then the switch
-#   starts multi-user.target, and with it what is stopped.
-# - A unit's text decides nothing: `restartIfChanged = false`, but for what
+#   the guests that are gone, and no others: what a guest can only be at its
+#   next start waits for it.
+# - A guest's unit is restarted where its own definition changed and the
+#   operator let it be (`vms.<name>.restartIfChanged`). A switch stops such a
+#   unit first and starts it after the reload, so that it starts as the new
+#   spec says.
+# - Else a unit's text decides nothing: `restartIfChanged = false`, but for what
 #   holds the tables.
 {
   config,
@@ -36,11 +40,14 @@ let
 
   volumeOf = name: if cfg.vms ? ${name} then cfg.vms.${name}.dataVolume else null;
 
+  restarts = name: cfg.vms ? ${name} && cfg.vms.${name}.restartIfChanged;
+
   vmUnit = name: {
     name = "hostctl-vm@${name}";
     value = {
       wantedBy = lib.optional (vms.${name}.autostart or true) "multi-user.target";
-      restartIfChanged = false;
+      restartIfChanged = restarts name;
+      restartTriggers = lib.optional (restarts name) (builtins.toJSON vms.${name});
       serviceConfig = lib.mkIf (volumeOf name != null) {
         ExecStartPre = [
           "${pkgs.runtimeShell} ${./make-volume.sh} ${(volumeOf name).path} ${(volumeOf name).size}"

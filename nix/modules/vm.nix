@@ -64,6 +64,18 @@ in
       '';
     };
 
+    restartIfChanged = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether a switch that changes this guest's part of the configuration
+        restarts it. Without it the guest goes on as it was started, and what
+        can't be changed while it runs waits for its next start: `hostctl vm
+        list` names it. What confines it (network, address, policies) changes at
+        once in either case. Only with a unit of its own, which is the default.
+      '';
+    };
+
     dataVolume = mkOption {
       type = types.nullOr (
         types.submodule {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, Outcome, Preview, Step, Unconfirmed, newest_readable_generation};
+use hostctl::host::{self, Host, Outcome, Preview, Restart, Step, Unconfirmed, newest_readable_generation};
 use hostctl::reach::Change;
 use hostctl::spec::Checked;
 use hostctl::topology::Topology;
@@ -26,6 +26,20 @@ pub struct Apply {
     /// (`60s`, `5m`): for a change that may cut the session it is made from.
     #[arg(long, value_name = "TIME", value_parser = time)]
     confirm: Option<Duration>,
+    /// Start guests again for which something waits, or those of NAME.
+    ///
+    /// Without it a running guest goes on as it was started: what can't be
+    /// changed while it runs waits for its next start. What confines it changes
+    /// at once.
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..,
+        require_equals = true,
+        value_delimiter = ',',
+        conflicts_with_all = ["confirm", "firewall_only"]
+    )]
+    restart: Option<Vec<String>>,
     /// Load the firewall, and nothing else: for the time before the network is up.
     ///
     /// Makes no link, starts no guest, keeps no generation. Where the spec is
@@ -71,6 +85,7 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
         return output::json(&json!({
             "steps": steps_json(&preview.steps),
             "addresses": preview.moves,
+            "pending": preview.pending,
             "widens": change.as_ref().map(Change::widens),
             "changes": change.map(|change| change.lines),
         }));
@@ -117,7 +132,7 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
 
 /// What would be done, and what guests are given.
 pub fn preview_json(preview: &Preview) -> serde_json::Value {
-    json!({ "steps": steps_json(&preview.steps), "addresses": preview.moves })
+    json!({ "steps": steps_json(&preview.steps), "addresses": preview.moves, "pending": preview.pending })
 }
 
 /// Prints what would be done, and what guests are given.
@@ -129,7 +144,11 @@ pub fn print_preview(context: &Context, preview: &Preview) -> Result<(), Failure
     if !preview.moves.is_empty() {
         line("\naddresses that are new or move:")?;
     }
-    preview.moves.iter().try_for_each(|moved| line(format!("  {moved}")))
+    preview.moves.iter().try_for_each(|moved| line(format!("  {moved}")))?;
+    if !preview.pending.is_empty() {
+        line("\nwaits for the next start (hostctl apply --restart):")?;
+    }
+    preview.pending.iter().try_for_each(|waiting| line(format!("  {waiting}")))
 }
 
 pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> {
@@ -142,7 +161,8 @@ pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> 
     let checked = load(context, &arguments.file)?;
     let (spec, topology) = (&checked.spec, &checked.compiled);
     let Some(time) = arguments.confirm else {
-        let outcome = host.apply_under(&lock, spec, topology, &mut progress).await;
+        let restart = restart(arguments.restart.as_deref(), topology)?;
+        let outcome = host.apply_restarting(&lock, (spec, topology), &restart, &mut progress).await;
         let outcome = outcome.map_err(|error| placed(context, Some(&arguments.file), error))?;
         progress.clear();
         return print_outcome(context, &outcome);
@@ -172,6 +192,19 @@ pub fn unconfirmed(waiting: &Unconfirmed) -> String {
         }
         None => format!("an apply that has to be confirmed isn't done; the host reverts {returns}"),
     }
+}
+
+/// Whom the operator lets be started again.
+fn restart(asked: Option<&[String]>, topology: &Topology) -> Result<Restart, Failure> {
+    let Some(names) = asked else { return Ok(Restart::No) };
+    if names.is_empty() {
+        return Ok(Restart::All);
+    }
+    let known = |name: &String| match topology.vm(name) {
+        Some(vm) => Ok(vm.name.clone()),
+        None => Err(Failure::other(format!("--restart={name}: there is no VM {name} in the spec"))),
+    };
+    Ok(Restart::Named(names.iter().map(known).collect::<Result<_, _>>()?))
 }
 
 async fn load_firewall(context: &Context, arguments: &Apply) -> Result<(), Failure> {

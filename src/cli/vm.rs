@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use hostctl::host::{self, GuestStatus};
@@ -30,6 +30,12 @@ pub enum Command {
     /// Shut a VM down and boot it again.
     #[command(alias = "reboot")]
     Restart(Down),
+    /// Let a VM go on that QEMU holds.
+    ///
+    /// QEMU holds a guest whose disk has no room left, rather than let it lose
+    /// what it writes. Once there is room it goes on by itself within seconds;
+    /// this tries at once. Also for one that was paused by its machine protocol.
+    Resume(Named),
     /// List the VMs.
     #[command(visible_alias = "ls")]
     List,
@@ -120,6 +126,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Up(arguments) => up(context, &arguments),
         Command::Down(arguments) => down(context, &arguments),
         Command::Restart(arguments) => restart(context, &arguments),
+        Command::Resume(named) => resume(context, &named),
         Command::List => list(context),
         Command::Show(named) => show(context, &named),
         Command::Console(named) => console::attach(&context.root, &name(&named.name)?).await,
@@ -233,6 +240,35 @@ fn restart(context: &Context, arguments: &Down) -> Result<(), Failure> {
     up(context, &Up { name: arguments.name.clone(), timeout: 120, no_wait: false })
 }
 
+fn resume(context: &Context, named: &Named) -> Result<(), Failure> {
+    let name = known(context, &named.name)?;
+    let mut client = Client::connect(&context.root, &name)?;
+    let before = client.status()?;
+    if before.state != State::Paused {
+        return line(format!("{name} isn't paused: it is {}", before.text()));
+    }
+    client.resume()?;
+    // A disk that is still full stops it again at its next write.
+    let begun = Instant::now();
+    let mut status = before;
+    while begun.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(100));
+        status = client.status()?;
+    }
+    if status.state == State::Paused {
+        return Err(Failure::other(format!("{name} is still {}", status.text())));
+    }
+    if context.json { output::json(&status) } else { line(format!("{name} goes on")) }
+}
+
+fn trouble_text(trouble: &vm::Trouble) -> String {
+    let since = trouble.since.map(|since| {
+        let time = UNIX_EPOCH + Duration::from_secs(since);
+        format!(" since {}", humantime::format_rfc3339_seconds(time))
+    });
+    format!("{}{}\n    {}", trouble.what, since.unwrap_or_default(), trouble.remedy)
+}
+
 /// Prints guests as a table.
 pub fn guest_table(guests: &[GuestStatus]) -> Result<(), Failure> {
     let dash = || "-".to_string();
@@ -247,7 +283,23 @@ pub fn guest_table(guests: &[GuestStatus]) -> Result<(), Failure> {
             guest.restarts.to_string(),
         ]
     });
-    output::table(&["VM", "STATE", "NETWORK", "INTERFACE", "ADDRESSES", "PID", "RESTARTS"], rows)
+    output::table(&["VM", "STATE", "NETWORK", "INTERFACE", "ADDRESSES", "PID", "RESTARTS"], rows)?;
+    let troubled = guests.iter().filter_map(|guest| Some((guest, guest.trouble.as_ref()?)));
+    for (index, (guest, trouble)) in troubled.enumerate() {
+        if index == 0 {
+            line("\nnot as it should be:")?;
+        }
+        line(format!("  {}: {}", guest.name, trouble_text(trouble)))?;
+    }
+    let waiting = guests.iter().filter(|guest| !guest.pending.is_empty());
+    for (index, guest) in waiting.enumerate() {
+        if index == 0 {
+            line("\nwaits for the next start (hostctl apply --restart, hostctl vm restart):")?;
+        }
+        let pending: Vec<String> = guest.pending.iter().map(ToString::to_string).collect();
+        line(format!("  {}: {}", guest.name, pending.join("; ")))?;
+    }
+    Ok(())
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
@@ -261,9 +313,13 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
     let seen = vm::observe(&context.root)?.into_iter().find(|seen| seen.name == name);
     let state = seen.as_ref().map_or_else(|| "stopped".into(), vm::Observed::state);
     let pid = seen.as_ref().and_then(|seen| seen.pid);
+    let trouble = seen.as_ref().and_then(vm::Observed::trouble);
+    let pending = seen.as_ref().map(|seen| seen.pending(&context.root, &vm)).unwrap_or_default();
     let status = seen.and_then(|seen| seen.status);
     if context.json {
-        return output::json(&serde_json::json!({ "vm": vm, "state": state, "status": status }));
+        return output::json(
+            &serde_json::json!({ "vm": vm, "state": state, "status": status, "trouble": trouble, "pending": pending }),
+        );
     }
     let port = &vm.port;
     let mut rows = vec![
@@ -286,6 +342,8 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
         rows.push(("accel", status.accel.map_or_else(String::new, |accel| format!("{accel} ({reason})"))));
         rows.push(("restarts", status.restarts.to_string()));
     }
+    rows.extend(trouble.iter().map(|trouble| ("trouble", trouble_text(trouble))));
+    rows.extend(pending.iter().map(|pending| ("pending", pending.to_string())));
     rows.iter().try_for_each(|(key, value)| line(format!("{key:10} {value}")))
 }
 

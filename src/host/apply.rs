@@ -15,9 +15,12 @@ use crate::vm;
 use super::claim::claim;
 use super::generation::{Generation, Origin};
 use super::kill_point::kill_point;
-use super::plan::{Current, Goal, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks};
+use super::plan::{
+    Current, Goal, Restart, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks, waiting,
+};
 use super::{
-    HostError, Lock, Step, action_log, drop_in, generation, hold, loaded, observe, record, unconfirmed,
+    HostError, Lock, Step, action_log, drop_in, generation, hold, loaded, observe, preview, record,
+    unconfirmed,
 };
 
 /// How long a guest has to shut down before it is switched off.
@@ -86,29 +89,34 @@ impl Host {
     pub async fn plan(&self, topology: &Topology) -> Result<Vec<Step>, HostError> {
         Self::check_root()?;
         let current = observe(&self.root, topology).await?;
-        Ok(self.plan_from(topology, &current)?.0)
+        Ok(self.plan_from(topology, &current, &Restart::No)?.0)
     }
 
-    fn plan_from<'t>(
+    pub(super) fn plan_from<'t>(
         &self,
         topology: &'t Topology,
         current: &Current,
+        restart: &Restart,
     ) -> Result<(Vec<Step>, Goal<'t>), HostError> {
         let conflicts = conflicts(topology, current);
         if !conflicts.is_empty() {
             return Err(HostError::Conflicts(conflicts));
         }
-        let goal = goal(topology, current, None)?;
+        let mut goal = goal(topology, current, None)?;
+        goal.restart = restart.clone();
         let steps = plan(&goal, current);
         // An image that isn't there is found before anything is touched.
-        let unbootable: Vec<_> = steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::StartVm { vm, .. } => {
-                    Some((vm.name.clone(), vm::BootFiles::resolve(&self.root, vm).err()?))
-                }
-                _ => None,
-            })
+        // So is one that waits: the next start may be one after a crash.
+        let started = steps.iter().filter_map(|step| match step {
+            Step::StartVm { vm, .. } => Some(&**vm),
+            _ => None,
+        });
+        let waiting = waiting(topology, current, &steps).into_iter();
+        let waiting = waiting.filter(|(_, pending)| pending.iter().any(vm::Pending::is_other_file));
+        let waiting = waiting.filter_map(|(name, _)| topology.vm(name.as_str()));
+        let unbootable: Vec<_> = started
+            .chain(waiting)
+            .filter_map(|vm| Some((vm.name.clone(), vm::BootFiles::resolve(&self.root, vm).err()?)))
             .collect();
         if !unbootable.is_empty() {
             return Err(HostError::Unbootable(unbootable));
@@ -173,6 +181,20 @@ impl Host {
         topology: &Topology,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
+        self.apply_restarting(lock, (spec, topology), &Restart::No, watch).await
+    }
+
+    /// As [`Host::apply_under`], and starts guests again for what waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Host::apply`].
+    pub async fn apply_restarting(
+        &self,
+        lock: &Lock,
+        (spec, topology): (&HostSpec, &Topology),
+        restart: &Restart,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
         let before = generation::numbers(&self.root)?.pop();
         let rejected = self.settle(lock).await?;
         let again = self.compile_again(before, spec)?;
@@ -181,7 +203,7 @@ impl Host {
             // At boot there is nothing yet of what was confirmed.
             return Err(self.keep_confirmed().await.err().unwrap_or(self.rejected()?));
         }
-        let result = self.apply_locked(lock, spec, topology, &Origin::of("apply"), watch).await;
+        let result = self.make(lock, (spec, topology), &Origin::of("apply"), restart, watch).await;
         action_log::write(&self.root, "apply", &result);
         if result.is_ok() && rejected.is_some() {
             unconfirmed::remove(&self.root)?;
@@ -205,14 +227,25 @@ impl Host {
     /// that fails.
     pub(super) async fn apply_locked(
         &self,
-        _lock: &Lock,
+        lock: &Lock,
         spec: &HostSpec,
         topology: &Topology,
         origin: &Origin,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
+        self.make(lock, (spec, topology), origin, &Restart::No, watch).await
+    }
+
+    async fn make(
+        &self,
+        _lock: &Lock,
+        (spec, topology): (&HostSpec, &Topology),
+        origin: &Origin,
+        restart: &Restart,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
         let current = observe(&self.root, topology).await?;
-        let (steps, goal) = self.plan_from(topology, &current)?;
+        let (steps, goal) = self.plan_from(topology, &current, restart)?;
         let moves = topology::moves(&generation::kept(&self.root).allocations, spec, topology);
         match self.carry_out(&steps, &goal, &current, watch).await {
             Ok(()) => {
@@ -222,9 +255,13 @@ impl Host {
                     generation::commit(&self.root, (spec, &topology.allocations()), origin, drop_in)?;
                 kill_point("the generation is kept");
                 self.forget_guests(topology, &current)?;
+                self.tell_supervisors(topology, &current)?;
+                let waiting = preview::pending(topology, &current, &steps);
+                let waiting = waiting.iter().map(|one| format!("waits for its next start: {one}"));
                 let moved = moves.iter().filter(|moved| moved.from.is_some());
                 let moved = moved.map(|moved| format!("moved: {moved}"));
-                let notes = notes(topology, &current, &steps).into_iter().chain(moved).collect();
+                let notes =
+                    notes(topology, &current, &steps).into_iter().chain(moved).chain(waiting).collect();
                 Ok(Outcome { notes, steps, generation: Some(generation.number) })
             }
             Err(error) => {
@@ -315,6 +352,19 @@ impl Host {
     pub async fn removal(&self) -> Result<Vec<Step>, HostError> {
         Self::check_root()?;
         Ok(removal(&observe(&self.root, &Topology::empty()).await?))
+    }
+
+    /// Writes down what guests that have a supervisor are to be from their next
+    /// start on, also where that is one after a crash.
+    fn tell_supervisors(&self, topology: &Topology, current: &Current) -> Result<(), HostError> {
+        for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
+            if let Some(vm) = topology.vm(guest.name.as_str())
+                && vm::read_desired(&self.root, &vm.name).ok().as_ref() != Some(vm)
+            {
+                vm::write_desired(&self.root, vm)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the files of guests that aren't in the spec any more.
@@ -437,9 +487,10 @@ impl Host {
     pub(super) async fn restore(&self, generation: &Generation) -> Result<Vec<Step>, HostError> {
         let topology = generation.compile()?;
         let current = observe(&self.root, &topology).await?;
-        let (steps, goal) = self.plan_from(&topology, &current)?;
+        let (steps, goal) = self.plan_from(&topology, &current, &Restart::No)?;
         self.carry_out(&steps, &goal, &current, &mut Silent).await?;
         self.forget_guests(&topology, &current)?;
+        self.tell_supervisors(&topology, &current)?;
         Ok(steps)
     }
 }

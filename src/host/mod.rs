@@ -55,8 +55,10 @@ pub use history::{Entry, history};
 pub use hold::{FlushProtection, Guard, HoldNews};
 pub use lock::Lock;
 pub use observe::{observe, observe_listed, observe_surroundings};
-pub use plan::{Current, Goal, Guest, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks};
-pub use preview::Preview;
+pub use plan::{
+    Current, Goal, Guest, Restart, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks,
+};
+pub use preview::{Preview, Waiting};
 pub use rollback::{Files, RolledBack};
 pub use status::{
     AppStatus, FirewallStatus, GuestStatus, NamespaceStatus, NetworkStatus, Status, guests, status,

@@ -15,7 +15,7 @@ use super::{Guest, HostError, hold, loaded, record};
 /// # Errors
 /// Where the kernel or nft doesn't answer.
 pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
-    with_guests(root, observe_network(root, topology).await?)
+    with_guests(root, topology, observe_network(root, topology).await?)
 }
 
 /// As [`observe`], without guests and apps.
@@ -55,25 +55,21 @@ async fn network(
 /// Where the kernel or nft doesn't answer.
 pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
     let listed = (Live::Listed(nft::observe()?), None);
-    with_guests(root, network(root, topology, listed).await?)
+    with_guests(root, topology, network(root, topology, listed).await?)
 }
 
-fn with_guests(root: &RootDir, network: Current) -> Result<Current, HostError> {
+fn with_guests(root: &RootDir, topology: &Topology, network: Current) -> Result<Current, HostError> {
     let apps = app::observe(root)?.into_iter().map(|seen| {
         let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
         SeenApp { seen, ended }
     });
-    let (guests, strays) = (guests(root)?, vm::find_strays(root)?);
+    let (guests, strays) = (guests(root, topology)?, vm::find_strays(root)?);
     Ok(Current { guests, strays, apps: apps.collect(), ..network })
 }
 
-fn guests(root: &RootDir) -> Result<Vec<Guest>, HostError> {
+fn guests(root: &RootDir, topology: &Topology) -> Result<Vec<Guest>, HostError> {
     let guests = vm::observe(root)?.into_iter().map(|seen| Guest {
-        // One that is about to boot boots what was written down for it.
-        launched: seen.launched.or_else(|| {
-            let written = seen.supervised.then(|| vm::read_desired(root, &seen.name));
-            written.and_then(Result::ok)
-        }),
+        pending: topology.vm(seen.name.as_str()).map(|wanted| seen.pending(root, wanted)).unwrap_or_default(),
         name: seen.name,
         running: seen.pid.is_some(),
         supervised: seen.supervised,

@@ -7,6 +7,7 @@ use crate::app;
 use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Mark, Ruleset, Surroundings, nft};
 use crate::link::{self, Conflict};
 use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
+use crate::vm::Pending;
 
 use super::step::Step;
 
@@ -38,8 +39,8 @@ pub struct Current {
 pub struct Guest {
     /// Its name.
     pub name: Name,
-    /// What its QEMU was started with.
-    pub launched: Option<Vm>,
+    /// What waits for its next start.
+    pub pending: Vec<Pending>,
     /// Whether its QEMU runs.
     pub running: bool,
     /// Whether its supervisor runs.
@@ -68,6 +69,31 @@ pub struct Goal<'a> {
     pub difference: Difference,
     /// The firewall's text, where it has to be loaded whole.
     pub text: String,
+    /// Which guests are started again for what waits for it.
+    pub restart: Restart,
+}
+
+/// Which guests are started again for what waits for their next start. Whoever
+/// asks for it knows that they are: nothing else does it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// None.
+    #[default]
+    No,
+    /// Each for which something waits.
+    All,
+    /// Of these each for which something waits.
+    Named(BTreeSet<Name>),
+}
+
+impl Restart {
+    fn includes(&self, name: &Name) -> bool {
+        match self {
+            Self::No => false,
+            Self::All => true,
+            Self::Named(names) => names.contains(name),
+        }
+    }
 }
 
 /// The host's interfaces that lead to the internet.
@@ -152,7 +178,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     let links = link::plan(&desired, &current.links);
     let mut steps = Vec::new();
     for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
-        if let Some(reason) = stop_reason(guest, topology.vm(guest.name.as_str())) {
+        if let Some(reason) = stop_reason(guest, topology.vm(guest.name.as_str()), &goal.restart) {
             steps.push(Step::StopVm { name: guest.name.clone(), reason });
         }
     }
@@ -165,7 +191,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     steps.extend(links.apart.map(Step::KeepApart));
     for vm in &topology.vms {
         let guest = current.guests.iter().find(|guest| guest.name == vm.name);
-        if let Some(reason) = start_reason(guest, vm) {
+        if let Some(reason) = start_reason(guest, vm, &goal.restart) {
             steps.push(Step::StartVm { vm: Box::new(vm.clone()), reason });
         }
     }
@@ -293,43 +319,46 @@ fn coming_apps(current: &Current, wanted: Vec<app::App>) -> Vec<Step> {
     missing.map(|app| Step::StartApp { app: Box::new(app) }).collect()
 }
 
-fn stop_reason(guest: &Guest, wanted: Option<&Vm>) -> Option<String> {
-    match (wanted, &guest.launched) {
-        (None, _) => Some("not in the spec".into()),
-        (Some(_), None) => Some("it isn't known what it was started with".into()),
-        (Some(wanted), Some(launched)) if !same_machine(wanted, launched) => {
-            let unit = wanted.supervisor == Supervisor::Unit;
-            Some(if unit { "its spec changed; its unit starts it" } else { "its spec changed" }.into())
-        }
-        _ => None,
+/// A guest that is wanted is only stopped by consent: what can't be changed
+/// while it runs waits for its next start.
+fn stop_reason(guest: &Guest, wanted: Option<&Vm>, restart: &Restart) -> Option<String> {
+    let Some(wanted) = wanted else { return Some("not in the spec".into()) };
+    if guest.pending.is_empty() || !restart.includes(&guest.name) {
+        return None;
     }
+    let keys: Vec<&str> = guest.pending.iter().map(|pending| pending.key.as_str()).collect();
+    let unit = if wanted.supervisor == Supervisor::Unit { "; its unit starts it" } else { "" };
+    Some(format!("restart: {}{unit}", keys.join(", ")))
 }
 
 /// None for a VM that its own unit starts.
-fn start_reason(guest: Option<&Guest>, vm: &Vm) -> Option<String> {
+fn start_reason(guest: Option<&Guest>, vm: &Vm, restart: &Restart) -> Option<String> {
     if vm.supervisor == Supervisor::Unit {
         return None;
     }
     match guest {
         Some(guest) if guest.running || guest.supervised => {
-            if stop_reason(guest, Some(vm)).is_some() {
-                Some("its spec changed".into())
-            } else if !guest.supervised {
-                Some("its supervisor is gone; the guest goes on".into())
-            } else {
-                None
-            }
+            let restarted = stop_reason(guest, Some(vm), restart);
+            let orphaned = || "its supervisor is gone; the guest goes on".to_string();
+            restarted.or_else(|| (!guest.supervised).then(orphaned))
         }
         _ => vm.autostart.then(|| "autostart".into()),
     }
 }
 
-/// Whether a guest can go on as it is: `autostart` and `restart` are its
-/// supervisor's business, and so is who that is.
-fn same_machine(a: &Vm, b: &Vm) -> bool {
-    let machine =
-        |vm: &Vm| Vm { autostart: false, restart: false, supervisor: Supervisor::default(), ..vm.clone() };
-    machine(a) == machine(b)
+/// What waits for the next start of guests of `topology`, once `steps` are
+/// done.
+pub fn waiting<'c>(
+    topology: &Topology,
+    current: &'c Current,
+    steps: &[Step],
+) -> Vec<(&'c Name, &'c [Pending])> {
+    let stops = |name: &Name| {
+        steps.iter().any(|step| matches!(step, Step::StopVm { name: other, .. } if other == name))
+    };
+    let wanted = |guest: &&Guest| topology.vm(guest.name.as_str()).is_some() && !stops(&guest.name);
+    let guests = current.guests.iter().filter(|guest| !guest.pending.is_empty()).filter(wanted);
+    guests.map(|guest| (&guest.name, guest.pending.as_slice())).collect()
 }
 
 /// The VMs with autostart that their units have still to start once `steps`
@@ -367,8 +396,14 @@ pub fn goal_in<'a>(
     known: Option<&Goal<'_>>,
 ) -> Result<Goal<'a>, super::HostError> {
     let ruleset = Ruleset::new(topology, surroundings)?;
-    let mut goal =
-        Goal { topology, ruleset, listing: None, difference: Difference::None, text: String::new() };
+    let mut goal = Goal {
+        topology,
+        ruleset,
+        listing: None,
+        difference: Difference::None,
+        text: String::new(),
+        restart: Restart::No,
+    };
     match &current.firewall {
         Live::Known(loaded) => goal.difference = Difference::between_rulesets(loaded, &goal.ruleset)?,
         Live::Listed(listing) if listing.is_empty() => goal.difference = Difference::absent(),

@@ -47,7 +47,9 @@ pub(super) fn files(root: &RootDir, generation: &Generation) -> (Files, Option<S
     let path = drop_in(root);
     if let Some(kept) = &generation.drop_in {
         let text = if kept.is_empty() { "{}" } else { kept };
-        let then = load_checked_with(None, root, Some(Replaced { path: &path, text }), topology::compile);
+        let given = generation.allocations();
+        let compile = |spec: &_| topology::compile_keeping(spec, &given);
+        let then = load_checked_with(None, root, Some(Replaced { path: &path, text }), compile);
         if then.is_ok_and(|then| then.spec == generation.spec) {
             return (Files::Restored(path), Some(kept.clone()));
         }

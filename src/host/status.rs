@@ -119,6 +119,10 @@ pub struct GuestStatus {
     pub pid: Option<u32>,
     /// How often it was started again after a crash.
     pub restarts: u32,
+    /// What is wrong with it.
+    pub trouble: Option<vm::Trouble>,
+    /// What waits for its next start, by key.
+    pub pending: Vec<vm::Pending>,
 }
 
 /// Reads the state of the host.
@@ -289,6 +293,11 @@ fn guests_of(root: &RootDir, topology: &Topology) -> Result<Vec<GuestStatus>, Ho
             state: seen.map_or_else(|| "stopped".into(), vm::Observed::state),
             pid: seen.and_then(|guest| guest.pid),
             restarts: told.map_or(0, |status| status.restarts),
+            trouble: seen.and_then(vm::Observed::trouble),
+            pending: seen
+                .zip(topology.vm(&name))
+                .map(|(seen, wanted)| seen.pending(root, wanted))
+                .unwrap_or_default(),
             name,
         }
     };

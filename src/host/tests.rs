@@ -2,8 +2,9 @@
 
 use crate::firewall::{Difference, Live, Ruleset};
 use crate::topology::{Topology, compile};
+use crate::vm;
 
-use super::plan::{Current, Goal, Guest, left_to_units, plan, removal};
+use super::plan::{Current, Goal, Guest, Restart, left_to_units, plan, removal, waiting};
 use super::step::Step;
 
 const SPEC: &str = r#"
@@ -29,13 +30,20 @@ fn loaded() -> Live {
 /// The goal where the firewall differs, or doesn't.
 fn goal(topology: &Topology, differs: bool) -> Goal<'_> {
     let difference = if differs { Difference::absent() } else { Difference::None };
-    Goal { topology, ruleset: Ruleset::default(), listing: None, difference, text: String::new() }
+    Goal {
+        topology,
+        ruleset: Ruleset::default(),
+        listing: None,
+        difference,
+        text: String::new(),
+        restart: Restart::No,
+    }
 }
 
 fn running(topology: &Topology) -> Vec<Guest> {
     let guest = |vm: &crate::topology::Vm| Guest {
         name: vm.name.clone(),
-        launched: Some(vm.clone()),
+        pending: Vec::new(),
         running: true,
         supervised: true,
     };
@@ -81,19 +89,45 @@ fn what_goes_goes_before_the_firewall_changes() {
     assert_eq!(kinds(&steps), ["stop y", "remove link", "firewall", "cut", "link"]);
 }
 
+/// Guests of `before` that run, seen by who wants `after`.
+fn seen(before: &Topology, after: &Topology) -> Vec<Guest> {
+    let mut guests = running(before);
+    for guest in &mut guests {
+        let name = guest.name.as_str();
+        guest.pending =
+            after.vm(name).map(|wanted| vm::differences(before.vm(name), wanted)).unwrap_or_default();
+    }
+    guests
+}
+
 #[test]
-fn a_guest_is_restarted_only_where_its_machine_changed() {
+fn a_guest_is_restarted_only_where_its_machine_changed_and_by_consent() {
     let before = topology(SPEC);
-    let current = Current { firewall: loaded(), guests: running(&before), ..Current::default() };
-    let guests = |spec: &str| {
+    let guests = |spec: &str, restart: &Restart| {
         let after = topology(spec);
-        let steps = plan(&goal(&after, false), &current);
-        kinds(&steps).into_iter().filter(|kind| kind != "link").collect::<Vec<_>>()
+        let current = Current { firewall: loaded(), guests: seen(&before, &after), ..Current::default() };
+        let goal = Goal { restart: restart.clone(), ..goal(&after, false) };
+        let steps = plan(&goal, &current);
+        let waits = waiting(&after, &current, &steps).len();
+        (kinds(&steps).into_iter().filter(|kind| kind != "link").collect::<Vec<_>>(), waits)
     };
-    assert_eq!(guests(SPEC), [""; 0]);
-    assert_eq!(guests(&SPEC.replacen("image", "memory = \"1G\"\n image", 1)), ["stop x", "start x"]);
-    assert_eq!(guests(&SPEC.replacen("image", "restart = false\nautostart = false\n image", 1)), [""; 0]);
-    assert_eq!(guests(&SPEC.replacen("[vms.x]", "[host]\ndns = [\"9.9.9.9\"]\n[vms.x]", 1)).len(), 4);
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let none = || words(&[]);
+    assert_eq!(guests(SPEC, &Restart::All), (none(), 0));
+    let bigger = SPEC.replacen("image", "memory = \"1G\"\n image", 1);
+    assert_eq!(guests(&bigger, &Restart::No), (none(), 1));
+    assert_eq!(guests(&bigger, &Restart::All), (words(&["stop x", "start x"]), 0));
+    let named = |name: &str| Restart::Named([name.to_string().try_into().unwrap()].into());
+    assert_eq!(guests(&bigger, &named("x")), (words(&["stop x", "start x"]), 0));
+    assert_eq!(guests(&bigger, &named("y")), (none(), 1));
+    let supervisors = SPEC.replacen("image", "restart = false\nautostart = false\n image", 1);
+    assert_eq!(guests(&supervisors, &Restart::All), (none(), 0));
+    let resolver = SPEC.replacen("[vms.x]", "[host]\ndns = [\"9.9.9.9\"]\n[vms.x]", 1);
+    assert_eq!(guests(&resolver, &Restart::No), (none(), 2));
+    assert_eq!(guests(&resolver, &Restart::All).0.len(), 4);
+    // Who leaves the spec needs no consent.
+    let without = SPEC.split("[vms.y]").next().unwrap();
+    assert_eq!(guests(without, &Restart::No), (words(&["stop y"]), 0));
 }
 
 #[test]
@@ -102,7 +136,14 @@ fn a_guest_of_a_unit_is_stopped_by_apply_and_never_started() {
     let before = topology(&of_units);
     let guests = |spec: &str, current: &Current| {
         let after = topology(spec);
-        let steps = plan(&goal(&after, false), current);
+        let mut current = current.clone();
+        if !current.guests.is_empty() {
+            let supervised = current.guests[0].supervised;
+            current.guests = seen(&before, &after);
+            current.guests.iter_mut().for_each(|guest| guest.supervised = supervised);
+        }
+        let current = &current;
+        let steps = plan(&Goal { restart: Restart::All, ..goal(&after, false) }, current);
         let left: Vec<String> =
             left_to_units(&after, current, &steps).iter().map(ToString::to_string).collect();
         let steps: Vec<String> = kinds(&steps).into_iter().filter(|kind| kind.contains(['x', 'y'])).collect();

@@ -25,15 +25,16 @@ impl Announcer {
     /// first executes (sd_notify(3)); without systemd, only the log.
     pub fn announce(&mut self, status: &Status) {
         // What a failed QEMU said last is part of it: one line, one assignment.
-        let text: String =
-            status.state.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text: String = status.text().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut notes = vec![NotifyState::Status(&text)];
         if matches!(status.state, State::Running | State::Ready) && !self.ready {
             self.ready = true;
             notes.push(NotifyState::Ready);
         }
-        // Nobody to tell is no failure.
-        let _ = sd_notify::notify(&notes);
+        // Nobody to tell is no failure. What a guest can change often is no news.
+        if notes.len() > 1 || self.last.as_ref() != Some(&text) {
+            let _ = sd_notify::notify(&notes);
+        }
         if self.last.as_ref() != Some(&text) && self.within_budget(Instant::now()) {
             tracing::info!(vm = %status.name, pid = status.pid, "{text}");
         }

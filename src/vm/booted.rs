@@ -95,7 +95,10 @@ impl Booted {
     /// The same files, looked at again.
     fn again(&self) -> Self {
         let again = |file: &File| File {
-            identity: identity(&file.path, file.identity.as_ref().is_some_and(|known| known.content.is_none())),
+            identity: identity(
+                &file.path,
+                file.identity.as_ref().is_some_and(|known| known.content.is_none()),
+            ),
             ..file.clone()
         };
         Self { files: self.files.iter().map(again).collect() }

@@ -71,6 +71,15 @@ impl Client {
         self.request::<Option<()>>(&Request::Restart { timeout_ms }, REPLY_LIMIT).map(drop)
     }
 
+    /// Lets a guest go on that QEMU holds. Returns when QEMU was told so; the
+    /// status tells what comes of it.
+    ///
+    /// # Errors
+    /// Where the supervisor doesn't answer.
+    pub fn resume(&mut self) -> Result<(), VmError> {
+        self.request::<Option<()>>(&Request::Resume, REPLY_LIMIT).map(drop)
+    }
+
     /// Runs a program in the guest through its agent, for at most `timeout`.
     /// What it says is the guest's word and may hold any byte.
     ///

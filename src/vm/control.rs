@@ -12,6 +12,7 @@ use crate::topology::Name;
 
 use super::agent::{Agent, Exec};
 use super::error::VmError;
+use super::held::{DiskErrors, Held};
 use super::qemu::Accelerator;
 use super::state::State;
 
@@ -47,6 +48,24 @@ pub struct Status {
     pub retry_in_ms: Option<u64>,
     /// Whether the guest agent answered when it was last asked.
     pub agent: bool,
+    /// Since when it is in that state, in seconds after the epoch.
+    #[serde(default)]
+    pub since: Option<u64>,
+    /// Why the guest is held; only in [`State::Paused`].
+    #[serde(default)]
+    pub held: Option<Held>,
+    /// The disk because of which it is held: the spec's key, and its file.
+    #[serde(default)]
+    pub disk: Option<String>,
+    /// How it failed the last time since it was last healthy.
+    #[serde(default)]
+    pub last_failure: Option<String>,
+    /// Errors of disks that the guest was told of.
+    #[serde(default)]
+    pub disk_errors: Option<DiskErrors>,
+    /// Since when QEMU doesn't answer, in seconds after the epoch.
+    #[serde(default)]
+    pub silent_since: Option<u64>,
 }
 
 impl Status {
@@ -64,6 +83,27 @@ impl Status {
             failures: 0,
             retry_in_ms: None,
             agent: false,
+            since: None,
+            held: None,
+            disk: None,
+            last_failure: None,
+            disk_errors: None,
+            silent_since: None,
+        }
+    }
+
+    /// The state in words, with the reason where there is one.
+    pub fn text(&self) -> String {
+        let (State::Paused, Some(held)) = (&self.state, &self.held) else { return self.state.to_string() };
+        let disk = self.disk.as_ref().or(held.disk.as_ref()).map_or("a disk", String::as_str);
+        match held.state.as_str() {
+            "paused" => "paused".into(),
+            "io-error" if held.no_space => format!("paused: no room is left for {disk}"),
+            "io-error" => {
+                let reason = held.reason.as_deref().unwrap_or("an error");
+                format!("paused: {disk} failed ({reason})")
+            }
+            state => format!("paused: QEMU says {state}"),
         }
     }
 }
@@ -74,6 +114,7 @@ pub(super) enum Request {
     Status,
     Stop { timeout_ms: u64 },
     Restart { timeout_ms: u64 },
+    Resume,
     Exec(Exec),
 }
 
@@ -82,6 +123,7 @@ pub(super) enum Request {
 pub(super) enum Order {
     Stop(Duration, oneshot::Sender<()>),
     Restart(Duration, oneshot::Sender<()>),
+    Resume(oneshot::Sender<()>),
 }
 
 /// What a client may ask for.
@@ -119,6 +161,7 @@ async fn answer(request: Request, office: &Office) -> Result<Value, String> {
         Request::Status => control::to_value(&*office.status.borrow()),
         Request::Stop { timeout_ms } => order(timeout_ms, Order::Stop).await,
         Request::Restart { timeout_ms } => order(timeout_ms, Order::Restart).await,
+        Request::Resume => order(0, |_, begun| Order::Resume(begun)).await,
         Request::Exec(mut exec) => {
             exec.timeout_ms = exec.timeout_ms.min(TIMEOUT_MAX.as_millis() as u64);
             let output = office.agent.exec(&exec).await.map_err(|error: VmError| error.to_string())?;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use tokio::net::UnixStream;
@@ -12,13 +12,15 @@ use crate::process::{Process, of_users};
 use crate::root_dir::RootDir;
 use crate::topology::{Name, Vm};
 
+use super::booted::{self, Booted};
 use super::client::Client;
 use super::control::Status;
 use super::error::VmError;
 use super::launch::{Launched, UIDS, adopt};
+use super::pending::{Pending, differences};
 use super::qemu::name_of;
 use super::qmp::Qmp;
-use super::runtime_dir::{FAILURE, LAUNCH, QMP, RuntimeDir};
+use super::runtime_dir::{BOOTED, FAILURE, LAUNCH, QMP, RuntimeDir};
 
 /// One VM as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Observed {
     /// What its QEMU was started with, where one lives and this version of
     /// hostctl can read it.
     pub launched: Option<Vm>,
+    /// Which files it booted.
+    pub booted: Booted,
     /// The living QEMU.
     pub pid: Option<u32>,
     /// Whether a supervisor lives.
@@ -36,13 +40,29 @@ pub struct Observed {
     pub status: Option<Status>,
     /// Why it failed, where it did and nobody started it since.
     pub failure: Option<String>,
+    /// When that was, in seconds after the epoch.
+    pub failed_at: Option<u64>,
 }
 
 impl Observed {
+    /// What of `wanted` waits for the guest's next start; nothing where no
+    /// guest runs.
+    pub fn pending(&self, root: &RootDir, wanted: &Vm) -> Vec<Pending> {
+        if self.pid.is_none() {
+            return Vec::new();
+        }
+        let mut found = differences(self.launched.as_ref(), wanted);
+        let named = |one: &Pending| found.iter().any(|other| other.key == one.key || other.key == "image");
+        let replaced: Vec<_> =
+            booted::replaced(root, &self.booted, wanted).into_iter().filter(|one| !named(one)).collect();
+        found.extend(replaced);
+        found
+    }
+
     /// Its state as its supervisor tells it, or as it is without one.
     pub fn state(&self) -> String {
         match (&self.status, self.pid, &self.failure) {
-            (Some(status), _, _) => status.state.to_string(),
+            (Some(status), _, _) => status.text(),
             (None, Some(_), _) if self.supervised => "running; its supervisor doesn't answer".into(),
             (None, Some(_), _) => "running without a supervisor".into(),
             (None, None, Some(failure)) => format!("failed: {failure}"),
@@ -72,14 +92,21 @@ pub fn observe(root: &RootDir) -> Result<Vec<Observed>, VmError> {
         found.push(Observed {
             pid: launched.as_ref().map(|launched| launched.process.pid),
             launched: launched.and_then(|launched| launched.record.vm),
+            booted: dir.read_json(BOOTED).ok().flatten().unwrap_or_default(),
             supervised: dir.lock_holder().is_some(),
             status: Client::connect(root, &name).and_then(|mut client| client.status()).ok(),
             failure: dir.read_json(FAILURE).ok().flatten(),
+            failed_at: modified(&dir.path(FAILURE)),
             name,
         });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+fn modified(path: &std::path::Path) -> Option<u64> {
+    let time = fs::metadata(path).ok()?.modified().ok()?;
+    time.duration_since(UNIX_EPOCH).ok().map(|age| age.as_secs())
 }
 
 /// QEMUs that this instance of hostctl started and whose runtime files are

@@ -18,6 +18,14 @@ pub struct Pending {
     pub to: String,
 }
 
+impl Pending {
+    /// Whether the spec names another file to boot than before.
+    pub fn is_other_file(&self) -> bool {
+        let names_files = ["image", "kernel", "initrd", "disk", "volumes"].contains(&self.key.as_str());
+        names_files && !self.to.starts_with(&self.from)
+    }
+}
+
 impl Display for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} -> {}", self.key, self.from, self.to)
@@ -188,14 +196,14 @@ mod tests {
 
     #[test]
     fn each_key_is_named_with_both_values() {
-        let mut wanted = Vm { vcpus: 2, memory: 512, machine: Machine::Microvm, cmdline: "a b".into(), ..vm() };
+        let mut wanted =
+            Vm { vcpus: 2, memory: 512, machine: Machine::Microvm, cmdline: "a b".into(), ..vm() };
         wanted.dns.clear();
         wanted.port.address = "10.1.0.9".parse().unwrap();
         wanted.port.v6 = None;
         wanted.port.mac = "02:00:00:00:00:02".parse().unwrap();
         wanted.image = Image::Named(Name::new("other").unwrap());
-        wanted.volumes =
-            vec![Disk { path: "/srv/a".into(), format: DiskFormat::Qcow2, read_only: true }];
+        wanted.volumes = vec![Disk { path: "/srv/a".into(), format: DiskFormat::Qcow2, read_only: true }];
         assert_eq!(
             said(&wanted),
             [
@@ -215,7 +223,8 @@ mod tests {
 
     #[test]
     fn files_are_named_one_by_one() {
-        let files = |kernel: &str| Image::Files(ImageFiles { kernel: Some(kernel.into()), initrd: None, disk: None });
+        let files =
+            |kernel: &str| Image::Files(ImageFiles { kernel: Some(kernel.into()), initrd: None, disk: None });
         let from = Vm { image: files("/a"), ..vm() };
         let found = differences(Some(&from), &Vm { image: files("/b"), ..vm() });
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["kernel /a -> /b"]);

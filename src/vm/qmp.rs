@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::bounded::{Lines, printable};
 
 use super::error::VmError;
+use super::held::{Held, IoError};
 
 const LINE_MAX: usize = 1024 * 1024;
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ const GREETING_LIMIT: Duration = Duration::from_secs(20);
 const PEER: &str = "QEMU's machine protocol";
 
 /// What QEMU reports of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum QmpEvent {
     /// It will end: powered off by the guest itself.
     GuestShutdown,
@@ -38,6 +39,8 @@ pub(super) enum QmpEvent {
     Paused,
     /// It goes on.
     Resumed,
+    /// A disk failed.
+    IoError(IoError),
 }
 
 /// A connection in command mode. Clones share it.
@@ -118,10 +121,16 @@ impl Qmp {
         }
     }
 
-    /// Whether the guest is paused.
-    pub async fn paused(&self) -> Result<bool, VmError> {
+    /// Why the guest is held, where it is.
+    pub async fn held(&self) -> Result<Option<Held>, VmError> {
         let status = self.execute("query-status").await?;
-        Ok(status.get("status").and_then(Value::as_str) == Some("paused"))
+        let held = status.get("status").and_then(Value::as_str).and_then(Held::of);
+        match held {
+            Some(held) if held.state == "io-error" => {
+                Ok(Some(held.blame(&self.execute("query-block").await?)))
+            }
+            held => Ok(held),
+        }
     }
 }
 
@@ -155,6 +164,7 @@ fn event(name: &str, data: &Value) -> Option<QmpEvent> {
         "RESET" => QmpEvent::Reset,
         "STOP" => QmpEvent::Paused,
         "RESUME" => QmpEvent::Resumed,
+        "BLOCK_IO_ERROR" => QmpEvent::IoError(IoError::of(data)),
         _ => return None,
     })
 }

@@ -10,6 +10,7 @@ use super::error::VmError;
 
 pub(super) const DESIRED: &str = "vm.json";
 pub(super) const LAUNCH: &str = "launch.json";
+pub(super) const BOOTED: &str = "booted.json";
 pub(super) const FAILURE: &str = "failure.json";
 pub(super) const QMP: &str = "qmp.sock";
 pub(super) const AGENT: &str = "agent.sock";
@@ -47,7 +48,7 @@ impl RuntimeDir {
     /// failure, the reason and QEMU's own log. The lock goes last, by whoever
     /// holds it.
     pub fn clear(&self, failed: bool) -> Result<(), FileError> {
-        self.remove_all(&[DESIRED, LAUNCH, QMP, AGENT, SERIAL, CONSOLE, CONTROL])?;
+        self.remove_all(&[DESIRED, LAUNCH, BOOTED, QMP, AGENT, SERIAL, CONSOLE, CONTROL])?;
         if !failed {
             self.remove_all(&[FAILURE, QEMU_LOG, SUPERVISOR_LOG])?;
         }

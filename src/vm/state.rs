@@ -110,7 +110,8 @@ pub(super) struct Lifecycle {
     pub restarts: u32,
     /// Crashes since it was last healthy.
     pub failures: u32,
-    restart: bool,
+    /// Whether a crash is followed by a new start.
+    pub restart: bool,
     agent: bool,
     ending: Ending,
     launched: Option<Instant>,

@@ -3,8 +3,9 @@
 //! [`state`](super::state); this carries it out.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
@@ -13,19 +14,22 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::root_dir::RootDir;
-use crate::topology::Vm;
+use crate::topology::{Image, Vm};
 
 use super::accel::accelerator;
 use super::agent::Agent;
 use super::announce::Announcer;
 use super::boot_files::BootFiles;
+use super::booted::Booted;
+use super::client::read_desired;
 use super::console;
 use super::control::{self, Office, Order, Status};
 use super::error::VmError;
+use super::held::{DiskErrors, Held, IoError};
 use super::launch::{Launched, adopt, launch};
 use super::qmp::QmpEvent;
 use super::running::Qemu;
-use super::runtime_dir::{CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, RuntimeDir, SERIAL};
+use super::runtime_dir::{BOOTED, CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, RuntimeDir, SERIAL};
 use super::state::{Event, Lifecycle, Next, State};
 use super::watch::{self, Report};
 
@@ -45,6 +49,10 @@ impl Default for Options {
 
 /// A QEMU is given this long to answer on its machine protocol.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether a disk that was full has room again, and
+/// how much of it, in bytes.
+const ROOM: Duration = Duration::from_secs(5);
+const ROOM_LEAST: u64 = 1 << 20;
 /// And this long to end when it is told to quit, or killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -89,6 +97,14 @@ struct Supervisor {
     life: Lifecycle,
     agent: Agent,
     agent_answers: bool,
+    since: u64,
+    held: Option<Held>,
+    last_failure: Option<String>,
+    disk_errors: Option<DiskErrors>,
+    silent_since: Option<u64>,
+    panicked: bool,
+    /// When a guest that is held for want of room is tried again.
+    resume_at: Option<Instant>,
     qemu: Option<Qemu>,
     retry_at: Option<Instant>,
     retry_in: Option<Duration>,
@@ -125,6 +141,7 @@ enum Input {
     NoAnswer,
     StopStep,
     Retry,
+    Resume,
     Heartbeat,
 }
 
@@ -155,6 +172,13 @@ impl Supervisor {
             life,
             agent,
             agent_answers: false,
+            since: now(),
+            held: None,
+            last_failure: None,
+            disk_errors: None,
+            silent_since: None,
+            panicked: false,
+            resume_at: None,
             qemu: None,
             retry_at: None,
             retry_in: None,
@@ -198,6 +222,10 @@ impl Supervisor {
                 }
                 Input::StopStep => self.stop_step(),
                 Input::Retry => self.launch().await?,
+                Input::Resume => {
+                    self.resume_with_room();
+                    Next::Wait
+                }
                 Input::Heartbeat => {
                     Announcer::beat();
                     self.heartbeat = self.heartbeat.map(|(_, every)| (Instant::now() + every, every));
@@ -224,6 +252,7 @@ impl Supervisor {
             () = until(answer_by) => Input::NoAnswer,
             () = until(self.stopping.map(|stopping| stopping.at)) => Input::StopStep,
             () = until(self.retry_at) => Input::Retry,
+            () = until(self.resume_at) => Input::Resume,
             () = until(self.heartbeat.map(|(at, _)| at)) => Input::Heartbeat,
             // Last: a QEMU that the guest has taken over could talk without
             // end, and delay none of the above.
@@ -232,7 +261,15 @@ impl Supervisor {
     }
 
     fn on(&mut self, event: Event) -> Next {
-        self.life.on(event, std::time::Instant::now())
+        let before = self.life.state.clone();
+        let next = self.life.on(event, std::time::Instant::now());
+        if std::mem::discriminant(&before) != std::mem::discriminant(&self.life.state) {
+            self.since = now();
+        }
+        if let State::Failed(why) = &self.life.state {
+            self.last_failure = Some(why.clone());
+        }
+        next
     }
 
     async fn launch(&mut self) -> Result<Next, VmError> {
@@ -240,7 +277,12 @@ impl Supervisor {
         self.retry_in = None;
         self.life.state = State::Starting;
         self.publish();
+        self.refresh();
         let boot = BootFiles::resolve(&self.root, &self.vm);
+        if let Ok(boot) = &boot {
+            // Before they are opened: what is replaced meanwhile is noticed.
+            self.dir.write_json(BOOTED, &Booted::now(&self.root, &self.vm, boot))?;
+        }
         let (root, vm) = (self.root.clone(), self.vm.clone());
         // Off this thread: a test guest may run for seconds.
         let accel = tokio::task::spawn_blocking(move || accelerator(&root, &vm)).await;
@@ -249,6 +291,15 @@ impl Supervisor {
         match launched {
             Ok(launched) => self.watch(launched, true).await,
             Err(error) => Ok(self.on(Event::LaunchFailed(error.to_string()))),
+        }
+    }
+
+    /// Reads what the VM is to be now: `apply` writes it down, and it holds from
+    /// the next start on.
+    fn refresh(&mut self) {
+        if let Ok(vm) = read_desired(&self.root, &self.vm.name) {
+            self.life.restart = vm.restart;
+            self.vm = vm;
         }
     }
 
@@ -273,13 +324,16 @@ impl Supervisor {
     fn report(&mut self, report: Report) -> Next {
         let Some(qemu) = &mut self.qemu else { return Next::Wait };
         match report {
-            Report::Up { qmp, paused } => {
+            Report::Up { qmp, held } => {
+                let paused = held.is_some();
+                self.silent_since = None;
                 if self.stopping.is_some() {
                     qemu.accompany(watch::power_off(Some(qmp.clone()), self.agent.clone(), paused));
                 }
                 qemu.qmp = Some(qmp);
                 let fresh = qemu.answer_by.take().is_some();
                 let agent = qemu.record.agent;
+                self.hold(held);
                 match (fresh, paused) {
                     (true, _) => self.on(Event::Up { paused, agent }),
                     (false, true) => self.on(Event::Paused),
@@ -288,7 +342,20 @@ impl Supervisor {
             }
             Report::Down => {
                 qemu.qmp = None;
+                self.silent_since.get_or_insert_with(now);
                 Next::Wait
+            }
+            Report::Silent => {
+                self.silent_since.get_or_insert_with(now);
+                Next::Wait
+            }
+            Report::Answered(held) => {
+                self.silent_since = None;
+                let paused = held.is_some();
+                if paused != (self.life.state == State::Paused) {
+                    self.hold(held);
+                }
+                self.on(if paused { Event::Paused } else { Event::Resumed })
             }
             Report::Event(event) => self.machine_event(event),
             Report::Agent(answered) => {
@@ -302,20 +369,96 @@ impl Supervisor {
         match event {
             QmpEvent::GuestShutdown => self.on(Event::GuestShutdown),
             // QEMU ends, and that decides.
-            QmpEvent::GuestPanic | QmpEvent::HostShutdown => Next::Wait,
+            QmpEvent::GuestPanic => {
+                self.panicked = true;
+                Next::Wait
+            }
+            QmpEvent::HostShutdown => Next::Wait,
+            // That it is held for it, the next event says.
+            QmpEvent::IoError(error) if error.stops => {
+                self.hold(Some(error.held()));
+                Next::Wait
+            }
+            QmpEvent::IoError(error) => {
+                self.told(&error);
+                Next::Wait
+            }
             QmpEvent::Reset => {
                 self.agent_answers = false;
                 self.on(Event::Reset)
             }
-            QmpEvent::Paused => self.on(Event::Paused),
-            QmpEvent::Resumed => self.on(Event::Resumed),
+            QmpEvent::Paused => {
+                if self.held.is_none() {
+                    self.hold(Held::of("paused"));
+                }
+                self.on(Event::Paused)
+            }
+            QmpEvent::Resumed => {
+                self.hold(None);
+                self.on(Event::Resumed)
+            }
         }
+    }
+
+    /// Takes note of why the guest is held, or that it isn't.
+    fn hold(&mut self, held: Option<Held>) {
+        let no_space = held.as_ref().is_some_and(|held| held.no_space);
+        self.resume_at = no_space.then(|| Instant::now() + ROOM);
+        self.held = held;
+    }
+
+    /// Takes note of an error that the guest was told of.
+    fn told(&mut self, error: &IoError) {
+        let disk = self.disk(&error.disk).map_or_else(|| error.disk.clone(), |(disk, _)| disk);
+        let errors = self.disk_errors.get_or_insert_default();
+        errors.count = errors.count.saturating_add(1);
+        errors.last = format!("{} of {disk}: {}", error.operation, error.reason);
+        errors.at = now();
+    }
+
+    /// Lets a guest go on that is held for want of room, once there is some.
+    fn resume_with_room(&mut self) {
+        self.resume_at = Some(Instant::now() + ROOM);
+        let held = self.held.as_ref().and_then(|held| held.disk.as_deref());
+        let path = held.and_then(|disk| self.disk(disk)).map(|(_, path)| path);
+        if path.is_none_or(|path| has_room(&path)) {
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
+        let Some(qemu) = &mut self.qemu else { return };
+        if let Some(qmp) = qemu.qmp.clone() {
+            qemu.accompany(async move { drop(qmp.execute("cont").await) });
+        }
+    }
+
+    /// A disk by QEMU's name of it: what the spec calls it, with its file.
+    fn disk(&self, node: &str) -> Option<(String, PathBuf)> {
+        let launched = self.qemu.as_ref().and_then(|qemu| qemu.record.vm.as_ref());
+        let vm = launched.unwrap_or(&self.vm);
+        let (key, disk) = match node.strip_prefix("volume") {
+            Some(number) => {
+                let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+                (format!("volumes[{index}]"), vm.volumes.get(index)?)
+            }
+            None => match &vm.image {
+                Image::Files(files) => ("disk".into(), files.disk.as_ref()?),
+                Image::Named(_) => return None,
+            },
+        };
+        Some((format!("{key} {}", disk.path.display()), disk.path.clone()))
     }
 
     fn order(&mut self, order: Order) -> Next {
         let (event, limit, begun) = match order {
             Order::Stop(limit, begun) => (Event::StopRequested, limit, begun),
             Order::Restart(limit, begun) => (Event::RestartRequested, limit, begun),
+            Order::Resume(begun) => {
+                self.go_on();
+                let _ = begun.send(());
+                return Next::Wait;
+            }
         };
         let mut next = self.on(event);
         if next == Next::Stop {
@@ -369,10 +512,17 @@ impl Supervisor {
             match report {
                 Report::Event(event) => drop(self.machine_event(event)),
                 Report::Down => break,
-                Report::Up { .. } | Report::Agent(_) => {}
+                Report::Up { .. } | Report::Answered(_) | Report::Silent | Report::Agent(_) => {}
             }
         }
-        let why = qemu.obituary(&self.dir);
+        let mut why = qemu.obituary(&self.dir);
+        if std::mem::take(&mut self.panicked) {
+            why = format!("the guest's kernel panicked; {why}");
+        }
+        self.hold(None);
+        self.disk_errors = None;
+        self.silent_since = None;
+        self.refresh();
         self.on(Event::Exited(why))
     }
 
@@ -384,8 +534,17 @@ impl Supervisor {
             failures: self.life.failures,
             retry_in_ms: self.retry_in.map(|pause| pause.as_millis() as u64),
             agent: self.agent_answers,
+            since: Some(self.since),
+            held: self.held.clone().filter(|_| self.life.state == State::Paused),
+            last_failure: self.last_failure.clone().filter(|_| self.life.failures > 0),
+            disk_errors: self.disk_errors.clone(),
+            silent_since: self
+                .silent_since
+                .filter(|_| self.qemu.as_ref().is_some_and(|qemu| qemu.answer_by.is_none())),
             ..Status::new(&self.vm.name)
         };
+        let node = status.held.as_ref().and_then(|held| held.disk.as_deref());
+        status.disk = node.and_then(|node| self.disk(node)).map(|(disk, _)| disk);
         if let Some(Qemu { record, .. }) = &self.qemu {
             status.pid = Some(record.pid);
             status.accel = Some(record.accel);
@@ -397,6 +556,20 @@ impl Supervisor {
         }
         self.announcer.announce(&status);
         self.status.send_replace(status);
+    }
+}
+
+/// Seconds after the epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
+/// Whether a user without privileges may write more to the file's file system;
+/// of what can't be asked, a try tells.
+fn has_room(path: &Path) -> bool {
+    match rustix::fs::statvfs(path) {
+        Ok(found) => found.f_bavail.saturating_mul(found.f_frsize) >= ROOM_LEAST,
+        Err(_) => true,
     }
 }
 

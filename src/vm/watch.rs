@@ -9,22 +9,30 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::bounded::{create, printable, read_bounded};
 
 use super::agent::Agent;
+use super::held::Held;
 use super::qmp::{Qmp, QmpEvent};
 use super::runtime_dir::{QMP, RuntimeDir};
 
 /// What is kept of QEMU's own messages, in bytes; a guest can make it talk.
 const LOG_MAX: usize = 256 * 1024;
 
+/// How often QEMU is asked how the guest is.
+const ASK: Duration = Duration::from_secs(10);
+
 /// What the tasks report.
 #[derive(Debug)]
 pub(super) enum Report {
     /// QEMU answers on its machine protocol.
-    Up { qmp: Qmp, paused: bool },
+    Up { qmp: Qmp, held: Option<Held> },
+    /// It answered again, and whether the guest is held.
+    Answered(Option<Held>),
+    /// It didn't answer in time.
+    Silent,
     /// It said so there.
     Event(QmpEvent),
     /// The connection ended; another is tried.
@@ -38,13 +46,19 @@ pub(super) async fn machine(dir: Arc<RuntimeDir>, reports: mpsc::Sender<Report>)
     loop {
         if let Ok(stream) = UnixStream::connect(dir.socket(QMP)).await
             && let Ok((qmp, mut events)) = Qmp::connect(stream).await
-            && let Ok(paused) = qmp.paused().await
+            && let Ok(held) = qmp.held().await
         {
-            if reports.send(Report::Up { qmp, paused }).await.is_err() {
+            if reports.send(Report::Up { qmp: qmp.clone(), held }).await.is_err() {
                 return;
             }
-            while let Some(event) = events.recv().await {
-                if reports.send(Report::Event(event)).await.is_err() {
+            loop {
+                let report = match timeout(ASK, events.recv()).await {
+                    Ok(Some(event)) => Report::Event(event),
+                    Ok(None) => break,
+                    // A flood of events may have lost one.
+                    Err(_) => qmp.held().await.map_or(Report::Silent, Report::Answered),
+                };
+                if reports.send(report).await.is_err() {
                     return;
                 }
             }

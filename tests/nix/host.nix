@@ -41,6 +41,7 @@ else
         wantedBy
         ;
       reloadTriggers = map toString unit.reloadTriggers;
+      restartTriggers = map toString unit.restartTriggers;
     }) config.systemd.services;
     network = {
       inherit (config.networking) firewall;

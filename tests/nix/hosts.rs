@@ -146,6 +146,25 @@ fn a_switch_reloads_and_restarts_no_guest_by_itself() {
     assert_eq!(before["packages"][0]["path"], after["packages"][0]["path"], "the units' files are the same");
 }
 
+/// A guest that may be restarted is, where its own definition changes.
+#[test]
+fn a_switch_restarts_a_guest_that_it_may_when_that_one_changes() {
+    if missing() {
+        return;
+    }
+    let may = "services.hostctl.vms.web.restartIfChanged = true;";
+    let unit = |more: &str| small(&format!("{may}{more}")).unwrap()["units"]["hostctl-vm@web"].clone();
+    let before = unit("");
+    assert_eq!(before["restartIfChanged"], true);
+    assert_eq!(unit("services.hostctl.firewall = \"full\";"), before);
+    assert_ne!(
+        unit("services.hostctl.vms.web.memory = \"1G\";")["restartTriggers"],
+        before["restartTriggers"]
+    );
+    let spec = small(may).unwrap()["spec"].clone();
+    assert_eq!(spec, small("").unwrap()["spec"], "it is no key of the spec");
+}
+
 /// The script that makes the units' files, run: what a switch compares.
 #[test]
 fn units_have_a_file_for_each_vm_and_a_path_that_stays() {

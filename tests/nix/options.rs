@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::program::{evaluate, missing, top};
 
 /// The options that aren't keys of the spec.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "enable",
     "package",
     "settings",
@@ -17,6 +17,7 @@ const OWN: [&str; 8] = [
     "vms.<name>.config",
     "vms.<name>.dataVolume",
     "vms.<name>.dataVolume.",
+    "vms.<name>.restartIfChanged",
     "vms",
 ];
 

@@ -4,6 +4,7 @@
 mod drift;
 mod events;
 pub(super) mod foreign;
+mod guests;
 mod repair;
 mod routes;
 mod settings;
@@ -14,8 +15,9 @@ use serde::Serialize;
 use crate::firewall::{Difference, Listing, Ruleset, Severity};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
+use crate::vm;
 
-use super::plan::{Goal, goal, plan, uplinks};
+use super::plan::{Goal, Restart, goal, plan, uplinks, waiting};
 use super::{HostError, conflicts, generation, observe_listed};
 
 pub use events::Events;
@@ -115,11 +117,25 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
             listing: Some(listing),
             difference: Difference::None,
             text: String::new(),
+            restart: Restart::No,
         });
         let goal = goal(&topology, &current, known.as_ref())?;
-        findings.extend(drift::drift(&goal, &current, &plan(&goal, &current)));
+        let steps = plan(&goal, &current);
+        findings.extend(drift::drift(&goal, &current, &steps));
+        let waiting = waiting(&topology, &current, &steps);
+        findings.extend(waiting.into_iter().map(|(name, pending)| guests::waits(&topology, name, pending)));
         *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
         findings.extend(conflicts(&topology, &current).iter().map(drift::conflict));
+    }
+    let troubled = vm::observe(root)?;
+    for seen in troubled.iter().filter(|seen| topology.vm(seen.name.as_str()).is_some()) {
+        let Some(trouble) = seen.trouble() else { continue };
+        // It says more than that the guest doesn't run.
+        let found = guests::troubled(&seen.name, &trouble);
+        findings.retain(|other| {
+            other.object != found.object || other.severity < found.severity || other.kind != Kind::Guest
+        });
+        findings.push(found);
     }
     if !topology.networks.is_empty() {
         findings.extend(routes::routes(&topology, &current.links));
