@@ -48,11 +48,8 @@ struct Directory {
     fd: OwnedFd,
     path: PathBuf,
     owner: u32,
-    /// Whether root alone decides what is in it.
+    /// Whether root alone decides what is in it, and which directory it is.
     roots: bool,
-    /// Whether what is root's in it was put there by root, and stays: so it is
-    /// in a sticky one too.
-    keeps_roots: bool,
     /// Whether others than its owner write to it.
     shared: bool,
 }
@@ -169,25 +166,17 @@ impl Directory {
     }
 
     fn enter(&self, fd: OwnedFd, name: &OsStr, about: &Stat) -> Self {
-        Self::new(fd, self.path.join(name), about, self.keeps_roots)
+        Self::new(fd, self.path.join(name), about, self.roots)
     }
 
-    /// `kept`: whether nobody can put another in its place, where it is root's.
-    fn new(fd: OwnedFd, path: PathBuf, about: &Stat, kept: bool) -> Self {
+    /// `within_roots`: whether the directory that it is in is root's.
+    fn new(fd: OwnedFd, path: PathBuf, about: &Stat, within_roots: bool) -> Self {
         let mode = Mode::from_raw_mode(about.st_mode);
         let shared = mode.intersects(Mode::WGRP | Mode::WOTH);
-        let sticky = mode.contains(Mode::SVTX);
-        let kept = kept && about.st_uid == 0;
-        Self {
-            fd,
-            path,
-            owner: about.st_uid,
-            // A group's, such as the store of Nix, where nobody links to what
-            // is root's.
-            roots: kept && (!shared || (sticky && !mode.contains(Mode::WOTH))),
-            keeps_roots: kept && (!shared || sticky),
-            shared,
-        }
+        // Nix's store: a group adds to it, what is root's stays.
+        let kept = mode.contains(Mode::SVTX) && !mode.contains(Mode::WOTH);
+        let roots = within_roots && about.st_uid == 0 && (!shared || kept);
+        Self { fd, path, owner: about.st_uid, roots, shared }
     }
 }
 
@@ -235,17 +224,23 @@ mod tests {
 
     /// A directory of root's with a secret, and one of a user's.
     fn scene() -> (tempfile::TempDir, PathBuf, PathBuf) {
-        // Modes are what this is about.
-        rustix::process::umask(Mode::WGRP | Mode::WOTH);
-        let dir = tempfile::tempdir().unwrap();
+        // All of /run's ways are root's, which /tmp's aren't.
+        let dir = tempfile::tempdir_in("/run").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let (roots, users) = (dir.path().join("roots"), dir.path().join("users"));
         for dir in [&roots, &users] {
-            fs::create_dir(dir).unwrap();
+            directory(dir, 0o755);
         }
         chown(&users, Some(USER), Some(USER)).unwrap();
         fs::write(roots.join("secret"), "secret").unwrap();
         fs::set_permissions(roots.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
         (dir, roots, users)
+    }
+
+    /// Whatever the umask is.
+    fn directory(path: &Path, mode: u32) {
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
     fn read(path: &Path) -> io::Result<String> {
@@ -280,10 +275,13 @@ mod tests {
         // A directory that everybody writes to, sticky or not.
         for mode in [0o777, 0o1777] {
             let all = roots.join(format!("all-{mode:o}"));
-            fs::create_dir(&all).unwrap();
-            fs::set_permissions(&all, fs::Permissions::from_mode(mode)).unwrap();
+            directory(&all, mode);
             symlink(roots.join("secret"), all.join("link")).unwrap();
             refusal(&all.join("link"));
+            // Nor below it, though that is root's own.
+            directory(&all.join("below"), 0o755);
+            symlink(roots.join("secret"), all.join("below/link")).unwrap();
+            refusal(&all.join("below/link"));
         }
     }
 
@@ -292,7 +290,7 @@ mod tests {
         let (_dir, roots, _) = scene();
         symlink("secret", roots.join("relative")).unwrap();
         symlink(roots.join("relative"), roots.join("absolute")).unwrap();
-        fs::create_dir(roots.join("sub")).unwrap();
+        directory(&roots.join("sub"), 0o755);
         symlink("../secret", roots.join("sub/up")).unwrap();
         for link in ["relative", "absolute", "sub/up", "sub/../secret"] {
             assert_eq!(read(&roots.join(link)).unwrap(), "secret", "{link}");
@@ -305,8 +303,7 @@ mod tests {
         assert_eq!(read(&roots.join("dangling")).unwrap_err().kind(), io::ErrorKind::NotFound);
         // As Nix keeps its store.
         let store = roots.join("store");
-        fs::create_dir(&store).unwrap();
-        fs::set_permissions(&store, fs::Permissions::from_mode(0o1775)).unwrap();
+        directory(&store, 0o1775);
         symlink(roots.join("secret"), store.join("kernel")).unwrap();
         assert_eq!(read(&store.join("kernel")).unwrap(), "secret");
     }

@@ -185,6 +185,82 @@ fn links_drift_is_named_object_by_object() {
     );
 }
 
+const TUNSETOWNER: u64 = 0x4004_54cc;
+const TUNSETGROUP: u64 = 0x4004_54ce;
+
+/// As whoever holds the TAP could.
+#[allow(unsafe_code)]
+fn give_away(lab: &Lab, name: &str, ioctls: &[u64], uid: u32) {
+    use nix::libc;
+    use std::os::fd::AsRawFd;
+    let done = lab.world.hypervisor.run(|| {
+        let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+        let mut request = [0_u8; 40];
+        request[..name.len()].copy_from_slice(name.as_bytes());
+        // IFF_TAP, IFF_NO_PI
+        request[16..18].copy_from_slice(&0x1002_u16.to_ne_bytes());
+        // SAFETY: the first takes a `struct ifreq`, the others a number.
+        unsafe {
+            libc::ioctl(tun.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) == 0
+                && ioctls.iter().all(|number| libc::ioctl(tun.as_raw_fd(), *number as _, u64::from(uid)) == 0)
+        }
+    });
+    assert!(done, "{}", std::io::Error::last_os_error());
+}
+
+/// What a QEMU that the guest has taken over would do to its TAP, did its
+/// filter not refuse it.
+#[test]
+fn a_tap_that_was_turned_against_a_neighbour_is_named_with_the_culprit() {
+    let lab = Lab::new(Options::default());
+    let spec = &format!("{SPEC}[vms.a2]\nnetwork = \"a\"\nimage = \"probe\"\nautostart = false\n");
+    lab.apply(spec);
+    let (_, topology) = lab::compile(spec);
+    let (victim, culprit) = (topology.vm("a2").unwrap(), topology.vm("a1").unwrap());
+    let text = |finding: &Finding| format!("{}: {}", finding.object, finding.found);
+
+    // While nobody holds it everything is put right.
+    let uid = victim.uid;
+    give_away(&lab, "vm-a1", &[TUNSETOWNER, TUNSETGROUP], uid);
+    let found = drift(&lab);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found.iter().all(|one| one.severity == Critical && one.found.contains("the user of VM a2")));
+    assert_eq!(lab.commands(spec), ["ip link del vm-a1 && ip tuntap add vm-a1 mode tap user 0"]);
+    lab.apply(spec);
+    assert_eq!(drift(&lab), []);
+    assert!(lab.commands(spec).is_empty());
+
+    // Its MAC also while a guest is on it, which goes on.
+    give_away(&lab, "vm-a1", &[TUNSETOWNER], uid);
+    let (a1, a2) = (lab.guest(spec, "a1"), lab.guest(spec, "a2"));
+    let second = std::time::Duration::from_secs(1);
+    let reaches = || probe(a1.netns(), Probe::Tcp((a2.v4, 80).into()), second).is_allowed();
+    assert!(reaches());
+    run(&lab, &format!("ip link set vm-a1 address {}", victim.port.mac));
+    let found = drift(&lab);
+    // Its entry in the bridge's table is gone with it.
+    let [mac, owner, entry] = found.as_slice() else { panic!("{found:#?}") };
+    assert_eq!(entry.object, format!("forwarding entry {} of vm-a2", victim.port.mac));
+    assert_eq!(mac.object, "MAC of vm-a1");
+    assert!(mac.found.contains("that of VM a2, whose frames it then gets"), "{mac:?}");
+    let who = format!("the QEMU of VM a1, user {}", culprit.uid);
+    assert!([mac, owner].iter().all(|one| one.found.contains(&who)), "{found:#?}");
+    assert!(text(owner).starts_with(&format!("owner of vm-a1: {uid}, the user of VM a2")), "{owner:?}");
+    assert!(owner.remedy.starts_with("hostctl vm down a1 && hostctl apply"), "{owner:?}");
+    // Nothing but its holder's end helps against the rest.
+    lab.apply(spec);
+    assert_eq!(drift(&lab), std::slice::from_ref(owner));
+    assert!(reaches());
+    // The other way about, for the order in which things are put right.
+    run(&lab, &format!("ip link set vm-a2 address {}", culprit.port.mac));
+    lab.apply(spec);
+    assert_eq!(drift(&lab), std::slice::from_ref(owner));
+    assert!(reaches());
+    drop(a1);
+    lab.apply(spec);
+    assert_eq!(drift(&lab), []);
+}
+
 #[test]
 fn namespaces_drift_is_named_object_by_object() {
     let lab = Lab::new(Options::default());

@@ -14,7 +14,7 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use super::error::AppError;
 use super::model::User;
-use super::user::{become_user, usual_umask};
+use super::user::{become_user, limit_capabilities, usual_umask};
 
 /// Runs `command` as `user` and waits for it: the status to exit with, 128
 /// and the signal's number where one killed it. Only for
@@ -32,13 +32,14 @@ pub fn init(user: Option<User>, command: &[String]) -> Result<u8, AppError> {
     let (program, arguments) = command.split_first().ok_or(AppError::NotInit)?;
     let mut process = Command::new(program);
     process.args(arguments).stdin(Stdio::null());
-    if let Some(user) = user {
-        // SAFETY: runs between fork and exec; it makes system calls and
-        // nothing else: no allocation, no lock.
-        #[allow(unsafe_code)]
-        unsafe {
-            process.pre_exec(move || become_user(user));
-        }
+    // SAFETY: runs between fork and exec; it makes system calls and nothing
+    // else: no allocation, no lock.
+    #[allow(unsafe_code)]
+    unsafe {
+        process.pre_exec(move || {
+            limit_capabilities()?;
+            user.map_or(Ok(()), become_user)
+        });
     }
     let spawned = process.spawn();
     let child = spawned.map_err(|source| AppError::Spawn { program: program.clone(), source })?;

@@ -17,7 +17,7 @@ use super::cgroup::Cgroup;
 use super::error::AppError;
 use super::model::{App, User, Workload};
 use super::strays::{MARKER, mark};
-use super::user::{become_user, usual_umask};
+use super::user::{become_user, limit_capabilities, usual_umask};
 
 /// Where `ip netns` keeps the names of namespaces.
 pub(super) const NAMES: &str = "/run/netns";
@@ -155,6 +155,9 @@ impl Child {
         setsid()?;
         close_on_exec()?;
         usual_umask();
+        if !self.isolate {
+            limit_capabilities()?;
+        }
         if let Some(user) = self.user {
             become_user(user)?;
             // A change of user takes it back (PR_SET_PDEATHSIG(2const)).

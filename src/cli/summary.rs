@@ -126,7 +126,9 @@ fn link(step: &link::Step) -> (Kind, String, Done) {
     use link::Step;
     match step {
         Step::CreateBridge { name, .. } => (Kind::Bridges, name.clone(), Done::Added),
-        Step::CreateTap { name } | Step::CreateVeth { name, .. } => (Kind::Ports, name.clone(), Done::Added),
+        Step::CreateTap { name, .. } | Step::CreateVeth { name, .. } => {
+            (Kind::Ports, name.clone(), Done::Added)
+        }
         Step::CreateNamespace { name, .. } => (Kind::Namespaces, name.clone(), Done::Added),
         Step::DeleteNamespace { name } => (Kind::Namespaces, name.clone(), Done::Removed),
         Step::Inside { namespace, .. } => (Kind::Namespaces, namespace.clone(), Done::Changed),
@@ -167,7 +169,7 @@ mod tests {
         let set = |of: &str| Step::Link(link::Step::Set { name: name(of), setting: link::Setting::Group });
         let mut steps = vec![
             Step::LoadFirewall { text: String::new(), reason: String::new() },
-            Step::Link(link::Step::CreateTap { name: name("vm-web") }),
+            Step::Link(link::Step::CreateTap { name: name("vm-web"), mac: None }),
             set("vm-web"),
             set("br-lab"),
             set("eth0"),

@@ -7,13 +7,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::libc;
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use rustix::mount::{MountFlags, mount};
+use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
+use super::capabilities::keep_only;
 use super::limits::Limits;
 use super::spawn::User;
 
-/// The highest number that a capability can have (capability(7)).
-const CAPABILITIES: libc::c_ulong = 64;
 /// SIGXFSZ must not end a program that meets its limit.
 const FILE_TOO_LARGE: libc::c_int = libc::SIGXFSZ;
 
@@ -43,7 +43,7 @@ impl Child {
         self.step(b"mount /proc", mount_proc())?;
         self.step(b"limit it", self.limits.apply())?;
         self.step(b"let it meet its limits", ignore_too_large())?;
-        self.step(b"take the capabilities away (it needs CAP_SETPCAP)", empty_bounding_set())?;
+        self.step(b"take the capabilities away (it needs CAP_SETPCAP)", keep_only(CapabilitySet::empty()))?;
         self.step(b"change its user", self.change_user())?;
         self.step(b"take its privileges away", rustix::thread::set_no_new_privs(true))?;
         for filter in &self.filters {
@@ -81,21 +81,6 @@ impl Child {
 fn mount_proc() -> rustix::io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount(c"proc", c"/proc", c"proc", flags, c"hidepid=invisible,subset=pid")
-}
-
-/// None of a program's files, whatever it is marked with, gives capabilities.
-fn empty_bounding_set() -> io::Result<()> {
-    for capability in 0..CAPABILITIES {
-        // SAFETY: it takes numbers only.
-        #[allow(unsafe_code)]
-        let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-        if result < 0 {
-            let error = io::Error::last_os_error();
-            // One that this kernel doesn't have: it was the last.
-            return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
-        }
-    }
-    Ok(())
 }
 
 fn ignore_too_large() -> io::Result<()> {

@@ -10,6 +10,7 @@
 //! | [`limits`] | what it may take of the host |
 //! | [`spawn`] | starting it so |
 
+mod capabilities;
 mod child;
 mod filter;
 mod limits;
@@ -17,5 +18,6 @@ mod room;
 mod spawn;
 mod view;
 
+pub(crate) use capabilities::keep_only;
 pub(crate) use limits::Limits;
 pub(crate) use spawn::{Confinement, User, spawn};

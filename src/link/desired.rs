@@ -1,6 +1,6 @@
 //! Topology → the links, addresses and kernel settings that it asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -62,6 +62,9 @@ pub struct Port {
     pub alias: String,
     /// The bridge that it is a port of.
     pub bridge: IfName,
+    /// Its own MAC, the bridge's: the host takes no frame for a port that it
+    /// wouldn't take for the bridge. None where there is no such bridge.
+    pub mac: Option<MacAddr>,
     /// The guest's MAC, the only one that frames are sent to.
     pub guest: MacAddr,
     /// The guest's IPv6 address, which the bridge answers for to other guests.
@@ -146,6 +149,11 @@ impl Sysctl {
 impl Desired {
     /// What `topology` asks for on a host with these uplinks.
     pub fn new(topology: &Topology, uplinks: &[IfName]) -> Self {
+        let macs: BTreeMap<&str, MacAddr> =
+            topology.networks.iter().map(|network| (network.bridge.as_str(), network.mac)).collect();
+        let port = |alias, kind, found: &topology::Port| {
+            port(alias, kind, found, macs.get(found.bridge.as_str()).copied())
+        };
         Self {
             bridges: topology.networks.iter().map(bridge).collect(),
             ports: topology
@@ -191,13 +199,14 @@ fn bridge(network: &Network) -> Bridge {
     }
 }
 
-fn port(alias: String, kind: PortKind, port: &topology::Port) -> Port {
+fn port(alias: String, kind: PortKind, port: &topology::Port, mac: Option<MacAddr>) -> Port {
     Port {
         kind,
         name: port.interface.clone(),
         altname: port.altname.clone(),
         alias,
         bridge: port.bridge.clone(),
+        mac,
         guest: port.mac,
         guest6: port.v6.as_ref().map(|v6| v6.address),
     }

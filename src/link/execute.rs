@@ -18,6 +18,7 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, Link
 use super::desired::{GROUP, INSIDE, LLDP_MASK};
 use super::namespace;
 use super::netlink::{LinkError, Netlink, asked};
+use super::offload;
 use super::step::{Setting, Step};
 use super::sysctl;
 use crate::tap;
@@ -69,7 +70,7 @@ impl Netlink {
                     .build();
                 self.handle.link().add(message).execute().await.map_err(asked(step))
             }
-            Step::CreateTap { name } => self.create_tap(name).await,
+            Step::CreateTap { name, mac } => self.create_tap(name, *mac).await,
             Step::Set { name, setting } => self.set(step, name, setting).await,
             Step::AddAddress { name, address } => {
                 let index = self.index(name).await?;
@@ -112,12 +113,19 @@ impl Netlink {
                 self.forget(name);
                 namespace::delete(name).map_err(|source| LinkError::Namespace { name: name.clone(), source })
             }
-            Step::CreateVeth { name, namespace, mac } => self.create_veth(step, name, namespace, *mac).await,
+            Step::CreateVeth { name, own, namespace, mac } => {
+                self.create_veth(step, name, *own, namespace, *mac).await
+            }
             Step::Inside { namespace, step } => match step.as_ref() {
                 Step::Sysctl(setting) => {
                     namespace::within(namespace, || sysctl::write(&setting.key, &setting.value))
                         .and_then(|result| result)
                         .map_err(|source| LinkError::Sysctl { key: setting.key.clone(), source })
+                }
+                Step::Set { name, setting: Setting::WholeChecksums } => {
+                    namespace::within(namespace, || offload::write_early(name))
+                        .and_then(|result| result)
+                        .map_err(|source| LinkError::Checksums { name: name.clone(), source })
                 }
                 step => Box::pin(self.inside(namespace)?.execute(step)).await,
             },
@@ -153,9 +161,13 @@ impl Netlink {
 
     /// The TAP stays only once it bears hostctl's mark, so a crash leaves none
     /// that looks like somebody else's.
-    async fn create_tap(&self, name: &str) -> Result<(), LinkError> {
+    async fn create_tap(&self, name: &str, mac: Option<MacAddr>) -> Result<(), LinkError> {
         let passing = tap::begin(&IfName::new(name)?)?;
-        let message = LinkUnspec::new_with_index(self.index(name).await?).link_group(GROUP).build();
+        let mut message = LinkUnspec::new_with_index(self.index(name).await?).link_group(GROUP);
+        if let Some(mac) = mac {
+            message = message.address(mac.octets().to_vec());
+        }
+        let message = message.build();
         self.handle.link().set(message).execute().await.map_err(asked(&format!("creating {name}")))?;
         Ok(passing.persist()?)
     }
@@ -185,6 +197,11 @@ impl Netlink {
             Setting::QuietPort => {
                 let message = LinkBridgePort::new(index).learning(false).flood(false).isolated(true).build();
                 return self.handle.link().set_port(message).execute().await.map_err(asked(step));
+            }
+            Setting::Reclaim => return Ok(tap::reclaim(&IfName::new(name)?)?),
+            Setting::WholeChecksums => {
+                let failed = |source| LinkError::Checksums { name: name.into(), source };
+                return offload::write_early(name).map_err(failed);
             }
             Setting::Up => link().up().build(),
             Setting::Down => link().down().build(),
@@ -220,6 +237,7 @@ impl Netlink {
         &self,
         step: &Step,
         name: &str,
+        own: Option<MacAddr>,
         namespace: &str,
         mac: MacAddr,
     ) -> Result<(), LinkError> {
@@ -229,7 +247,11 @@ impl Netlink {
             .address(mac.octets().to_vec())
             .setns_by_fd(std::os::fd::AsRawFd::as_raw_fd(&file))
             .build();
-        let mut message = LinkVeth::new(name, INSIDE).link_group(GROUP).build();
+        let mut message = LinkVeth::new(name, INSIDE).link_group(GROUP);
+        if let Some(own) = own {
+            message = message.address(own.octets().to_vec());
+        }
+        let mut message = message.build();
         for attribute in &mut message.attributes {
             if let LinkAttribute::LinkInfo(infos) = attribute {
                 for info in infos {

@@ -11,6 +11,7 @@ mod execute;
 pub mod namespace;
 mod netlink;
 mod observed;
+mod offload;
 mod plan;
 mod routes;
 mod settings;
@@ -25,6 +26,6 @@ pub use desired::{
     unforwarding,
 };
 pub use netlink::{LinkError, Netlink};
-pub use observed::{Inside, Link, Observed};
+pub use observed::{Inside, Link, Observed, Tap};
 pub use plan::{Conflict, Plan, conflicts, plan, set_sysctls, sysctl_keys};
 pub use step::{Setting, Step};

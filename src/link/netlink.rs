@@ -8,11 +8,12 @@ use std::rc::Rc;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
+use netlink_packet_core::Nla;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, Prop,
+    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, InfoTun, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage, Prop,
 };
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
@@ -20,8 +21,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
-use super::observed::{Inside, Link, Observed, mark};
-use super::{apart_netlink, routes, settings};
+use super::observed::{Inside, Link, Observed, Tap, mark};
+use super::{apart_netlink, offload, routes, settings};
 use crate::birthplace;
 use crate::tap::TapError;
 use crate::topology::NameError;
@@ -53,6 +54,16 @@ pub enum LinkError {
     #[error("network namespace {name}: {source}")]
     Namespace {
         /// Its name.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Who writes a link's checksums.
+    #[error(
+        "can't have the checksums of {name} written before the firewall (ethtool -K {name} tx off): {source}"
+    )]
+    Checksums {
+        /// The link.
         name: String,
         /// What the kernel said.
         source: io::Error,
@@ -157,7 +168,13 @@ impl Netlink {
                 let alias = format!("hostctl:namespace:{name}");
                 let port = links.values().any(|link| link.is_ours() && link.alias.as_ref() == Some(&alias));
                 let marks = [Some(mark(&alias, network)), port.then_some(alias)];
-                namespaces.insert(name, netlink.observe_inside(&marks).await?);
+                let mut inside = netlink.observe_inside(&marks).await?;
+                if inside.link.is_some() {
+                    let late = namespace::within(&name, || offload::is_late(INSIDE));
+                    // One that is going isn't looked at closely.
+                    inside.late_checksums = late.and_then(|late| late).unwrap_or(true);
+                }
+                namespaces.insert(name, inside);
             }
         }
         Ok(Observed { network, links, default_route, namespaces, sysctls, apart })
@@ -204,7 +221,7 @@ impl Netlink {
                 routes.insert((to, via));
             }
         }
-        Ok(Inside { ours: true, signed, loopback, link, routes })
+        Ok(Inside { ours: true, signed, loopback, link, late_checksums: false, routes })
     }
 
     async fn read_links(&self) -> Result<Read, LinkError> {
@@ -331,6 +348,8 @@ fn listed_settings(name: &str, message: &LinkMessage) -> Vec<(String, String)> {
 
 fn read_link(message: &LinkMessage) -> Option<(String, Link)> {
     let mut name = None;
+    // A TAP has a carrier while somebody holds it.
+    let attached = message.header.flags.contains(LinkFlags::LowerUp);
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
@@ -349,16 +368,45 @@ fn read_link(message: &LinkMessage) -> Option<(String, Link)> {
                     _ => None,
                 }));
             }
-            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| read_info(info, &mut link)),
+            LinkAttribute::LinkInfo(infos) => {
+                infos.iter().for_each(|info| read_info(info, &mut link, attached))
+            }
             _ => {}
         }
     }
     Some((name?, link))
 }
 
-fn read_info(info: &LinkInfo, link: &mut Link) {
+/// `IFLA_TUN_*` of `linux/if_link.h`.
+fn read_tap(infos: &[InfoTun], attached: bool) -> Tap {
+    const OWNER: u16 = 1;
+    const GROUP: u16 = 2;
+    const VNET_HEADER: u16 = 5;
+    const PERSIST: u16 = 6;
+    const MULTI_QUEUE: u16 = 7;
+    let find = |kind: u16| {
+        infos.iter().find(|info| info.kind() == kind).map(|info| {
+            let mut value = vec![0; info.value_len()];
+            info.emit_value(&mut value);
+            value
+        })
+    };
+    let number = |kind| find(kind).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
+    let flag = |kind| find(kind).is_some_and(|value| value.first().is_some_and(|byte| *byte != 0));
+    Tap {
+        owner: number(OWNER),
+        group: number(GROUP),
+        persistent: flag(PERSIST),
+        vnet_header: flag(VNET_HEADER),
+        several_queues: flag(MULTI_QUEUE),
+        attached,
+    }
+}
+
+fn read_info(info: &LinkInfo, link: &mut Link, attached: bool) {
     match info {
         LinkInfo::Kind(kind) => link.kind = kind.to_string(),
+        LinkInfo::Data(InfoData::Tun(infos)) => link.tap = Some(read_tap(infos, attached)),
         LinkInfo::Data(InfoData::Bridge(infos)) => {
             for info in infos {
                 match info {

@@ -44,6 +44,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Whether it is set up.
     pub up: bool,
+    /// Of a TAP: whose it is, and how it works.
+    pub tap: Option<Tap>,
     /// The link that it is a port of.
     pub master: Option<u32>,
     /// Of a bridge: whether it speaks STP.
@@ -80,6 +82,9 @@ pub struct Inside {
     pub loopback: bool,
     /// Its `eth0`.
     pub link: Option<Link>,
+    /// Whether the kernel leaves its `eth0`'s checksums for later, to be
+    /// written after the firewall.
+    pub late_checksums: bool,
     /// Its routes by a gateway.
     pub routes: BTreeSet<(IpNet, IpAddr)>,
 }
@@ -88,6 +93,48 @@ pub struct Inside {
 /// is. `/run/netns` may be that of several hostctls.
 pub fn mark(alias: &str, network: u64) -> String {
     format!("{alias}@{network:x}")
+}
+
+/// What the kernel says of a TAP (`linux/if_link.h`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    /// The user that may attach to it beside root.
+    pub owner: Option<u32>,
+    /// The group that may attach to it.
+    pub group: Option<u32>,
+    /// Whether it stays when nobody is attached.
+    pub persistent: bool,
+    /// Whether frames carry a virtio header, by which whoever sends them has
+    /// bytes written after the firewall.
+    pub vnet_header: bool,
+    /// Whether several may attach.
+    pub several_queues: bool,
+    /// Whether somebody is attached: only who is, can change the rest.
+    pub attached: bool,
+}
+
+impl Tap {
+    /// Whether it is as hostctl makes it: root's alone, and without a header.
+    pub fn is_as_made(&self) -> bool {
+        self.owner == Some(0)
+            && self.group.is_none_or(|group| group == 0)
+            && self.persistent
+            && !self.vnet_header
+            && !self.several_queues
+    }
+}
+
+impl Default for Tap {
+    fn default() -> Self {
+        Self {
+            owner: Some(0),
+            group: None,
+            persistent: true,
+            vnet_header: false,
+            several_queues: false,
+            attached: false,
+        }
+    }
 }
 
 impl Link {

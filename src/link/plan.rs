@@ -259,10 +259,13 @@ fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, plan: &mut P
     let found = link.unwrap_or(&fresh);
     if link.is_none() {
         plan.build.push(match &port.kind {
-            PortKind::Tap => Step::CreateTap { name: name() },
-            PortKind::Veth { namespace } => {
-                Step::CreateVeth { name: name(), namespace: namespace.clone(), mac: port.guest }
-            }
+            PortKind::Tap => Step::CreateTap { name: name(), mac: port.mac },
+            PortKind::Veth { namespace } => Step::CreateVeth {
+                name: name(),
+                own: port.mac,
+                namespace: namespace.clone(),
+                mac: port.guest,
+            },
         });
     }
     let bridge = observed.links.get(port.bridge.as_str()).map(|bridge| bridge.index);
@@ -277,6 +280,11 @@ fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, plan: &mut P
             plan.build.push(Step::Set { name: name(), setting });
         }
     };
+    if let Some(mac) = port.mac.filter(|mac| link.is_some() && found.mac != Some(mac.octets())) {
+        set(true, Setting::Mac(mac));
+    }
+    // Of one that is in use the audit tells: it is held by who changed it.
+    set(found.tap.as_ref().is_some_and(|tap| !tap.attached && !tap.is_as_made()), Setting::Reclaim);
     set(found.alias.as_deref() != Some(port.alias.as_str()), Setting::Alias(port.alias.clone()));
     for altname in port.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
         set(true, Setting::Altname(altname.clone()));
@@ -314,6 +322,9 @@ fn plan_inside(wanted: &Namespace, found: Option<&Inside>, linked: bool, steps: 
         if !link.is_some_and(|link| link.addresses.contains(address)) {
             inside(Step::AddAddress { name: INSIDE.into(), address: *address });
         }
+    }
+    if link.is_none() || found.is_some_and(|found| found.late_checksums) {
+        inside(Step::Set { name: INSIDE.into(), setting: Setting::WholeChecksums });
     }
     if !link.is_some_and(|link| link.up) {
         inside(up(INSIDE));

@@ -22,6 +22,8 @@ pub enum Step {
     CreateTap {
         /// Its name.
         name: String,
+        /// Its MAC.
+        mac: Option<MacAddr>,
     },
     /// A new named network namespace, marked as hostctl's.
     CreateNamespace {
@@ -39,6 +41,8 @@ pub enum Step {
     CreateVeth {
         /// The name of the host's end.
         name: String,
+        /// Its MAC.
+        own: Option<MacAddr>,
         /// The namespace of the other end, [`INSIDE`].
         namespace: String,
         /// The MAC of the other end.
@@ -152,6 +156,11 @@ pub enum Setting {
     /// The bridge neither learns from the port nor floods to it, and other
     /// such ports can't be reached from it past the host.
     QuietPort,
+    /// A TAP that is root's alone; nobody is attached to it.
+    Reclaim,
+    /// Its checksums are written before the packet leaves it, so that what is
+    /// judged is what arrives.
+    WholeChecksums,
     /// It carries packets.
     Up,
     /// It carries none.
@@ -165,17 +174,19 @@ impl fmt::Display for Step {
                 f,
                 "ip link add {name} address {mac} group {GROUP} type bridge stp_state 0 mcast_snooping 0 group_fwd_mask {LLDP_MASK:#x}"
             ),
-            Self::CreateTap { name } => {
-                write!(f, "ip tuntap add {name} mode tap user 0 && ip link set {name} group {GROUP}")
+            Self::CreateTap { name, mac } => {
+                write!(f, "ip tuntap add {name} mode tap user 0 && ip link set {name} group {GROUP}")?;
+                mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))
             }
             Self::CreateNamespace { name, alias } => {
                 write!(f, "ip netns add {name} && ip -n {name} link set lo alias {alias}")
             }
             Self::DeleteNamespace { name } => write!(f, "ip netns del {name}"),
-            Self::CreateVeth { name, namespace, mac } => write!(
-                f,
-                "ip link add {name} group {GROUP} type veth peer name {INSIDE} address {mac} netns {namespace}"
-            ),
+            Self::CreateVeth { name, own, namespace, mac } => {
+                write!(f, "ip link add {name} group {GROUP}")?;
+                own.map_or(Ok(()), |own| write!(f, " address {own}"))?;
+                write!(f, " type veth peer name {INSIDE} address {mac} netns {namespace}")
+            }
             Self::Inside { namespace, step } => {
                 let text = step.to_string();
                 match text.strip_prefix("ip ") {
@@ -202,6 +213,8 @@ impl fmt::Display for Step {
                 Setting::QuietPort => {
                     write!(f, "bridge link set dev {name} learning off flood off isolated on")
                 }
+                Setting::Reclaim => write!(f, "ip link del {name} && ip tuntap add {name} mode tap user 0"),
+                Setting::WholeChecksums => write!(f, "ethtool -K {name} tx off"),
                 Setting::Up => write!(f, "ip link set {name} up"),
                 Setting::Down => write!(f, "ip link set {name} down"),
             },

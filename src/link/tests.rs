@@ -43,6 +43,8 @@ fn observed(desired: &Desired) -> Observed {
             index,
             kind: "tun".into(),
             group: GROUP,
+            mac: tap.mac.map(|mac| mac.octets()),
+            tap: Some(Tap::default()),
             alias: Some(tap.alias.clone()),
             up: true,
             isolated: true,
@@ -96,13 +98,43 @@ fn what_is_gone_from_the_spec_goes_ports_first() {
 #[test]
 fn a_port_leaves_its_old_bridge_before_the_firewall_knows_the_new_one() {
     let before = observed(&desired(SPEC));
-    let plan = plan(&desired(&SPEC.replace("network = \"a\"", "network = \"b\"")), &before);
+    let after = desired(&SPEC.replace("network = \"a\"", "network = \"b\""));
+    let plan = plan(&after, &before);
     assert_eq!(commands(&plan.remove), "ip link set vm-x nomaster\n");
     assert_eq!(
         commands(&plan.build),
-        "ip neigh del proxy fd00:0:0:1::2 dev br-a\nip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off isolated on\n\
-         bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\n"
+        format!(
+            "ip neigh del proxy fd00:0:0:1::2 dev br-a\nip link set vm-x address {}\nip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off isolated on\n\
+             bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\n",
+            after.bridges.iter().find(|bridge| bridge.name.as_str() == "br-b").unwrap().mac
+        )
     );
+}
+
+#[test]
+fn a_tap_whose_mac_or_owner_changed_is_put_right_unless_it_is_in_use() {
+    let desired = desired(SPEC);
+    let commands = |change: &dyn Fn(&mut Link)| {
+        let mut before = observed(&desired);
+        change(before.links.get_mut("vm-x").unwrap());
+        commands(&plan(&desired, &before).build)
+    };
+    let bridge = desired.bridges[0].mac;
+    let mac = commands(&|link| link.mac = Some([2, 0, 0, 0, 0, 9]));
+    assert_eq!(mac, format!("ip link set vm-x address {bridge}\n"));
+    let reclaim = "ip link del vm-x && ip tuntap add vm-x mode tap user 0\n";
+    for tap in [
+        Tap { owner: Some(1234), ..Tap::default() },
+        Tap { owner: None, ..Tap::default() },
+        Tap { group: Some(1234), ..Tap::default() },
+        Tap { vnet_header: true, ..Tap::default() },
+        Tap { persistent: false, ..Tap::default() },
+    ] {
+        assert_eq!(commands(&|link| link.tap = Some(tap.clone())), reclaim, "{tap:?}");
+        let attached = Tap { attached: true, ..tap };
+        assert_eq!(commands(&|link| link.tap = Some(attached.clone())), "", "{attached:?}");
+    }
+    assert_eq!(commands(&|link| link.tap = Some(Tap { group: Some(0), ..Tap::default() })), "");
 }
 
 #[test]

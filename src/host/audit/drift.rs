@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::firewall::{self, Live, Severity};
-use crate::link::{self, Conflict, Link, Setting};
+use crate::link::{self, Conflict, Link, PortKind, Setting};
 
 use super::{Finding, Kind};
 use crate::host::plan::{Current, Goal};
@@ -192,7 +192,7 @@ fn made(steps: &[Step]) -> BTreeSet<&str> {
     let made = steps.iter().filter_map(|step| match step {
         Step::Link(
             link::Step::CreateBridge { name, .. }
-            | link::Step::CreateTap { name }
+            | link::Step::CreateTap { name, .. }
             | link::Step::CreateVeth { name, .. }
             | link::Step::CreateNamespace { name, .. },
         ) => Some(name.as_str()),
@@ -234,7 +234,7 @@ fn of_link(
         link::Step::CreateBridge { name, .. } => {
             one(warning, format!("bridge {name}"), ABSENT, "a bridge of hostctl's")
         }
-        link::Step::CreateTap { name } => one(warning, format!("TAP {name}"), ABSENT, "a VM's port"),
+        link::Step::CreateTap { name, .. } => one(warning, format!("TAP {name}"), ABSENT, "a VM's port"),
         link::Step::CreateVeth { name, namespace, .. } => {
             let found = if current.links.links.contains_key(name) { "not as it was made" } else { ABSENT };
             one(warning, format!("link {name}"), found, &format!("the port of namespace {namespace}"))
@@ -354,7 +354,16 @@ fn of_setting(
     };
     let master = link.master.and_then(|index| current.links.name_of(index));
     match setting {
+        // Who did it is said with the other things that a TAP's holder can do.
+        Setting::Mac(_) | Setting::Reclaim if link.kind == PortKind::Tap.link_kind() => Vec::new(),
+        Setting::Reclaim => Vec::new(),
         Setting::Mac(mac) => one(warning, "MAC", "another", &mac.to_string()),
+        Setting::WholeChecksums => one(
+            critical,
+            "late checksums",
+            "on: bytes are written into packets after they were judged",
+            "off",
+        ),
         Setting::Group => one(warning, "group", "another", "hostctl's"),
         Setting::Alias(alias) => one(info, "alias", link.alias.as_deref().unwrap_or("none"), alias),
         Setting::Altname(altname) => one(info, "other name", ABSENT, altname),

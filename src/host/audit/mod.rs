@@ -8,6 +8,7 @@ mod guests;
 mod repair;
 mod routes;
 mod settings;
+mod taps;
 mod watch;
 
 use serde::Serialize;
@@ -125,6 +126,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
         let waiting = waiting(&topology, &current, &steps);
         findings.extend(waiting.into_iter().map(|(name, pending)| guests::waits(&topology, name, pending)));
         *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
+        findings.extend(taps::taps(&topology, &current.links));
         findings.extend(conflicts(&topology, &current).iter().map(drift::conflict));
     }
     let troubled = vm::observe(root)?;
