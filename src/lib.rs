@@ -20,7 +20,7 @@
 pub mod app;
 mod backoff;
 mod birthplace;
-mod bounded;
+pub mod bounded;
 mod confine;
 mod control;
 pub mod firewall;
@@ -34,6 +34,7 @@ mod process;
 pub mod reach;
 pub mod root_dir;
 mod runtime_dir;
+pub mod shown;
 pub mod spec;
 pub mod tap;
 #[cfg(feature = "testbed")]

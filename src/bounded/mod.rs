@@ -3,6 +3,7 @@
 
 mod lines;
 mod log;
+mod read_log;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -12,11 +13,13 @@ use std::path::Path;
 use nix::libc;
 
 use crate::private;
+use crate::shown;
 
 pub(crate) use lines::Lines;
 #[cfg(test)]
 pub(crate) use log::LOG_MAX;
 pub(crate) use log::Log;
+pub use read_log::read_log;
 
 /// A new, empty file that only root may read, also where there was another.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
@@ -49,11 +52,11 @@ pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// At most `max` characters of what somebody else said, without control
-/// characters: it ends up in logs and on terminals.
+/// At most `max` characters of what somebody else said, in one line and as it may
+/// be shown: it ends up in logs and on terminals.
 pub(crate) fn printable(text: &str, max: usize) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(max).map(clean).collect::<String>().trim().to_owned()
+    let start: String = text.chars().take(max).collect();
+    shown::line(&start).trim().to_owned()
 }
 
 #[cfg(test)]

@@ -1,14 +1,12 @@
 //! `hostctl app …`.
 
-use std::io::{IsTerminal, Write};
-
 use clap::{Args, Subcommand};
 use hostctl::app::{self, Namespace, User, webserver};
 use hostctl::spec::{App, AppLimits, AppRestart, Change, Memory};
 use hostctl::topology::Name;
 
 use super::change::{Deletion, How, change, delete};
-use super::{Context, Failure, output};
+use super::{Context, Failure, logs, output};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -85,6 +83,8 @@ enum Restart {
 pub struct Logs {
     /// The app's name.
     name: String,
+    #[command(flatten)]
+    shown: logs::Shown,
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +139,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => start(context, arguments).await,
         Command::List => list(context),
-        Command::Logs(Logs { name }) => logs(context, &name),
+        Command::Logs(arguments) => logs(context, &arguments),
         Command::Stop(Stop { name, deletion }) => {
             delete(context, &deletion, Change::RemoveApp { name }).await
         }
@@ -235,25 +235,18 @@ fn list(context: &Context) -> Result<(), Failure> {
     output::table(&["APP", "NAMESPACE", "STATE", "WHAT"], rows)
 }
 
-fn logs(context: &Context, name: &str) -> Result<(), Failure> {
+fn logs(context: &Context, arguments: &Logs) -> Result<(), Failure> {
+    let name = arguments.name.as_str();
     let seen = app::observe(&context.root)?;
     let Some(one) = seen.iter().find(|one| one.name.as_str() == name) else {
         return Err(Failure::other(format!("there is no app {name}: hostctl app list shows them")));
     };
-    let directory = context.root.app(one.namespace.as_str(), name);
-    let mut stdout = std::io::stdout();
-    for file in ["log.1", "log"] {
-        let text = match std::fs::read(directory.join(file)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Failure::other(format!("{}: {error}", directory.join(file).display()))),
-        };
-        let text = if stdout.is_terminal() { output::printable(&text) } else { text };
-        if stdout.write_all(&text).is_err() {
-            return Ok(());
-        }
+    let path = context.root.app(one.namespace.as_str(), name).join("log");
+    match arguments.shown.print(&path, "") {
+        // It said nothing yet.
+        Err(Failure::Other(text)) if text.is_empty() => Ok(()),
+        result => result,
     }
-    Ok(())
 }
 
 async fn supervise(context: &Context, arguments: &Supervise) -> Result<(), Failure> {

@@ -14,10 +14,11 @@ use super::Failure;
 const DETACH: u8 = 0x1d;
 
 /// The terminal as it was, given back when the console is left.
-struct Raw(Option<Termios>);
+pub struct Raw(Option<Termios>);
 
 impl Raw {
-    fn enter() -> Self {
+    /// Lets every key through, where standard input is a terminal.
+    pub fn enter() -> Self {
         let stdin = std::io::stdin();
         if !stdin.is_terminal() {
             return Self(None);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use hostctl::app::AppError;
 use hostctl::host::HostError;
 use hostctl::os_error;
+use hostctl::shown;
 use hostctl::spec::{Checked, EditError, SpecError, SpecPath};
 use hostctl::vm::VmError;
 use serde_json::{Value, json};
@@ -85,7 +86,7 @@ impl Failure {
             Self::Found(message) => ("found", 6, message),
             Self::Other(message) => ("failed", 1, message),
         };
-        let message = os_error::without_number(&message);
+        let message = shown::text(&os_error::without_number(&message));
         let (message, hint) = match message.split_once("\n  hint: ") {
             Some((message, hint)) => (message.to_string(), Some(hint.to_string())),
             None => {

@@ -9,12 +9,14 @@ mod console;
 mod deploy;
 mod diff;
 mod doctor;
+mod exec;
 mod explain;
 mod failure;
 mod firewall;
 mod generate;
 mod help;
 mod log;
+mod logs;
 mod matrix;
 mod nat;
 mod output;
@@ -39,6 +41,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use hostctl::os_error;
 use hostctl::root_dir::RootDir;
+use hostctl::shown;
 use rustix::fs::Mode;
 
 pub use failure::Failure;
@@ -239,7 +242,7 @@ impl Context {
     /// Tells what isn't the command's answer, and no failure either; with
     /// --json as an object in a line of its own.
     fn note(&self, text: impl std::fmt::Display) {
-        let text = os_error::without_number(&text.to_string());
+        let text = shown::text(&os_error::without_number(&text.to_string()));
         if self.json {
             eprintln!("{}", serde_json::json!({ "note": text }));
         } else {
@@ -313,7 +316,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Peer(command) => peer::run(context, command).await,
         Command::Firewall(command) => firewall::run(context, command).await,
         Command::Spec(command) => spec_show::run(context, &command),
-        Command::Vm(command) => vm::run(context, command).await,
+        Command::Vm(command) => return vm::run(context, command).await,
         Command::Test(command) => test::run(context, &command),
         Command::Deploy(command) => deploy::run(context, command).await,
         Command::Cleanup(arguments) => apply::cleanup(context, &arguments).await,

@@ -1,6 +1,7 @@
 //! Tables for people, JSON for programs.
 
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use hostctl::shown;
 use serde::Serialize;
 
 use super::terminal::{self, Tone};
@@ -9,7 +10,7 @@ use super::{Failure, line};
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::other(error.to_string()))?;
-    line(text)
+    line(shown::json(&text))
 }
 
 /// Between two columns.
@@ -31,7 +32,8 @@ pub fn table<R: IntoIterator<Item = String>>(
     }
     table.set_header(header.iter().copied());
     for row in rows {
-        let mut cells = row.into_iter();
+        // What a name or a state says may be a guest's word.
+        let mut cells = row.into_iter().map(|cell| shown::line(&cell));
         // The first is a name, which may be any word.
         let name = cells.next().map(Cell::new);
         table.add_row(name.into_iter().chain(cells.map(painted)).collect::<Vec<_>>());
@@ -90,15 +92,6 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// What a guest wrote, without what could steer the reader's terminal.
-pub fn printable(bytes: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(bytes);
-    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    let text: String =
-        text.chars().filter(|c| *c != '\r').map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect();
-    text.into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,10 +108,5 @@ mod tests {
     #[test]
     fn one_is_not_many() {
         assert_eq!([0, 1, 2].map(|number| count(number, "step")), ["0 steps", "1 step", "2 steps"]);
-    }
-
-    #[test]
-    fn nothing_that_steers_a_terminal_is_printed() {
-        assert_eq!(printable(b"a\x1b[2J\tb\r\nc\x07\xff"), "a\u{fffd}[2J\tb\nc\u{fffd}\u{fffd}".as_bytes());
     }
 }

@@ -1,7 +1,7 @@
 //! `hostctl vm …`.
 
-use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
@@ -11,7 +11,7 @@ use hostctl::vm::{self, Client, State};
 
 use super::failure::place_of_image;
 use super::spec::{SpecFile, load_quietly};
-use super::{Context, Failure, apply, console, line, output};
+use super::{Context, Failure, apply, console, exec, line, logs, output};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -51,9 +51,18 @@ pub enum Command {
     Logs(Logs),
     /// Run a program in a guest through its agent.
     ///
-    /// The program is started without a shell and without input. Fails where
-    /// it ends with another code than 0.
-    Exec(Exec),
+    /// Its input, its output of any length, signals (Ctrl-C) and its exit code are
+    /// this command's: 128 and a signal's number where one ended it, 127 where
+    /// there is no such program. It ends once the program and whatever else has
+    /// its outputs open has; where this command is killed, the guest ends the
+    /// program within a minute. Without /bin/sh in the guest there is no input,
+    /// and output at the end, 1 MiB of each kind. On a terminal, what could steer
+    /// it is replaced, but not with -t.
+    Exec(exec::Exec),
+    /// A shell in a guest, on a terminal where this one is.
+    ///
+    /// root's own, through the agent: neither network nor password is needed.
+    Shell(Named),
     /// Supervise a VM in the foreground, as a service manager does.
     ///
     /// Takes over a guest that an earlier supervisor left. SIGTERM shuts the
@@ -93,9 +102,8 @@ pub struct Down {
 pub struct Logs {
     /// The VM's name in the spec.
     name: String,
-    /// Go on printing what comes.
-    #[arg(long, short)]
-    follow: bool,
+    #[command(flatten)]
+    shown: logs::Shown,
     /// Which log: what the guest printed, what its supervisor did, or what
     /// QEMU complained of.
     #[arg(long, value_enum, default_value = "console", value_name = "LOG")]
@@ -109,19 +117,7 @@ enum Log {
     Qemu,
 }
 
-#[derive(Debug, Args)]
-pub struct Exec {
-    /// The VM's name in the spec.
-    name: String,
-    /// Seconds that the program has.
-    #[arg(long, default_value = "60", value_name = "SECONDS")]
-    timeout: u64,
-    /// The program, and its arguments.
-    #[arg(required = true, last = true)]
-    command: Vec<String>,
-}
-
-pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+pub async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up(arguments) => up(context, &arguments),
         Command::Down(arguments) => down(context, &arguments),
@@ -131,9 +127,14 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Show(named) => show(context, &named),
         Command::Console(named) => console::attach(&context.root, &name(&named.name)?).await,
         Command::Logs(arguments) => logs(context, &arguments),
-        Command::Exec(arguments) => exec(context, &arguments),
+        Command::Exec(arguments) => {
+            let name = name(arguments.name())?;
+            return exec::exec(context, name, arguments).await;
+        }
+        Command::Shell(named) => return exec::shell(context, name(&named.name)?).await,
         Command::Run(named) => supervise(context, &named).await,
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 fn name(text: &str) -> Result<Name, Failure> {
@@ -355,53 +356,16 @@ fn logs(context: &Context, arguments: &Logs) -> Result<(), Failure> {
         Log::Qemu => "qemu.log",
     };
     let path: PathBuf = context.root.vm(name.as_str()).join(file);
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Failure::other(format!("{name} has no {file} yet: it wasn't started"))
+    let absent = format!("{name} has no {file} yet: it wasn't started");
+    match (arguments.of, arguments.shown.since()) {
+        (Log::Supervisor, Some(since)) => {
+            let text = std::fs::read(&path).map_err(|_| Failure::other(absent))?;
+            arguments.shown.print_text(&logs::lines_since(&text, since))
         }
-        _ => Failure::other(format!("{}: {error}", path.display())),
-    };
-    let mut log = std::fs::File::open(&path).map_err(failed)?;
-    let mut stdout = std::io::stdout();
-    let terminal = stdout.is_terminal();
-    loop {
-        let mut text = Vec::new();
-        log.read_to_end(&mut text).map_err(failed)?;
-        if terminal {
-            text = output::printable(&text);
+        (Log::Qemu, Some(_)) => {
+            Err(Failure::other("QEMU's log has no times: leave --since out, or take --tail N"))
         }
-        if stdout.write_all(&text).and_then(|()| stdout.flush()).is_err() || !arguments.follow {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(200));
-        // A rotated log begins anew under the same name.
-        let position = std::io::Seek::stream_position(&mut log).map_err(failed)?;
-        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() < position) {
-            log = std::fs::File::open(&path).map_err(failed)?;
-        }
-    }
-}
-
-fn exec(context: &Context, arguments: &Exec) -> Result<(), Failure> {
-    let name = name(&arguments.name)?;
-    let Some((path, rest)) = arguments.command.split_first() else { return Ok(()) };
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let mut client = Client::connect(&context.root, &name)?;
-    let done = client.exec(path, &rest, Duration::from_secs(arguments.timeout))?;
-    let failed = |error: std::io::Error| Failure::other(format!("can't write: {error}"));
-    if context.json {
-        return output::json(&done);
-    }
-    let mut stdout = std::io::stdout();
-    let text = if stdout.is_terminal() { output::printable(&done.stdout) } else { done.stdout };
-    stdout.write_all(&text).map_err(failed)?;
-    let mut stderr = std::io::stderr();
-    let text = if stderr.is_terminal() { output::printable(&done.stderr) } else { done.stderr };
-    stderr.write_all(&text).map_err(failed)?;
-    match done.exit_code {
-        Some(0) => Ok(()),
-        Some(code) => Err(Failure::other(format!("{path} ended with {code} in {name}"))),
-        None => Err(Failure::other(format!("{path} was ended by a signal in {name}"))),
+        _ => arguments.shown.print(&path, &absent),
     }
 }
 

@@ -18,8 +18,8 @@ pub(super) fn value(value: &Value) -> String {
 }
 
 fn bounded(text: &str) -> String {
-    let mut kept: String =
-        text.chars().take(MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let start: String = text.chars().take(MAX).collect();
+    let mut kept = crate::shown::text(&start).replace(['\n', '\t'], "\u{fffd}");
     if text.chars().nth(MAX).is_some() {
         kept.push('…');
     }

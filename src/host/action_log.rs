@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use crate::bounded::append;
 use crate::private;
 use crate::root_dir::RootDir;
+use crate::shown;
 
 use super::{HostError, Outcome};
 
@@ -30,8 +31,7 @@ pub fn write(root: &RootDir, action: &str, result: &Result<Outcome, HostError>) 
         Err(error) => format!("failed: {error}"),
     };
     // One line each, whatever an error says.
-    let entry: String =
-        format!("{action}: {told}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let entry = shown::line(&format!("{action}: {told}"));
     match result {
         Ok(outcome) => {
             let (steps, generation) = (outcome.steps.len(), outcome.generation);

@@ -143,7 +143,7 @@ fn describe(holders: &[Holder], file: &File) -> String {
     let mut text = String::new();
     // Not being able to read it doesn't change the answer.
     _ = file.take(200).read_to_string(&mut text);
-    let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+    let text = crate::shown::line(text.trim());
     let signed = text.rsplit_once(", pid ").and_then(|(_, pid)| pid.parse::<u32>().ok());
     match holders.first() {
         None => "a process that can't be seen from here (in another PID namespace?)".into(),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::os_error::without_number;
+use crate::shown::is_unsafe;
 
 /// Most problems that are reported at once; what lies beyond is counted.
 pub(super) const MOST_PROBLEMS: usize = 100;
@@ -132,25 +133,6 @@ pub(super) fn printable(text: &str) -> String {
         }
     }
     out
-}
-
-/// Whether a character could steer a terminal or hide what a text says:
-/// controls, bidirectional and other format characters (Unicode, Cc and Cf),
-/// line and paragraph separators, tags.
-pub(super) fn is_unsafe(char: char) -> bool {
-    char.is_control()
-        || matches!(
-            char,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e0fff}'
-        )
 }
 
 #[cfg(test)]

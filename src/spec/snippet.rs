@@ -6,7 +6,9 @@ use miette::{
 };
 use std::fmt;
 
-use super::problem::{Place, Problem, SpecError, is_unsafe, printable};
+use crate::shown::is_unsafe;
+
+use super::problem::{Place, Problem, SpecError, printable};
 
 /// Most of a line that is shown, in characters to each side of the place.
 const AROUND: usize = 60;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::bounded::{Lines, printable};
 
 use super::error::VmError;
+use super::program::{CALL_LIMIT, GuestCall};
 use super::runtime_dir::{AGENT, RuntimeDir};
 
 /// What a command in the guest may print, in bytes, on each of its outputs.
@@ -152,6 +153,11 @@ impl Agent {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(250));
         }
+    }
+
+    /// One call of a client's; the answer is the guest's word.
+    pub async fn call(&self, call: &GuestCall) -> Result<Value, VmError> {
+        self.request(call.request(), CALL_LIMIT).await
     }
 
     /// Forgets the connection, as QEMU's end of it is another process now.

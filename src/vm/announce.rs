@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use crate::shown;
+
 use super::control::Status;
 use super::state::State;
 
@@ -25,7 +27,7 @@ impl Announcer {
     /// first executes (sd_notify(3)); without systemd, only the log.
     pub fn announce(&mut self, status: &Status) {
         // What a failed QEMU said last is part of it: one line, one assignment.
-        let text: String = status.text().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = shown::line(&status.text());
         let mut notes = vec![NotifyState::Status(&text)];
         if matches!(status.state, State::Running | State::Ready) && !self.ready {
             self.ready = true;

@@ -15,6 +15,7 @@ use crate::topology::{Name, Vm};
 use super::agent::{Exec, ExecOutput};
 use super::control::{Request, Status};
 use super::error::VmError;
+use super::program::{Agent, CALL_LIMIT, GuestCall};
 use super::runtime_dir::{CONSOLE, CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG};
 use super::state::State;
 
@@ -110,9 +111,48 @@ impl Client {
         self.request(&Request::Exec(exec), timeout + 2 * REPLY_LIMIT)
     }
 
+    /// One call for the guest's agent.
+    ///
+    /// # Errors
+    /// [`VmError::Refused`] where the agent refuses it, [`VmError::Timeout`] where
+    /// it doesn't answer; [`VmError::Protocol`] where the supervisor is of a
+    /// version that doesn't know this.
+    fn call_agent(&mut self, call: &GuestCall) -> Result<serde_json::Value, VmError> {
+        const PEER: &str = "guest agent";
+        let asked: Result<AgentAnswer, _> =
+            self.connection.request(&Request::Agent(call.clone()), CALL_LIMIT + REPLY_LIMIT);
+        match asked.map_err(|error| VmError::asked(error, "the supervisor's answer")) {
+            Ok(AgentAnswer { answer: Some(answer), .. }) => Ok(answer),
+            Ok(AgentAnswer { refused: Some(message), .. }) => Err(VmError::Refused { peer: PEER, message }),
+            Ok(_) => Err(VmError::Timeout { what: "the guest agent's answer".into(), limit: CALL_LIMIT }),
+            Err(VmError::Refused { message, .. }) => Err(VmError::protocol("supervisor", message)),
+            Err(error) => Err(error),
+        }
+    }
+
     fn request<T: DeserializeOwned>(&mut self, request: &Request, limit: Duration) -> Result<T, VmError> {
         let asked = self.connection.request(request, limit);
         asked.map_err(|error| VmError::asked(error, "the supervisor's answer"))
+    }
+}
+
+/// What a supervisor says of a call for the agent.
+#[derive(serde::Deserialize)]
+struct AgentAnswer {
+    /// The agent's answer; an answer may be null.
+    #[serde(default, deserialize_with = "there")]
+    answer: Option<serde_json::Value>,
+    refused: Option<String>,
+}
+
+/// A key that is there, whatever it holds.
+fn there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde::Deserialize::deserialize(deserializer).map(Some)
+}
+
+impl Agent for Client {
+    fn call(&mut self, call: &GuestCall) -> Result<serde_json::Value, VmError> {
+        self.call_agent(call)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -13,6 +13,7 @@ use crate::topology::Name;
 use super::agent::{Agent, Exec};
 use super::error::VmError;
 use super::held::{DiskErrors, Held};
+use super::program::GuestCall;
 use super::qemu::Accelerator;
 use super::state::State;
 
@@ -116,6 +117,7 @@ pub(super) enum Request {
     Restart { timeout_ms: u64 },
     Resume,
     Exec(Exec),
+    Agent(GuestCall),
 }
 
 /// What the supervisor is asked to do; it answers once it has begun.
@@ -167,6 +169,13 @@ async fn answer(request: Request, office: &Office) -> Result<Value, String> {
             let output = office.agent.exec(&exec).await.map_err(|error: VmError| error.to_string())?;
             control::to_value(&output)
         }
+        Request::Agent(call) => match office.agent.call(&call).await {
+            Ok(answer) => Ok(json!({ "answer": answer })),
+            // A client tells the agent's no from its silence.
+            Err(VmError::Refused { message, .. }) => Ok(json!({ "refused": message })),
+            Err(VmError::Timeout { .. }) => Ok(json!({ "late": true })),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 

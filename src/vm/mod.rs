@@ -20,6 +20,7 @@ mod launch;
 mod observe;
 mod opened;
 mod pending;
+pub mod program;
 mod qemu;
 mod qmp;
 mod running;
