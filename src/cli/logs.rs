@@ -54,7 +54,10 @@ impl Shown {
         if !self.write(&mut stream, last(&text, self.tail))? {
             return Ok(());
         }
-        while self.follow {
+        if !self.follow {
+            return self.end(&mut stream);
+        }
+        loop {
             std::thread::sleep(Duration::from_millis(200));
             let mut log = match std::fs::File::open(path) {
                 // Rotated just now, or its owner goes.
@@ -72,7 +75,6 @@ impl Shown {
                 return Ok(());
             }
         }
-        self.end(&mut stream)
     }
 
     /// Prints text that isn't a file of its own.

@@ -9,8 +9,12 @@ use super::{Failure, line};
 
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(json_text(value)?)
+}
+
+fn json_text(value: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::other(error.to_string()))?;
-    line(shown::json(&text))
+    Ok(shown::json(&text))
 }
 
 /// Between two columns.
@@ -108,5 +112,13 @@ mod tests {
     #[test]
     fn one_is_not_many() {
         assert_eq!([0, 1, 2].map(|number| count(number, "step")), ["0 steps", "1 step", "2 steps"]);
+    }
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_printed() {
+        let value = serde_json::json!({ "a\u{202e}": "b\u{1b}[2J\u{9b}1m\u{200b}" });
+        let text = json_text(&value).unwrap();
+        assert!(!text.chars().any(|c| shown::is_unsafe(c) && c != '\n'), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

@@ -63,6 +63,9 @@ pub enum Output {
     Stderr,
 }
 
+/// Takes what the program wrote.
+pub type Sink<'s> = dyn FnMut(Output, &[u8]) -> Result<(), VmError> + 's;
+
 /// A program that runs in the guest.
 #[derive(Debug)]
 pub struct Program<A> {
@@ -116,10 +119,7 @@ impl<A: Agent> Program<A> {
     ///
     /// # Errors
     /// Where the agent doesn't answer, or `sink` fails.
-    pub fn read(
-        &mut self,
-        sink: &mut dyn FnMut(Output, &[u8]) -> Result<(), VmError>,
-    ) -> Result<bool, VmError> {
+    pub fn read(&mut self, sink: &mut Sink<'_>) -> Result<bool, VmError> {
         let mut any = false;
         for (index, (output, name)) in
             [(Output::Stdout, "out"), (Output::Stderr, "err")].into_iter().enumerate()
