@@ -282,3 +282,68 @@ fn what_nobody_confirmed_isnt_loaded_at_boot() {
         assert_eq!(networks(&lab), ["br-a", "br-b"]);
     }
 }
+
+/// Docker comes after hostctl: it finds IPv6 forwarded, and turns IPv4 on for
+/// the whole host.
+#[test]
+fn what_another_program_came_to_rely_on_is_left_to_it() {
+    let lab = Lab::new(Options::default());
+    apply(&lab, SPEC);
+    assert_eq!(
+        (set(&lab, "opened"), set(&lab, "closed")),
+        (vec!["tailscale0".into(), "uplink0".into()], vec!["ipv6".into()])
+    );
+    for command in [
+        "link add docker0 type bridge",
+        "link set docker0 up",
+        "address add 172.17.0.1/16 dev docker0",
+        "address add fd00:d::1/64 dev docker0 nodad",
+    ] {
+        lab.output("ip", &command.split(' ').collect::<Vec<_>>());
+    }
+    lab.world.hypervisor.sysctl_set("net/ipv4/ip_forward", "1").unwrap();
+    let audit = lab.audit();
+    for family in ["IPv4", "IPv6"] {
+        let object = format!("forwarding of {family}");
+        let finding = audit.findings.iter().find(|finding| finding.object == object);
+        assert!(finding.unwrap().found.contains("docker0"), "{finding:?}");
+    }
+    // From the next apply on nothing of it is dropped any more.
+    apply(&lab, SPEC);
+    assert_eq!((set(&lab, "opened"), set(&lab, "closed")), (vec![], vec![]));
+    assert_eq!(lab.status().drift, Vec::<String>::new());
+    assert!(!lab.audit().findings.iter().any(|finding| finding.object.starts_with("forwarding of")));
+    let full = format!("[host]\nfirewall = \"full\"\n{SPEC}");
+    apply(&lab, &full);
+    let audit = lab.audit();
+    assert!(audit.findings.iter().any(|finding| finding.object == "bridge docker0"), "{audit:#?}");
+    let before = switches(&lab);
+    lab.down();
+    assert_eq!(switches(&lab)[..4], before[..4], "it stays on for the other");
+}
+
+/// Also where no apply came between.
+#[test]
+fn down_leaves_forwarding_on_for_who_came_later() {
+    let lab = Lab::new(Options::default());
+    // One that was there before did without.
+    for command in
+        ["link add virbr0 type bridge", "link set virbr0 up", "address add fd00:e::1/64 dev virbr0 nodad"]
+    {
+        lab.output("ip", &command.split(' ').collect::<Vec<_>>());
+    }
+    let before = switches(&lab);
+    apply(&lab, SPEC);
+    assert_eq!(set(&lab, "closed"), ["ipv6"]);
+    lab.down();
+    assert_eq!(switches(&lab), before);
+    apply(&lab, SPEC);
+    for command in
+        ["link add docker0 type bridge", "link set docker0 up", "address add fd00:d::1/64 dev docker0 nodad"]
+    {
+        lab.output("ip", &command.split(' ').collect::<Vec<_>>());
+    }
+    lab.down();
+    assert_eq!(lab.world.hypervisor.sysctl_get("net/ipv6/conf/all/forwarding").unwrap(), "1");
+    assert_eq!(lab.world.hypervisor.sysctl_get("net/ipv4/conf/uplink0/forwarding").unwrap(), "0");
+}

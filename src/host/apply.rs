@@ -19,7 +19,7 @@ use super::plan::{
     Current, Goal, Restart, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks, waiting,
 };
 use super::{
-    HostError, Lock, Step, action_log, drop_in, generation, hold, loaded, observe, preview, record,
+    HostError, Lock, Step, action_log, drop_in, generation, hold, loaded, observe, preview, record, reliance,
     unconfirmed,
 };
 
@@ -284,7 +284,10 @@ impl Host {
             self.remember(steps, goal, current);
             return Ok(());
         }
-        record::write(&self.root, &surroundings(goal.topology, current))?;
+        let now = || reliance::bridges(&current.links).map(|(name, _)| name.clone()).collect();
+        let bridges = Some(current.former_bridges.clone().unwrap_or_else(now));
+        let surroundings = surroundings(goal.topology, current);
+        record::write(&self.root, &record::Record { surroundings, bridges })?;
         self.execute(steps, watch).await?;
         self.remember(steps, goal, current);
         kill_point("executed, not verified");

@@ -13,7 +13,8 @@ use crate::topology::{self, Arch, Topology};
 use crate::vm;
 
 use super::audit::applied;
-use super::audit::foreign;
+use super::audit::{foreign, settings};
+use super::observe::observe_network;
 use super::plan::uplinks;
 use super::{FlushProtection, hold};
 
@@ -55,6 +56,7 @@ pub async fn doctor(root: &RootDir) -> Vec<Check> {
     findings.push(confinement());
     findings.push(kvm(root));
     findings.extend([forwarding(), br_netfilter()]);
+    findings.extend(relied_on(root).await);
     findings.push(flush(root).await);
     findings.extend(other_firewalls(root).await);
     findings
@@ -178,6 +180,24 @@ fn br_netfilter() -> Check {
         Err(_) => "not loaded",
     };
     check("br_netfilter", Level::Ok, found, "both settings work")
+}
+
+/// Who has come to rely on forwarding that hostctl turned on.
+async fn relied_on(root: &RootDir) -> Vec<Check> {
+    let Ok((_, topology)) = applied(root) else { return Vec::new() };
+    if topology.networks.is_empty() || !rustix::process::geteuid().is_root() {
+        return Vec::new();
+    }
+    let Ok(current) = observe_network(root, &topology).await else { return Vec::new() };
+    settings::forwarding(&topology, &current)
+        .into_iter()
+        .map(|found| Check {
+            about: "forwarding",
+            level: Level::Warning,
+            found: format!("{}: {}", found.object, found.found),
+            remedy: found.remedy,
+        })
+        .collect()
 }
 
 /// Which of the protections guards the host against a flush of all tables.

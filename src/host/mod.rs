@@ -26,6 +26,7 @@ mod observe;
 mod plan;
 mod preview;
 mod record;
+mod reliance;
 mod rollback;
 mod status;
 mod step;

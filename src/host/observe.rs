@@ -8,6 +8,7 @@ use crate::topology::Topology;
 use crate::vm;
 
 use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
+use super::reliance::FORWARDING4_KEY;
 use super::{Guest, HostError, hold, loaded, record};
 
 /// What the host is, as far as `topology` asks.
@@ -36,10 +37,11 @@ async fn network(
     let first = netlink.observe().await?;
     let desired = Desired::new(topology, &uplinks(topology, &first));
     let unheld = !firewall.is_empty() && hold::is_missed(root);
-    let mut current = Current { firewall, mark, unheld, recorded: record::read(root), ..Current::default() };
+    let record::Record { surroundings: recorded, bridges: former_bridges } = record::read(root);
+    let mut current = Current { firewall, mark, unheld, recorded, former_bridges, ..Current::default() };
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
-    keys.push(link::FORWARDING6_KEY.into());
+    keys.extend([link::FORWARDING6_KEY.into(), FORWARDING4_KEY.into()]);
     keys.retain(|key| !first.sysctls.contains_key(key));
     let sysctls = link::sysctl::read(keys)
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;

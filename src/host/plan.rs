@@ -9,6 +9,7 @@ use crate::link::{self, Conflict};
 use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 use crate::vm::Pending;
 
+use super::reliance::Reliance;
 use super::step::Step;
 
 /// What the host is.
@@ -30,6 +31,9 @@ pub struct Current {
     /// What hostctl turned on, as it was written down for the case that the
     /// firewall, which records it, is lost.
     pub recorded: Surroundings,
+    /// Other programs' bridges that were there when hostctl turned forwarding
+    /// on first; none where that isn't known.
+    pub former_bridges: Option<Vec<String>>,
     /// QEMUs of hostctl's that no runtime file accounts for: process and name.
     pub strays: Vec<(u32, String)>,
 }
@@ -129,9 +133,25 @@ pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
     Surroundings { uplinks, opened, closed6 }
 }
 
+/// What hostctl turned on before, and nobody else has come to rely on.
+fn recorded(current: &Current) -> Surroundings {
+    let mut recorded = turned_on(current);
+    let reliance = reliance(current);
+    if reliance.v4.is_some() {
+        recorded.opened.clear();
+    }
+    recorded.closed6 &= reliance.v6.is_none();
+    recorded
+}
+
+/// Who relies on forwarding by now.
+pub(super) fn reliance(current: &Current) -> Reliance {
+    Reliance::of(&current.links, current.former_bridges.as_deref())
+}
+
 /// What hostctl turned on before: the loaded firewall says so; where somebody
 /// flushed it, the file.
-fn recorded(current: &Current) -> Surroundings {
+pub(super) fn turned_on(current: &Current) -> Surroundings {
     if !current.firewall.has("inet") {
         return current.recorded.clone();
     }

@@ -7,7 +7,7 @@ pub(super) mod foreign;
 mod guests;
 mod repair;
 mod routes;
-mod settings;
+pub(super) mod settings;
 mod taps;
 mod watch;
 
@@ -143,6 +143,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
         findings.extend(routes::routes(&topology, &current.links));
         findings.extend(foreign::tables(&topology, &uplinks, &current.links));
         findings.extend(settings::settings(&topology, &uplinks, &current.links)?);
+        findings.extend(settings::forwarding(&topology, &current));
     }
     // A file that nothing loads is the doctor's business.
     let files = foreign::files();

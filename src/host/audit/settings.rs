@@ -5,10 +5,53 @@ use std::collections::BTreeMap;
 
 use crate::firewall::Severity;
 use crate::link;
-use crate::topology::{IfName, Topology};
+use crate::topology::{FirewallMode, IfName, Topology};
 
 use super::{Finding, Kind};
 use crate::host::HostError;
+use crate::host::plan::{Current, reliance, turned_on};
+use crate::host::reliance::bridges;
+
+/// What others rely on that hostctl turned on, or that `firewall = "full"`
+/// drops.
+pub(in crate::host) fn forwarding(topology: &Topology, current: &Current) -> Vec<Finding> {
+    let (relies, turned_on) = (reliance(current), turned_on(current));
+    let finding = |object: String, found, expected: &str, remedy: &str| Finding {
+        severity: Severity::Warning,
+        kind: Kind::Setting,
+        object,
+        found,
+        expected: expected.into(),
+        remedy: remedy.into(),
+        commands: Vec::new(),
+    };
+    let families = [
+        ("IPv4", relies.v4.filter(|_| !turned_on.opened.is_empty())),
+        ("IPv6", relies.v6.filter(|_| turned_on.closed6)),
+    ];
+    let taken = families.into_iter().filter_map(|(family, bridge)| Some((family, bridge?)));
+    let mut findings: Vec<Finding> = taken
+        .map(|(family, bridge)| {
+            finding(
+                format!("forwarding of {family}"),
+                format!("hostctl turned it on for guests alone, and drops what else is forwarded; {bridge}, which came later, relies on it"),
+                "left to the program whose bridge that is",
+                "hostctl apply: it then drops no other packets, and hostctl down leaves forwarding on",
+            )
+        })
+        .collect();
+    if topology.firewall == FirewallMode::Full {
+        findings.extend(bridges(&current.links).map(|(name, _)| {
+            finding(
+                format!("bridge {name}"),
+                "another program's; firewall = \"full\" drops what is forwarded to and from it, but replies".into(),
+                "no other program that forwards beside firewall = \"full\"",
+                "if it needs the network (Docker, libvirt, podman): set firewall = \"guests\", and have another firewall close the host",
+            )
+        }));
+    }
+    findings
+}
 
 /// Reads the settings and judges them.
 pub(super) fn settings(
