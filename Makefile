@@ -28,10 +28,12 @@ demo-down:
 	target/debug/hostctl-demo --down
 
 # The tests' PATH holds what install-dependencies.sh declares, and no more
-# (.cargo/config.toml).
+# (.cargo/config.toml), in a directory that programs of other users see too.
 test: deps nextest image
-	path=$$(tests/fresh_machine/link-declared-programs.sh target/tools/declared) && \
-	export HOSTCTL_TEST_PATH="$$path" && \
+	directory=$$(mktemp -d) && chmod 755 "$$directory" && \
+	trap 'rm -rf "$$directory"' EXIT && trap 'exit 1' HUP INT TERM && \
+	HOSTCTL_TEST_PATH=$$(tests/fresh_machine/link-declared-programs.sh "$$directory/declared") && \
+	export HOSTCTL_TEST_PATH && \
 	cargo nextest run --features testbed --no-fail-fast && \
 	cargo test --doc --features testbed
 

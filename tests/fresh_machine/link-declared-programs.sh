@@ -36,7 +36,7 @@ for program in $(echo "$declared" | cut -d' ' -f1); do
 done >>"$new.list"
 awk -F/ '!seen[$NF]++' "$new.list" | while read -r program; do
     [ ! -x "$program" ] || echo "$program"
-done | xargs ln -s -t "$new"
+done | xargs -d '\n' ln -s -t "$new"
 rm -f "$new.list"
 rm -rf "$out.old"
 [ ! -e "$out" ] || mv "$out" "$out.old"

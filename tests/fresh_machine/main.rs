@@ -103,8 +103,8 @@ fn make_test_shows_tests_no_other_program() {
     let commands = stdout(&make.output().unwrap());
     let at = |text: &str| commands.find(text).unwrap_or_else(|| panic!("no {text} in {commands}"));
     let order = [
-        "path=$(tests/fresh_machine/link-declared-programs.sh target/tools/declared) &&",
-        "export HOSTCTL_TEST_PATH=\"$path\" &&",
+        "HOSTCTL_TEST_PATH=$(tests/fresh_machine/link-declared-programs.sh \"$directory/declared\") &&",
+        "export HOSTCTL_TEST_PATH &&",
         "cargo nextest run",
         "cargo test --doc",
     ];
