@@ -42,11 +42,13 @@ test: deps nextest image
 fresh:
 	@tests/fresh_machine/run.sh $(SUITE)
 
-# Random hosts against the reachability model for MINUTES (10), from SEED (a
-# new one); docs/proof.md.
+# Random hosts against the reachability model, then hostile guests with random
+# parameters, each for MINUTES (10), from SEED (a new one); docs/proof.md.
 soak: deps
 	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
 		cargo test --features testbed --test proof soak::for_minutes -- --ignored --exact --nocapture
+	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
+		cargo test --features testbed --test adversary soak::for_minutes -- --ignored --exact --nocapture
 
 # Measures and writes docs/performance.md; QUESTION=packets asks one only.
 bench: deps image

@@ -334,7 +334,7 @@ fn what_ends_is_what_was_allowed_and_is_denied_now() {
     let case = |old: &str, new: &str, flows: Vec<Tracked>, kernel: bool| {
         let ((_, old), (_, new)) = (compile(old), compile(new));
         let host = HOST.map(|address| address.parse().unwrap()).into();
-        let policy = FlowPolicy::new(&new, host, Gone::default());
+        let policy = FlowPolicy::new(&new, host, &[], Gone::default());
         let open: Vec<Tracked> = flows.into_iter().filter(|flow| allowed(&old, flow)).collect();
         for flow in &open {
             let ends = !allowed(&new, flow);

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
-    FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, LimitOverrides, MacAddr, Machine,
+    FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, Lan, LimitOverrides, MacAddr, Machine,
     Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol,
-    PolicyRule, PolicySubnet, PolicyVersion, PortRange, Ports, Subnet, SubnetKind, Supervisor, Tailscale,
-    Transport, Uplink, Vm, load, load_checked,
+    PolicyRule, PolicySubnet, PolicyVersion, PortRange, Ports, Prefix, Subnet, SubnetKind, Supervisor,
+    Tailscale, Transport, Uplink, Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -134,7 +134,8 @@ fn uplink() -> impl Strategy<Value = Uplink> {
 
 fn host() -> impl Strategy<Value = Host> {
     let transport = || select(vec![Transport::Tcp, Transport::Udp]);
-    let port = (transport(), any::<u16>()).prop_map(|(protocol, port)| HostPort { protocol, port });
+    let port = (transport(), any::<u16>(), vec(prefix(), 0..3));
+    let port = port.prop_map(|(protocol, port, from)| HostPort { protocol, port, from });
     let firewall = select(vec![FirewallMode::Guests, FirewallMode::Full]);
     let tailscale = interface().prop_map(|interface| Tailscale { interface });
     (
@@ -144,20 +145,37 @@ fn host() -> impl Strategy<Value = Host> {
         option::of(vec(any::<IpAddr>(), 0..4)),
         option::of(tailscale),
         any::<[u32; 4]>(),
+        (vec(prefix(), 0..3), option::of(any::<u32>())),
     )
-        .prop_map(|(uplink, firewall, allow_input, dns, tailscale, limits)| Host {
-            uplink,
-            firewall,
-            allow_input,
-            dns,
-            tailscale,
-            limits: GuestLimits {
-                new_flows: limits[0],
-                flows: limits[1],
-                fragments: limits[2],
-                broadcasts: limits[3],
-            },
+        .prop_map(|(uplink, firewall, allow_input, dns, tailscale, limits, (deny, conntrack_max))| {
+            Host {
+                deny,
+                conntrack_max,
+                uplink,
+                firewall,
+                allow_input,
+                dns,
+                tailscale,
+                limits: GuestLimits {
+                    new_flows: limits[0],
+                    flows: limits[1],
+                    fragments: limits[2],
+                    broadcasts: limits[3],
+                },
+            }
         })
+}
+
+fn prefix() -> impl Strategy<Value = Prefix> {
+    prop_oneof![
+        any::<IpAddr>().prop_map(|address| Prefix::from(ipnet::IpNet::from(address))),
+        cidr().prop_map(|net| Prefix::from(ipnet::IpNet::from(net.net()))),
+        cidr6().prop_map(|net| Prefix::from(ipnet::IpNet::from(net.net()))),
+    ]
+}
+
+fn lan() -> impl Strategy<Value = Lan> {
+    prop_oneof![Just(Lan::Off), Just(Lan::On), vec(prefix(), 1..4).prop_map(Lan::Prefixes)]
 }
 
 fn attached() -> impl Strategy<Value = Option<OneOrMany<Name>>> {
@@ -252,8 +270,9 @@ fn network() -> impl Strategy<Value = Network> {
     let imds = select(vec![Imds::Deny, Imds::Host]);
     let nat = prop_oneof![Just(Nat::Uplinks), Just(Nat::Off), vec(interface(), 1..4).prop_map(Nat::Named)];
     let subnets = btree_map(any::<String>(), subnet(), 0..3);
-    (cidr(), option::of(cidr6()), imds, any::<bool>(), nat, subnets, attached(), limits()).prop_map(
-        |(cidr, cidr6, imds, tailscale, nat, subnets, policy, limits)| Network {
+    (cidr(), option::of(cidr6()), imds, any::<bool>(), nat, subnets, attached(), (limits(), lan())).prop_map(
+        |(cidr, cidr6, imds, tailscale, nat, subnets, policy, (limits, lan))| Network {
+            lan,
             cidr,
             cidr6,
             imds,

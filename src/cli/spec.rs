@@ -72,6 +72,9 @@ pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let checked = load_quietly(context, file)?;
     tell_ignored(context, &checked);
     let topology = &checked.compiled;
+    if let Some(note) = hostctl::host::flow_shortage(topology) {
+        context.note(&note);
+    }
     if context.json {
         return output::json(&json!({
             "networks": topology.networks.len(), "vms": topology.vms.len(), "files": checked.sources.files(),

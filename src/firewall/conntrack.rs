@@ -155,7 +155,7 @@ mod tests {
             }
             let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"";
             let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
-            let policy = FlowPolicy::new(&topology, [].into(), Gone::default());
+            let policy = FlowPolicy::new(&topology, [].into(), &[], Gone::default());
             assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 2);
             assert_eq!(cut(&policy).unwrap(), 1);
             let left: Vec<IpAddr> =

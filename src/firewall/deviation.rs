@@ -47,10 +47,11 @@ fn opens(set: &str, allows: impl Fn(&str) -> Option<bool>) -> Opens {
     match set {
         "port_mac" | "port_mac_ip4" | "port_mac_ip6" | "port_target" | "pairs" | "tailscale"
         | "imds_host" | "guest4" | "guest6" | "own4" | "own6" | "gateway4" | "gateway6" | "public4"
-        | "public6" | "imds4" | "imds6" | "open_ports" | "tailnet" | "new_flows" | "flows" => Opens::Added,
+        | "public6" | "imds4" | "imds6" | "open_ports" | "tailnet" | "new_flows" | "flows" | "lan4"
+        | "lan6" | "resolvers4" | "resolvers6" | "exits" | "open_ports4" | "open_ports6" => Opens::Added,
         "ports" | "bridges" | "net4" | "net6" | "metadata4" | "metadata6" | "receivers" | "opened"
         | "closed" | "group_rate" | "neighbour_rate" | "fragment_rate4" | "fragment_rate6" | "port_share"
-        | "port_share6" => Opens::Removed,
+        | "port_share6" | "closed4" | "closed6" | "denied4" | "denied6" => Opens::Removed,
         "uplinks" => Opens::Neither,
         // The sets of a policy's chain hold what it allows, or what it denies.
         _ => match set.rsplit_once('_').and_then(|(chain, _)| allows(chain)) {

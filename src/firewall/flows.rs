@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::reach::{FarEnd, decide, is_metadata};
+use crate::reach::{FarEnd, closed, decide, is_metadata};
 use crate::topology::{
     Action, Direction, FirewallMode, Imds, Name, Nat, Policy, Port, SubnetKind, Topology, Transport,
 };
@@ -43,6 +43,10 @@ pub struct FlowPolicy {
     policies: Vec<Policy>,
     /// Which of the policies an address is subject to.
     policed: BTreeMap<IpAddr, usize>,
+    /// What isn't the public internet.
+    closed: Vec<IpNet>,
+    denied: Vec<IpNet>,
+    resolvers: Vec<IpAddr>,
     /// Whose an address is, by number, and how many flows that guest may have.
     allowances: BTreeMap<IpAddr, (usize, u32)>,
 }
@@ -62,6 +66,7 @@ struct Net {
     prefixes: Vec<IpNet>,
     public: Vec<IpNet>,
     gateways: Vec<IpAddr>,
+    lan: Vec<IpNet>,
     imds: bool,
     tailscale: bool,
 }
@@ -83,9 +88,9 @@ const ICMPV6: u8 = 58;
 const TAILNET: [&str; 2] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"];
 
 impl FlowPolicy {
-    /// The policy of `topology` on a host with these addresses, whose
-    /// firewall loses what is in `gone`.
-    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, gone: Gone) -> Self {
+    /// The policy of `topology` on a host with these addresses, whose uplinks
+    /// have the prefixes `on_link`, and whose firewall loses what is in `gone`.
+    pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, on_link: &[IpNet], gone: Gone) -> Self {
         let networks = topology.networks.iter().map(|network| {
             let prefixes = |v4, v6: Option<ipnet::Ipv6Net>| {
                 [Some(IpNet::V4(v4)), v6.map(IpNet::V6)].into_iter().flatten().collect::<Vec<_>>()
@@ -99,6 +104,7 @@ impl FlowPolicy {
                 gateways: std::iter::once(network.gateway.into())
                     .chain(network.gateway6.map(IpAddr::from))
                     .collect(),
+                lan: network.lan.clone(),
                 imds: network.imds == Imds::Host,
                 tailscale: network.tailscale,
             }
@@ -118,6 +124,9 @@ impl FlowPolicy {
             host,
             policies: topology.policies.clone(),
             policed: policed(topology),
+            closed: closed(topology, on_link),
+            denied: topology.deny.clone(),
+            resolvers: topology.dns.clone(),
             allowances: allowances(topology),
         }
     }
@@ -166,7 +175,7 @@ impl FlowPolicy {
             (Party::Host, _) => false,
             (Party::Guest(a), Party::Host) => !Self::pings_gateway(a, flow),
             (Party::Guest(a), Party::Guest(b)) => a.name != b.name && !self.peered(&a.name, &b.name),
-            (Party::Guest(a), Party::Outside) => !Self::goes_out(a, flow),
+            (Party::Guest(a), Party::Outside) => !self.goes_out(a, flow),
             (Party::Outside, Party::Guest(b)) => !b.tailscale,
             (Party::Outside, Party::Host) => !self.enters_host(flow),
             // With the firewall the host's too, it forwards for guests alone.
@@ -197,9 +206,19 @@ impl FlowPolicy {
         self.peerings.contains(&pair)
     }
 
-    fn goes_out(network: &Net, flow: &Flow) -> bool {
-        if is_metadata(flow.destination) {
+    fn goes_out(&self, network: &Net, flow: &Flow) -> bool {
+        let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&flow.destination));
+        if within(&self.denied) {
+            return false;
+        }
+        let resolver = matches!(flow.protocol, TCP | UDP)
+            && flow.port == 53
+            && self.resolvers.contains(&flow.destination);
+        if is_metadata(flow.destination) && !resolver {
             return network.imds && flow.protocol == TCP && flow.port == 80;
+        }
+        if within(&self.closed) && !resolver && !within(&network.lan) {
+            return false;
         }
         network.public.iter().any(|prefix| prefix.contains(&flow.source))
     }
@@ -242,7 +261,7 @@ mod tests {
     fn policy(text: &str) -> FlowPolicy {
         let topology = compile(&toml::from_str(text).unwrap()).unwrap();
         let host = ["10.1.0.1", "198.51.100.2"].map(|address| address.parse().unwrap()).into();
-        FlowPolicy::new(&topology, host, Gone::default())
+        FlowPolicy::new(&topology, host, &[], Gone::default())
     }
 
     fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> Flow {

@@ -34,6 +34,17 @@ impl Listing {
     /// # Errors
     /// Where the text isn't nft's JSON.
     pub fn add(&mut self, family: &str, text: &str) -> Result<(), UnexpectedListing> {
+        self.add_here(family, text, &|_| None)
+    }
+
+    /// As [`Self::add`], where `index` tells a link's number by its name: nft
+    /// prints the names of the namespace that it lists in the place of numbers.
+    pub(super) fn add_here(
+        &mut self,
+        family: &str,
+        text: &str,
+        index: &dyn Fn(&str) -> Option<u32>,
+    ) -> Result<(), UnexpectedListing> {
         let parsed: Value =
             serde_json::from_str(text).map_err(|error| UnexpectedListing(error.to_string()))?;
         let Some(Value::Array(objects)) = parsed.get("nftables") else {
@@ -49,10 +60,10 @@ impl Listing {
             }
             if matches!(kind.as_str(), "set" | "map") {
                 let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
-                let elements = match body.get("elem") {
-                    Some(Value::Array(elements)) => elements.iter().map(canonical).collect(),
-                    _ => BTreeSet::new(),
-                };
+                let places = index_places(body.get("type"));
+                let elements = body.get("elem").and_then(Value::as_array).into_iter().flatten();
+                let elements = elements.map(|element| canonical(&numbered(element.clone(), &places, index)));
+                let elements = elements.collect();
                 table.sets.insert(name, elements);
             }
             let mut body = body.clone();
@@ -168,6 +179,32 @@ fn without_holder(fields: &mut serde_json::Map<String, Value>) {
     if !others.is_empty() {
         fields.insert("flags".into(), others.into());
     }
+}
+
+/// Where a set's elements have a link's number.
+fn index_places(kind: Option<&Value>) -> Vec<usize> {
+    let kinds = match kind {
+        Some(Value::Array(kinds)) => kinds.as_slice(),
+        Some(kind) => std::slice::from_ref(kind),
+        None => &[],
+    };
+    kinds.iter().enumerate().filter(|(_, kind)| **kind == "iface_index").map(|(place, _)| place).collect()
+}
+
+/// An element with links' numbers in the place of their names.
+fn numbered(mut element: Value, places: &[usize], index: &dyn Fn(&str) -> Option<u32>) -> Value {
+    for &place in places {
+        let part = match element.get_mut("concat") {
+            Some(parts) => parts.get_mut(place),
+            None => Some(&mut element),
+        };
+        if let Some(part) = part
+            && let Some(number) = part.as_str().and_then(index)
+        {
+            *part = Value::String(number.to_string());
+        }
+    }
+    element
 }
 
 /// The sets that a rule adds elements to. Not each version of nft lists the

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
 use super::delta::Delta;
@@ -66,7 +67,7 @@ pub fn observe() -> Result<Listing, NftError> {
     let mut listing = Listing::default();
     for family in FAMILIES {
         match nft(&["-j", "list", "table", family, "hostctl"], None) {
-            Ok(text) => listing.add(family, &text)?,
+            Ok(text) => listing.add_here(family, &text, &|name| if_nametoindex(name).ok())?,
             Err(NftError::Refused { stderr, .. }) if stderr.contains("No such file or directory") => {}
             // It says why it refuses; where it doesn't, it crashed.
             Err(NftError::Refused { stderr, .. }) if stderr.is_empty() => listing.add_unreadable(family),

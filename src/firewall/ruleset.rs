@@ -1,13 +1,16 @@
 //! What the firewall knows of a topology: the elements of its sets.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::Ipv6Addr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::reach::closed;
 use crate::topology::{
-    Direction, FirewallMode, GuestLimits, IfName, Imds, Network, Port, SubnetKind, Topology,
+    Direction, FirewallMode, GuestLimits, HostPort, IfName, Imds, Network, Port, SubnetKind, Topology,
 };
 
 use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
@@ -46,7 +49,18 @@ pub struct Ruleset {
     net6: Elements,
     public4: Elements,
     public6: Elements,
+    closed4: Elements,
+    closed6: Elements,
+    denied4: Elements,
+    denied6: Elements,
+    lan4: Elements,
+    lan6: Elements,
+    resolvers4: Elements,
+    resolvers6: Elements,
+    exits: Elements,
     open_ports: Elements,
+    open_ports4: Elements,
+    open_ports6: Elements,
     ingress4: Elements,
     ingress6: Elements,
     egress4: Elements,
@@ -80,6 +94,13 @@ pub struct Surroundings {
     /// Whether the host didn't forward IPv6 before hostctl turned that on:
     /// only guests' packets are.
     pub closed6: bool,
+    /// The kernel's numbers for the links that guests' packets go out by: another
+    /// link that takes the name of one isn't it.
+    #[serde(default)]
+    pub indices: BTreeMap<IfName, u32>,
+    /// The prefixes of those links themselves.
+    #[serde(default)]
+    pub on_link: Vec<IpNet>,
 }
 
 impl Ruleset {
@@ -94,17 +115,17 @@ impl Ruleset {
             opened: surroundings.opened.iter().map(quoted).collect(),
             closed: surroundings.closed6.then(|| "ipv6".to_string()).into_iter().collect(),
             tailnet: topology.tailscale.iter().map(quoted).collect(),
-            open_ports: topology
-                .allow_input
+            exits: topology
+                .exits(&surroundings.uplinks)
                 .iter()
-                // The set is there only where the whole host is closed.
-                .filter(|_| topology.firewall == FirewallMode::Full)
-                .map(|open| concat(&[&open.protocol.as_str(), &open.port]))
+                .filter_map(|exit| surroundings.indices.get(exit).map(ToString::to_string))
                 .collect(),
             ..Self::default()
         };
+        ruleset.add_way_out(topology, surroundings);
+        ruleset.add_open_ports(topology);
         for network in &topology.networks {
-            ruleset.add_network(network, &surroundings.uplinks);
+            ruleset.add_network(network, surroundings);
         }
         for (a, b) in &topology.peerings {
             if let (Some(a), Some(b)) = (topology.network(a), topology.network(b)) {
@@ -219,8 +240,51 @@ impl Ruleset {
         }
     }
 
-    fn add_network(&mut self, network: &Network, uplinks: &[IfName]) {
+    /// What isn't the public internet.
+    fn add_way_out(&mut self, topology: &Topology, surroundings: &Surroundings) {
+        for net in closed(topology, &surroundings.on_link) {
+            push(net, net.to_string(), &mut self.closed4, &mut self.closed6);
+        }
+        for &net in &topology.deny {
+            push(net, net.to_string(), &mut self.denied4, &mut self.denied6);
+        }
+        for &address in &topology.dns {
+            push(address.into(), address.to_string(), &mut self.resolvers4, &mut self.resolvers6);
+        }
+    }
+
+    /// The host's services; the sets are there only where the whole host is closed.
+    fn add_open_ports(&mut self, topology: &Topology) {
+        if topology.firewall != FirewallMode::Full {
+            return;
+        }
+        // Prefixes of one port that overlap are one.
+        let mut open: BTreeMap<(&str, u16), Option<Vec<IpNet>>> = BTreeMap::new();
+        for HostPort { protocol, port, from } in &topology.allow_input {
+            let senders = open.entry((protocol.as_str(), *port)).or_insert_with(|| Some(Vec::new()));
+            match senders {
+                Some(senders) if !from.is_empty() => senders.extend(from.iter().map(|prefix| prefix.net())),
+                _ => *senders = None,
+            }
+        }
+        for ((protocol, port), senders) in open {
+            match senders {
+                None => self.open_ports.0.push(concat(&[&protocol, &port])),
+                Some(senders) => {
+                    for net in IpNet::aggregate(&senders) {
+                        let element = concat(&[&protocol, &port, &net]);
+                        push(net, element, &mut self.open_ports4, &mut self.open_ports6);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add_network(&mut self, network: &Network, surroundings: &Surroundings) {
         let bridge = quoted(&network.bridge);
+        for &net in &network.lan {
+            push(net, concat(&[&bridge, &net]), &mut self.lan4, &mut self.lan6);
+        }
         self.pairs.0.push(concat(&[&bridge, &bridge]));
         if network.tailscale {
             self.tailscale.0.push(bridge.clone());
@@ -235,13 +299,22 @@ impl Ruleset {
             self.gateway6.0.push(concat(&[&bridge, &gateway]));
         }
         for subnet in network.subnets.iter().filter(|subnet| subnet.kind == SubnetKind::Public) {
-            for exit in network.exits(uplinks) {
-                let exit = quoted(exit);
-                self.public4.0.push(concat(&[&bridge, &exit, &subnet.cidr]));
-                self.public6.0.extend(subnet.cidr6.map(|cidr| concat(&[&bridge, &exit, &cidr])));
+            // A link that isn't there leads nowhere.
+            let exits = network.exits(&surroundings.uplinks).iter();
+            for exit in exits.filter_map(|exit| surroundings.indices.get(exit)) {
+                self.public4.0.push(concat(&[&bridge, exit, &subnet.cidr]));
+                self.public6.0.extend(subnet.cidr6.map(|cidr| concat(&[&bridge, exit, &cidr])));
             }
         }
         self.bridges.0.push(bridge);
+    }
+}
+
+/// Adds an element to the set of its family.
+fn push(net: IpNet, element: String, v4: &mut Elements, v6: &mut Elements) {
+    match net {
+        IpNet::V4(_) => v4.0.push(element),
+        IpNet::V6(_) => v6.0.push(element),
     }
 }
 

@@ -19,8 +19,8 @@ use super::plan::{
     Current, Goal, Restart, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks, waiting,
 };
 use super::{
-    HostError, Lock, Step, action_log, drop_in, generation, hold, loaded, observe, preview, record, reliance,
-    unconfirmed,
+    HostError, Lock, Step, action_log, drop_in, flow_shortage, generation, hold, loaded, observe, preview,
+    record, reliance, unconfirmed,
 };
 
 /// How long a guest has to shut down before it is switched off.
@@ -508,7 +508,7 @@ fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> 
         .collect();
     let units =
         (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
-    offline.then(|| note.to_string()).into_iter().chain(units).collect()
+    offline.then(|| note.to_string()).into_iter().chain(units).chain(flow_shortage(topology)).collect()
 }
 
 /// A kernel that can't list its flows goes on judging each packet that a

@@ -58,6 +58,7 @@ pub async fn doctor(root: &RootDir) -> Vec<Check> {
     findings.extend([forwarding(), br_netfilter()]);
     findings.extend(relied_on(root).await);
     findings.push(flush(root).await);
+    findings.push(flow_room(root));
     findings.extend(other_firewalls(root).await);
     findings
 }
@@ -232,6 +233,16 @@ async fn flush(root: &RootDir) -> Check {
             check(ABOUT, level, found, "systemctl enable --now hostctl-hold.service puts tables back at once")
         }
         _ => check(ABOUT, Level::Ok, protection.to_string(), ""),
+    }
+}
+
+/// Whether the guests that were applied could fill the table of tracked flows.
+fn flow_room(root: &RootDir) -> Check {
+    const ABOUT: &str = "tracked flows";
+    let shortage = applied(root).ok().and_then(|(_, topology)| super::flow_shortage(&topology));
+    match shortage {
+        Some(found) => check(ABOUT, Level::Warning, found, "see docs/firewall.md, what a guest can waste"),
+        None => check(ABOUT, Level::Ok, "room for what guests may have, and for the host", ""),
     }
 }
 

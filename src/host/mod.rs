@@ -15,6 +15,7 @@ mod edit;
 mod error;
 mod file;
 mod firewall_only;
+mod flow_room;
 mod generation;
 mod history;
 mod hold;
@@ -48,6 +49,7 @@ pub use drop_in::drop_in;
 pub use edit::{Compared, Edited, PlannedEdit};
 pub use error::HostError;
 pub use firewall_only::Unloaded;
+pub use flow_room::shortage as flow_shortage;
 pub use generation::{
     Generation, Kept, compile, kept, last as last_generation, newest_readable as newest_readable_generation,
     numbers as generation_numbers, read as read_generation,

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use crate::app;
 use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Mark, Ruleset, Surroundings, nft};
 use crate::link::{self, Conflict};
@@ -117,20 +119,25 @@ pub fn uplinks(topology: &Topology, links: &link::Observed) -> Vec<IfName> {
 /// is read from the firewall that it loaded then.
 pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
     let uplinks = uplinks(topology, &current.links);
+    let exits = topology.exits(&uplinks);
+    let links = || exits.iter().filter_map(|exit| Some((exit, current.links.links.get(exit.as_str())?)));
+    let indices = links().map(|(name, link)| (name.clone(), link.index)).collect();
+    // A link whose prefix is everything has no neighbours of its own.
+    let on_link = links().flat_map(|(_, link)| &link.addresses).map(IpNet::trunc);
+    let on_link = IpNet::aggregate(&on_link.filter(|net| net.prefix_len() > 0).collect());
     if topology.networks.is_empty() {
         return Surroundings { uplinks, ..Surroundings::default() };
     }
     let recorded = recorded(current);
     let off = |key: &str| current.links.sysctls.get(key).is_some_and(|value| value == "0");
-    let opened = topology
-        .exits(&uplinks)
+    let opened = exits
         .iter()
         .chain(&topology.tailscale)
         .filter(|name| recorded.opened.contains(name) || off(&link::forwarding4_key(name)))
         .cloned()
         .collect();
     let closed6 = topology.has_ipv6() && (recorded.closed6 || off(link::FORWARDING6_KEY));
-    Surroundings { uplinks, opened, closed6 }
+    Surroundings { uplinks, opened, closed6, indices, on_link }
 }
 
 /// What hostctl turned on before, and nobody else has come to rely on.
@@ -159,12 +166,12 @@ pub(super) fn turned_on(current: &Current) -> Surroundings {
         current.firewall.texts(set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
     };
     let closed6 = current.firewall.texts("closed").iter().any(|family| family == "ipv6");
-    Surroundings { uplinks: names("uplinks"), opened: names("opened"), closed6 }
+    Surroundings { uplinks: names("uplinks"), opened: names("opened"), closed6, ..Surroundings::default() }
 }
 
 /// The settings that take back what hostctl turned on.
 pub fn recorded_forwarding(current: &Current) -> Vec<link::Sysctl> {
-    let Surroundings { uplinks, opened, closed6 } = recorded(current);
+    let Surroundings { uplinks, opened, closed6, .. } = recorded(current);
     link::unforwarding(&opened, closed6, &uplinks)
 }
 
@@ -247,7 +254,8 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
         let host =
             current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
         let gone = current.firewall.gone(&goal.ruleset, goal.listing.as_ref());
-        let policy = FlowPolicy::new(goal.topology, host, gone);
+        let policy =
+            FlowPolicy::new(goal.topology, host, &surroundings(goal.topology, current).on_link, gone);
         steps.push(Step::CutFlows(Box::new(policy)));
     }
     steps

@@ -28,6 +28,8 @@ pub struct Desired {
     pub namespaces: Vec<Namespace>,
     /// Settings of the host's own: what has to be on for packets to be routed.
     pub forwarding: Vec<Sysctl>,
+    /// Room for tracked flows, where the spec asks for it.
+    pub flow_room: Option<Sysctl>,
     /// The prefixes that must not be another interface's.
     pub prefixes: Vec<IpNet>,
     /// What keeps networks apart where the firewall is gone.
@@ -132,12 +134,19 @@ pub struct Sysctl {
     pub value: String,
     /// The only value that it replaces; any, where there is none.
     pub replaces: Option<String>,
+    /// Whether a number that is larger is as good.
+    pub at_least: bool,
 }
 
 impl Sysctl {
     /// A setting that replaces any other value.
     pub fn new(key: impl Into<String>, value: &str) -> Self {
-        Self { key: key.into(), value: value.into(), replaces: None }
+        Self { key: key.into(), value: value.into(), replaces: None, at_least: false }
+    }
+
+    /// A number that replaces smaller ones.
+    pub fn at_least(key: impl Into<String>, value: u32) -> Self {
+        Self { at_least: true, ..Self::new(key, &value.to_string()) }
     }
 
     /// A setting that replaces one value and leaves others alone.
@@ -167,6 +176,9 @@ impl Desired {
                 .collect(),
             namespaces: topology.namespaces.iter().map(inside).collect(),
             forwarding: forwarding(topology, uplinks),
+            flow_room: topology
+                .conntrack_max
+                .map(|room| Sysctl::at_least("net/netfilter/nf_conntrack_max", room)),
             prefixes: topology
                 .networks
                 .iter()

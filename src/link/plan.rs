@@ -59,8 +59,10 @@ pub fn sysctl_keys(desired: &Desired, observed_links: &BTreeMap<String, Link>) -
     let ports = desired.ports.iter().map(|port| (&port.name, port.sysctls()));
     let owned = bridges.chain(ports).filter(|(name, _)| observed_links.contains_key(name.as_str()));
     let owned = owned.flat_map(|(_, sysctls)| sysctls);
-    let keys: Vec<String> =
-        owned.chain(desired.forwarding.iter().cloned()).map(|sysctl| sysctl.key).collect();
+    let keys: Vec<String> = owned
+        .chain(desired.forwarding.iter().chain(&desired.flow_room).cloned())
+        .map(|sysctl| sysctl.key)
+        .collect();
     // What a link begins with.
     let bridge = desired.bridges.first().map(Bridge::sysctls).into_iter().flatten();
     let port = desired.ports.first().map(Port::sysctls).into_iter().flatten();
@@ -193,7 +195,8 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         }
     }
     plan.build.extend(proxies);
-    set_sysctls(desired.forwarding.iter().cloned(), true, observed, &mut plan.build);
+    let host = desired.flow_room.iter().chain(&desired.forwarding);
+    set_sysctls(host.cloned(), true, observed, &mut plan.build);
     plan
 }
 
@@ -209,7 +212,9 @@ pub fn set_sysctls(
         // What a link of that name had that goes first doesn't count.
         let needed = match observed.sysctls.get(&sysctl.key).filter(|_| exists) {
             Some(value) => {
-                value != &sysctl.value && sysctl.replaces.as_ref().is_none_or(|from| from == value)
+                let number = |text: &str| text.parse::<u64>().ok();
+                let enough = sysctl.at_least && number(value) >= number(&sysctl.value);
+                value != &sysctl.value && !enough && sysctl.replaces.as_ref().is_none_or(|from| from == value)
             }
             // A kernel without IPv6 has no such setting.
             None => !exists && observed.sysctls.get(&default_key(&sysctl.key)) != Some(&sysctl.value),

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::topology::{IfName, Imds, Name, Nat, Port, SubnetKind, Topology};
 
 use super::class::{Class, Classes, Guest, guests};
+use super::closed::{inhabited, is_private};
 use super::names::{self, Names};
 use super::policy::Indexed;
 use super::services::{Both, Services};
-use super::side::{Family, Pair, Range, Side, regions, telling};
+use super::side::{Family, Pair, Range, Side, number, regions, telling};
 use super::{Model, Vicinity};
 
 /// What a new topology opens and closes.
@@ -74,6 +76,7 @@ struct Outward<'t> {
     /// None for the uplinks.
     exits: Option<&'t [IfName]>,
     public: bool,
+    lan: &'t [IpNet],
     imds: bool,
     tailscale: bool,
     /// Which rules name the gateway's addresses, those that it has.
@@ -105,7 +108,9 @@ impl<'t> Comparison<'t> {
         let same = before.uplink == after.uplink
             && before.firewall == after.firewall
             && before.allow_input == after.allow_input
-            && before.tailscale == after.tailscale;
+            && before.tailscale == after.tailscale
+            && before.deny == after.deny
+            && before.dns == after.dns;
         let guests = [guests(before), guests(after)];
         let classes = [Classes::new(before), Classes::new(after)];
         let names: BTreeSet<&Guest<'t>> = guests.iter().flat_map(BTreeMap::keys).collect();
@@ -260,11 +265,37 @@ impl<'t> Comparison<'t> {
             let ends = ports.map(|port| port.map(|port| (Side::Guest(port), to)));
             self.parts(ends, to, |name, differences| found.push((true, name, differences)));
         }
+        for net in self.beside_the_internet(ports) {
+            let first = number(net.network());
+            let sample = if net.prefix_len() == net.max_prefix_len() { first } else { first + 1 };
+            let to = Side::Address(Family::of(net.addr()).address(sample));
+            let ends = ports.map(|port| port.map(|port| (Side::Guest(port), to)));
+            self.parts(ends, to, |_, differences| found.push((true, net.to_string(), differences)));
+        }
         for from in [Side::Host, Side::Tailnet, Side::Internet(None)] {
             let ends = ports.map(|port| port.map(|port| (from, Side::Guest(port))));
             self.parts(ends, from, |name, differences| found.push((false, name, differences)));
         }
         found
+    }
+
+    /// Prefixes that aren't the internet, or that are denied, as far as either
+    /// topology says something of its own about them.
+    fn beside_the_internet(&self, ports: [Option<&'t Port>; 2]) -> BTreeSet<IpNet> {
+        let mut nets = BTreeSet::new();
+        for (model, port) in self.models.iter().zip(ports) {
+            let topology = model.topology();
+            nets.extend(topology.deny.iter().copied());
+            nets.extend(topology.dns.iter().filter(|address| is_private(**address)).map(|a| IpNet::from(*a)));
+            let network = port.and_then(|port| topology.network(&port.network));
+            for net in network.into_iter().flat_map(|network| &network.lan) {
+                match net.prefix_len() {
+                    0 => nets.extend(inhabited().filter(|inhabited| net.contains(*inhabited))),
+                    _ => nets.extend([*net]),
+                }
+            }
+        }
+        nets
     }
 
     /// What the mode says of others.
@@ -456,6 +487,7 @@ fn outward<'t>(classes: &Classes<'t>, port: &'t Port) -> Option<Outward<'t>> {
         },
         public: subnet.is_some_and(|subnet| subnet.kind == SubnetKind::Public),
         imds: network.imds == Imds::Host,
+        lan: &network.lan,
         tailscale: network.tailscale,
         gateway: gateway.map(|address| address.map(|address| classes.named(address))),
         ipv6: port.v6.is_some(),

@@ -135,4 +135,6 @@ pub struct Vicinity {
     pub opened: Vec<IfName>,
     /// Whether the host didn't forward IPv6 before hostctl turned that on.
     pub closed6: bool,
+    /// The prefixes of the uplinks themselves.
+    pub on_link: Vec<IpNet>,
 }

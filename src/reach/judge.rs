@@ -10,6 +10,7 @@ use crate::topology::{
     Action, Direction, FirewallMode, IfName, Imds, Name, Nat, Network, Port, SubnetKind, Topology, Transport,
 };
 
+use super::closed::is_private;
 use super::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
 use super::metadata::{is_metadata, is_metadata_service};
 use super::policy::{FarEnd, Indexed};
@@ -213,7 +214,12 @@ impl<'t> Model<'t> {
         let to = flow.destination;
         let exit = self.exits.contains(link);
         let key = |key| Some(Key::Network(network.name.clone(), key));
-        if is_metadata(to) {
+        if self.topology.deny.iter().any(|net| net.contains(&to)) {
+            return way.drop(Place::Forward, format!("no guest reaches {to}"), Some(Key::Host("deny")));
+        }
+        let resolver =
+            matches!(flow.protocol, TCP | UDP) && flow.port == 53 && self.topology.dns.contains(&to);
+        if is_metadata(to) && !resolver {
             let served = is_metadata_service(to) && flow.protocol == TCP && flow.port == 80;
             if network.imds != Imds::Host {
                 let what = format!("{to} is a cloud's: imds = \"deny\"");
@@ -228,6 +234,17 @@ impl<'t> Model<'t> {
             }
             way.pass(Place::Forward, format!("{to} is a cloud's: imds = \"host\""), key("imds"));
             return self.leave(flow, port, link, way);
+        }
+        let closed =
+            is_private(to) || is_metadata(to) || self.vicinity.on_link.iter().any(|net| net.contains(&to));
+        if closed && !resolver {
+            if !network.lan.iter().any(|net| net.contains(&to)) {
+                let what = format!("{to} is private or the uplink's own, not the internet: lan = false");
+                return way.drop(Place::Forward, what, key("lan"));
+            }
+            way.pass(Place::Forward, format!("{to} is of the LAN"), key("lan"));
+        } else if closed {
+            way.pass(Place::Forward, format!("{to} is a resolver of the guests'"), Some(Key::Host("dns")));
         }
         let subnet = network.subnets.iter().find(|subnet| subnet.name == port.subnet);
         let subnet_key = |what| Some(Key::Subnet(network.name.clone(), port.subnet.clone(), what));
@@ -354,7 +371,9 @@ impl<'t> Model<'t> {
             Transport::Udp => UDP,
         };
         let open = |open: &&crate::topology::HostPort| {
-            number(open.protocol) == flow.protocol && open.port == flow.port
+            number(open.protocol) == flow.protocol
+                && open.port == flow.port
+                && (open.from.is_empty() || open.from.iter().any(|from| from.net().contains(&flow.source)))
         };
         match self.topology.allow_input.iter().find(open) {
             Some(open) => {

@@ -118,7 +118,10 @@ fn cell(topology: &Topology, from: &Endpoint, to: &Endpoint) -> Cell {
             let open: Vec<_> = topology
                 .allow_input
                 .iter()
-                .map(|open| format!("{}/{}", open.protocol.as_str(), open.port))
+                .map(|open| {
+                    let some = if open.from.is_empty() { "" } else { " (some)" };
+                    format!("{}/{}{some}", open.protocol.as_str(), open.port)
+                })
                 .collect();
             if open.is_empty() { (Deny, "firewall = \"full\"".into()) } else { (Part, open.join(" ")) }
         }
@@ -166,10 +169,11 @@ fn internet(network: &Network) -> (Reach, String) {
         .filter(|subnet| subnet.kind == SubnetKind::Public)
         .map(|subnet| subnet.name.as_str())
         .collect();
+    let lan = if network.lan.is_empty() { "" } else { ", and the LAN" };
     match public.len() {
         0 => (Reach::Deny, "private".into()),
-        n if n == network.subnets.len() => (Reach::Allow, "masqueraded".into()),
-        _ => (Reach::Part, format!("subnet {}", public.join(", "))),
+        n if n == network.subnets.len() => (Reach::Allow, format!("masqueraded{lan}")),
+        _ => (Reach::Part, format!("subnet {}{lan}", public.join(", "))),
     }
 }
 

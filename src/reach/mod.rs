@@ -8,6 +8,7 @@
 
 mod change;
 mod class;
+mod closed;
 mod end;
 mod explain;
 mod flow;
@@ -25,6 +26,7 @@ mod tests;
 mod vicinity;
 
 pub use change::{Change, Line};
+pub use closed::{closed, is_private, private};
 pub use end::{End, EndError};
 pub use explain::{Answer, FamilyAnswer, Outcome, Verdicts, alike, explain};
 pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity, protocol};

@@ -267,7 +267,7 @@ impl<'t> Pair<'t> {
     fn borders(&self, model: &Model<'t>) -> Vec<u16> {
         let ranges = self.rules.iter().flatten().flat_map(|list| &list.rules).flat_map(|rule| &rule.ports);
         let open = model.topology().allow_input.iter().map(|open| (open.port, open.port));
-        let fixed = [(80, 80)].into_iter().chain(open);
+        let fixed = [(53, 53), (80, 80)].into_iter().chain(open);
         let ranges = ranges.map(|ports| (ports.first(), ports.last())).chain(fixed);
         let borders = ranges.flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
         let borders: BTreeSet<u16> = borders.flatten().chain([0]).collect();
@@ -311,7 +311,8 @@ pub(super) fn regions(
     };
     let prefer = family.pick(if side == Side::Tailnet { TAILNET } else { INTERNET });
     let nets = rules.iter().flat_map(|list| &list.rules).flat_map(|rule| rule.peers.iter().flatten());
-    let nets = nets.filter(|net| Family::of(net.addr()) == family).map(range);
+    let denied = models.iter().flat_map(|model| &model.topology().deny);
+    let nets = nets.chain(denied).filter(|net| Family::of(net.addr()) == family).map(range);
     let borders = nets.flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
     let inside = borders.flatten().filter(|border| (whole.0..=whole.1).contains(border));
     let borders: BTreeSet<u128> = inside.chain([whole.0]).collect();
@@ -343,7 +344,10 @@ impl Model<'_> {
     fn elsewhere(&self, address: IpAddr, side: Side<'_>) -> Option<u128> {
         let tailnet = self.topology().tailscale.is_some() && side != Side::Tailnet;
         let tailnet = tailnet.then_some([IpNet::V4(TAILNET4), IpNet::V6(TAILNET6)]);
+        // The tailnet's are of RFC 6598 and RFC 4193.
+        let private = (side != Side::Tailnet).then_some(super::private()).into_iter().flatten();
         let nets = NOBODYS_NETS.iter().chain(super::metadata()).chain(tailnet.iter().flatten());
+        let nets = nets.chain(private).chain(&self.vicinity().on_link);
         let fixed = nets.filter(|net| net.contains(&address)).map(|net| range(net).1).max();
         let network = self.network_of(address).map(|(net, _)| range(&net).1);
         let own = self.is_own(address).then(|| number(address));

@@ -33,6 +33,7 @@ pub(super) fn vicinity() -> Vicinity {
         ],
         opened: vec![name("eth0")],
         closed6: false,
+        on_link: vec!["198.51.100.0/24".parse().unwrap()],
     }
 }
 

@@ -41,6 +41,6 @@ impl Vicinity {
         if let Some(tailnet) = &topology.tailscale {
             routes.extend([IpNet::V4(TAILNET4), IpNet::V6(TAILNET6)].map(|net| (net, tailnet.clone())));
         }
-        Self { uplinks, addresses, routes, opened: Vec::new(), closed6: false }
+        Self { uplinks, addresses, routes, opened: Vec::new(), closed6: false, on_link: Vec::new() }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::edit_error::EditError;
 use super::edit_same as differing;
 use super::{
-    App, Change, HostSpec, IfName, Imds, LimitOverrides, Name, Nat, Network, OneOrMany, Peering, Policy,
+    App, Change, HostSpec, IfName, Imds, Lan, LimitOverrides, Name, Nat, Network, OneOrMany, Peering, Policy,
     SpecPath, Subnet, closest,
 };
 
@@ -51,6 +51,7 @@ impl Change {
                     nat: Nat::Off,
                     subnets: BTreeMap::new(),
                     policy: None,
+                    lan: Lan::Off,
                     limits: LimitOverrides::default(),
                 };
                 create_network(before, &mut after, name, network)?

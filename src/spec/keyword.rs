@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Prefix;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,14 +20,18 @@ pub enum FirewallMode {
     Full,
 }
 
-/// A port of the host that anybody may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// A port of the host that anybody may reach, or some.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostPort {
     /// The transport protocol.
     pub protocol: Transport,
     /// The destination port.
     pub port: u16,
+    /// Who may: prefixes or addresses; default: everybody.
+    #[serde(default, alias = "source", alias = "sources", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("default" = []))]
+    pub from: Vec<Prefix>,
 }
 
 /// A transport protocol with ports.

@@ -18,6 +18,7 @@ mod issue;
 mod json_document;
 mod json_repair;
 mod keyword;
+mod lan;
 mod limits;
 mod load;
 mod mac;
@@ -31,6 +32,7 @@ mod policy;
 mod policy_file;
 mod policy_subnet;
 mod policy_words;
+mod prefix;
 mod problem;
 mod read;
 mod schema;
@@ -47,6 +49,7 @@ pub use issue::{Issue, Segment, SpecPath};
 pub use keyword::{
     Accel, Arch, DiskFormat, FirewallMode, HostPort, Imds, Machine, SubnetKind, Supervisor, Transport,
 };
+pub use lan::Lan;
 pub use limits::{GuestLimits, LimitOverrides};
 pub use load::{Checked, Loaded, Replaced, Sources, load, load_checked, load_checked_with, load_drop_in};
 pub use mac::{MacAddr, MacError};
@@ -62,5 +65,6 @@ pub use policy::{
 pub use policy_file::load_policy;
 pub use policy_subnet::PolicySubnet;
 pub use policy_words::{OneOrMany, Peer, Peers, PortRange, Ports};
+pub use prefix::{Prefix, PrefixError};
 pub use problem::{Place, Problem, SpecError};
 pub use schema::json_schema;

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds,
-    LimitOverrides, MacAddr, Machine, Memory, Name, OneOrMany, Policy, SubnetKind, Supervisor,
+    Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, Lan,
+    LimitOverrides, MacAddr, Machine, Memory, Name, OneOrMany, Policy, Prefix, SubnetKind, Supervisor,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -66,6 +66,17 @@ pub struct Host {
     /// What each guest may take of what all share.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: GuestLimits,
+    /// Room that the kernel's table of tracked flows is to have at least:
+    /// `apply` raises `net.netfilter.nf_conntrack_max`, which is the whole
+    /// machine's, and never lowers it. Without it the setting is left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1024, max = 100_000_000))]
+    pub conntrack_max: Option<u32>,
+    /// Prefixes and addresses that no guest of any network reaches by an uplink,
+    /// whatever else is said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("default" = []))]
+    pub deny: Vec<Prefix>,
 }
 
 /// Interfaces that lead to the internet: `"auto"`, a name, or a list of names.
@@ -123,6 +134,11 @@ pub struct Network {
     /// `false` for nowhere, or the names of interfaces.
     #[serde(default, skip_serializing_if = "is_default")]
     pub nat: Nat,
+    /// What its public subnets reach beside the public internet: private addresses
+    /// (RFC 1918, RFC 6598, RFC 4193 and the like) and the prefixes of the uplinks
+    /// themselves. `true`, `false` (default), or prefixes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lan: Lan,
     /// Slices of it by name; without any, one public subnet covers it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub subnets: BTreeMap<String, Subnet>,

@@ -8,6 +8,7 @@ use crate::spec::{self, Cidr4, Cidr6, HostSpec, Issue, SpecPath};
 use super::address::{gateway4, gateway6, reserved4, reserved6, usable_resolver};
 use super::allocation::Allocations;
 use super::identity::{derive_mac, hash};
+use super::way_out::lan;
 use super::{
     FirewallMode, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology, Transport,
     Uplink, Vm,
@@ -109,6 +110,8 @@ impl<'a> Compiler<'a> {
             allow_input: self.allow_input(),
             limits: self.limits(),
             own_limits: self.own_limits(&vms, &namespaces),
+            deny: self.way_out(&networks),
+            conntrack_max: self.conntrack_max(),
             tailscale,
             dns,
             networks,
@@ -156,14 +159,16 @@ impl<'a> Compiler<'a> {
                 Vec::new()
             }
             (None, FirewallMode::Guests) => Vec::new(),
-            (None, FirewallMode::Full) => vec![HostPort { protocol: Transport::Tcp, port: 22 }],
+            (None, FirewallMode::Full) => {
+                vec![HostPort { protocol: Transport::Tcp, port: 22, from: Vec::new() }]
+            }
             (Some(ports), FirewallMode::Full) => {
                 for (index, port) in ports.iter().enumerate() {
                     if port.port == 0 {
                         self.issue(path.clone().index(index).key("port"), "0 isn't a port", "1 to 65535 are");
                     }
                 }
-                ports.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
+                ports.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
             }
         }
     }
@@ -238,6 +243,7 @@ impl<'a> Compiler<'a> {
                 imds: network.imds,
                 tailscale: network.tailscale,
                 nat: network.nat.clone(),
+                lan: lan(&network.lan),
                 subnets,
                 name,
             });

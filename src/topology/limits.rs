@@ -41,6 +41,15 @@ impl Compiler<'_> {
         limits.filter(|(_, limits)| *limits != spec.host.limits).collect()
     }
 
+    pub(super) fn conntrack_max(&mut self) -> Option<u32> {
+        let wanted = self.spec.host.conntrack_max?;
+        if !(1024..=100_000_000).contains(&wanted) {
+            let path = SpecPath::keys(["host", "conntrack_max"]);
+            self.issue(path, format!("{wanted} is out of range"), "between 1024 and 100000000");
+        }
+        Some(wanted)
+    }
+
     fn check_overrides(&mut self, path: SpecPath, overrides: &LimitOverrides) {
         self.check_limits(&path.key("limits"), GuestLimits::default().with(overrides));
     }

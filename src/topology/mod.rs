@@ -23,6 +23,7 @@ mod resolved;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod way_out;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -59,6 +60,12 @@ pub struct Topology {
     /// interface.
     #[serde(default)]
     pub own_limits: BTreeMap<IfName, GuestLimits>,
+    /// Room that the kernel's table of tracked flows is to have at least.
+    #[serde(default)]
+    pub conntrack_max: Option<u32>,
+    /// What no guest reaches by an uplink, whatever its network says.
+    #[serde(default)]
+    pub deny: Vec<IpNet>,
     /// The interface of the tailnet, where the host has one.
     pub tailscale: Option<IfName>,
     /// Resolvers handed to guests.
@@ -121,6 +128,9 @@ pub struct Network {
     pub tailscale: bool,
     /// Where its public subnets go out.
     pub nat: Nat,
+    /// What they reach there beside the public internet.
+    #[serde(default)]
+    pub lan: Vec<IpNet>,
     /// At least one; a network that names none has one that covers it.
     pub subnets: Vec<Subnet>,
 }
@@ -297,6 +307,8 @@ impl Topology {
             allow_input: Vec::new(),
             limits: GuestLimits::default(),
             own_limits: BTreeMap::new(),
+            deny: Vec::new(),
+            conntrack_max: None,
             tailscale: None,
             dns: Vec::new(),
             networks: Vec::new(),
@@ -350,6 +362,13 @@ impl Topology {
     /// How many flows all guests together may have tracked.
     pub fn tracked_flows(&self) -> u64 {
         self.ports().map(|port| u64::from(self.limits(port).flows)).sum()
+    }
+
+    /// The room that the kernel's table has to have for them, and for the host's
+    /// own flows.
+    pub fn flow_room(&self) -> u64 {
+        const HOST: u64 = 16_384;
+        self.tracked_flows() + HOST
     }
 
     /// Whether any network has IPv6.

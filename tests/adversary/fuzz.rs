@@ -175,7 +175,7 @@ fn repair(frame: &mut [u8]) {
     frame[place..place + 2].copy_from_slice(&sum);
 }
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     if let Ok(text) = std::env::var("HOSTCTL_SEED") {
         return text.parse().unwrap();
     }

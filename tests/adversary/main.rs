@@ -17,5 +17,6 @@ mod noise;
 mod odd;
 #[path = "../spoofing/scene.rs"]
 mod scene;
+mod soak;
 mod storms;
 mod tenants;

@@ -119,6 +119,7 @@ fn field(value: &Value) -> Result<Field, Unknown> {
         ("meta", 1) => match text("key") {
             Some("iifname") => Field::Iif,
             Some("oifname") => Field::Oif,
+            Some("oif") => Field::OifIndex,
             Some("nfproto") => Field::Family,
             Some("l4proto") => Field::Protocol,
             Some("pkttype") => Field::PacketType,

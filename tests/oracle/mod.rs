@@ -20,7 +20,7 @@ mod way;
 pub use evaluate::{Hook, Trace};
 pub use listing::Tables;
 pub use packet::Packet;
-pub use value::name;
+pub use value::{index, name};
 pub use way::Host;
 
 /// Something in a listing, or asked of a packet, that the interpreter doesn't

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Unknown;
-use super::value::Type;
+use super::value::{Type, index};
 
 /// The first packet of a flow at one hook. Interfaces are [`super::name`]s.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,7 @@ const CHECKSUM: u128 = 0x1d5c;
 pub enum Field {
     Iif,
     Oif,
+    OifIndex,
     Family,
     Protocol,
     PacketType,
@@ -70,6 +71,7 @@ impl Field {
     pub fn kind(self) -> Type {
         match self {
             Self::Iif | Self::Oif => Type::Name,
+            Self::OifIndex => Type::Index,
             Self::Family => Type::Family,
             Self::Protocol => Type::Protocol,
             Self::PacketType => Type::Addressed,
@@ -110,6 +112,7 @@ impl Field {
             // Of an interface that isn't there the name is empty.
             Self::Iif => Some(packet.iif.unwrap_or(0)),
             Self::Oif => Some(packet.oif.unwrap_or(0)),
+            Self::OifIndex => packet.oif.map(index),
             Self::Family => Some(if is_v4 { 2 } else { 10 }),
             Self::Protocol => Some(packet.protocol.into()),
             Self::PacketType => Some(0),

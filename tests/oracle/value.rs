@@ -14,6 +14,8 @@ use super::Unknown;
 pub enum Type {
     /// At most 15 bytes of text.
     Name,
+    /// A link's number.
+    Index,
     Ether,
     Ipv4,
     Ipv6,
@@ -104,6 +106,7 @@ impl Type {
     pub fn named(name: &str) -> Result<Self, Unknown> {
         Ok(match name {
             "ifname" => Self::Name,
+            "iface_index" => Self::Index,
             "ether_addr" => Self::Ether,
             "ipv4_addr" => Self::Ipv4,
             "ipv6_addr" => Self::Ipv6,
@@ -165,6 +168,7 @@ impl Type {
     fn text(self, text: &str) -> Option<u128> {
         match self {
             Self::Name => name(text),
+            Self::Index => text.parse().ok(),
             Self::Ether => {
                 let octets: Result<Vec<u8>, _> =
                     text.split(':').map(|part| u8::from_str_radix(part, 16)).collect();
@@ -208,6 +212,11 @@ impl Type {
             _ => Err(unknown()),
         }
     }
+}
+
+/// The number that a link of that [`name`] has in a scene.
+pub fn index(name: u128) -> u128 {
+    1000 + name % 65521
 }
 
 /// An interface's name as a number; none for a pattern or one that is too

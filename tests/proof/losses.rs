@@ -14,7 +14,9 @@ use super::scene::Scene;
 const FULL: &str = r#"
 [host]
 firewall = "full"
-allow_input = [{ protocol = "tcp", port = 22 }]
+allow_input = [{ protocol = "tcp", port = 22 }, { protocol = "udp", port = 7, from = ["203.0.113.0/24", "2001:db8:113::/48"] }]
+deny = ["203.0.114.0/24", "192.168.7.0/24", "2001:db8:9::/48"]
+dns = ["10.9.0.9", "fd00:9::9"]
 [host.tailscale]
 interface = "tailscale0"
 [networks.a]
@@ -22,6 +24,7 @@ cidr = "10.1.0.0/24"
 cidr6 = "fd00:0:0:1::/64"
 imds = "host"
 tailscale = true
+lan = ["192.168.0.0/16", "fc00::/16"]
 [networks.a.subnets.out]
 cidr = "10.1.0.0/25"
 cidr6 = "fd00:0:0:1::/65"
@@ -34,6 +37,7 @@ namespace = true
 [networks.b]
 cidr = "10.2.0.0/24"
 cidr6 = "fd00:0:0:2::/64"
+lan = true
 [networks.c]
 cidr = "10.3.0.0/24"
 cidr6 = "fd00:0:0:3::/64"
@@ -193,7 +197,16 @@ const QUIET_RULES: [(&str, &[&str]); 5] = [
 ];
 
 /// Elements likewise, by how they begin.
-const QUIET_ELEMENTS: [(&str, &[&str]); 4] = [
+const QUIET_ELEMENTS: [(&str, &[&str]); 5] = [
+    (
+        "the kernel routes nothing to them",
+        &[
+            "inet closed4 {\"prefix\":{\"addr\":\"0.0.0.0\",\"len\":8}}",
+            "inet closed4 {\"prefix\":{\"addr\":\"127.0.0.0\",\"len\":8}}",
+            "inet closed4 {\"prefix\":{\"addr\":\"224.0.0.0\",\"len\":3}}",
+            "inet closed6 {\"prefix\":{\"addr\":\"ff00::\",\"len\":8}}",
+        ],
+    ),
     (
         "they bound how much, or which ports",
         &[
@@ -268,9 +281,7 @@ impl<'s> Survey<'s> {
 }
 
 fn scenes() -> [Scene; 3] {
-    let guests = FULL
-        .replace("firewall = \"full\"", "")
-        .replace("allow_input = [{ protocol = \"tcp\", port = 22 }]", "");
+    let guests = FULL.replace("firewall = \"full\"", "").replace("allow_input = ", "# ");
     [Scene::new(FULL), Scene::new(&guests), Scene::new(&guests).forwarding()]
 }
 

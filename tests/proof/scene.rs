@@ -9,7 +9,7 @@ use hostctl::topology::{IfName, Port, Topology};
 use ipnet::IpNet;
 
 use super::lab::compile;
-use super::oracle::{Host, Tables, Trace};
+use super::oracle::{Host, Tables, Trace, index, name as oracle_name};
 
 pub const TAILNET: &str = "tailscale0";
 pub const UPLINK: &str = "uplink0";
@@ -32,7 +32,14 @@ impl Scene {
         let uplinks = vec![interface(UPLINK)];
         let opened = topology.exits(&uplinks).into_iter().chain(topology.tailscale.clone()).collect();
         let closed6 = topology.has_ipv6();
-        let vicinity = Vicinity { uplinks, opened, closed6, addresses: addresses(), routes: routes() };
+        let vicinity = Vicinity {
+            uplinks,
+            opened,
+            closed6,
+            addresses: addresses(),
+            routes: routes(),
+            on_link: on_link(),
+        };
         Self { spec: spec.into(), topology, vicinity }
     }
 
@@ -47,6 +54,8 @@ impl Scene {
             uplinks: self.vicinity.uplinks.clone(),
             opened: self.vicinity.opened.clone(),
             closed6: self.vicinity.closed6,
+            indices: self.topology.exits(&self.vicinity.uplinks).into_iter().map(numbered).collect(),
+            on_link: self.vicinity.on_link.clone(),
         };
         let text = render(&Ruleset::new(&self.topology, &surroundings).unwrap()).unwrap();
         nft::rehearse_json(&text).unwrap_or_else(|error| panic!("{error}\n{}", self.spec))
@@ -109,6 +118,16 @@ fn addresses() -> Vec<(IfName, IpAddr)> {
         of(TAILNET, address::TAILSCALE.into()),
         of(TAILNET, address::TAILSCALE6.into()),
     ]
+}
+
+/// A link with its number.
+fn numbered(name: IfName) -> (IfName, u32) {
+    let number = index(oracle_name(name.as_str()).unwrap());
+    (name, u32::try_from(number).unwrap())
+}
+
+fn on_link() -> Vec<IpNet> {
+    ["198.51.100.0/24", "2001:db8:51::/64"].map(|net| net.parse().unwrap()).into()
 }
 
 fn routes() -> Vec<(IpNet, IfName)> {

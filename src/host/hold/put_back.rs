@@ -13,7 +13,7 @@ use crate::firewall::{self, FlowPolicy, Gone, Mark, Tables};
 use crate::topology::FirewallMode;
 
 use crate::host::apply::cut_flows;
-use crate::host::{Events, Host, HostError, Lock, generation, loaded};
+use crate::host::{Events, Host, HostError, Lock, generation, loaded, record};
 
 /// While another hostctl changes the host, and after a failure.
 const BUSY: Duration = Duration::from_millis(20);
@@ -76,7 +76,8 @@ impl Host {
             v4.or_else(|| Some(address.as_sockaddr_in6()?.ip().into()))
         });
         let host: BTreeSet<IpAddr> = addresses.collect();
-        cut_flows(&FlowPolicy::new(&last.compile()?, host, Gone::default()))
+        let on_link = record::read(&self.root).on_link;
+        cut_flows(&FlowPolicy::new(&last.compile()?, host, &on_link, Gone::default()))
     }
 
     /// Whether a table is gone that should be there, or isn't held that could
