@@ -122,13 +122,8 @@ fn what_rules_filled_is_no_difference() {
     let desired = nft::rehearse(&text).unwrap();
     isolated(|| {
         nft::load(&text).unwrap();
-<<<<<<< HEAD
-        nft::load("add element inet hostctl log_rate { br-vm1 . 02:00:00:00:00:01 limit rate 5/second }")
-            .unwrap();
-=======
         let element = "br-vm1 . 02:00:00:00:00:01 limit rate 10/second burst 20 packets";
         nft::load(&format!("add element inet hostctl log_rate {{ {element} }}")).unwrap();
->>>>>>> 3a35cab (Close private addresses, the uplinks' own prefixes and what the host denies; know uplinks by number; open the host's ports to some; say where guests could fill the table of flows)
         assert_eq!(Difference::between(&nft::observe().unwrap(), &desired), Difference::None);
         assert_eq!(deviations(&nft::observe().unwrap(), &desired), []);
     });

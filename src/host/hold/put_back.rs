@@ -76,7 +76,7 @@ impl Host {
             v4.or_else(|| Some(address.as_sockaddr_in6()?.ip().into()))
         });
         let host: BTreeSet<IpAddr> = addresses.collect();
-        let on_link = record::read(&self.root).on_link;
+        let on_link = record::read(&self.root).surroundings.on_link;
         cut_flows(&FlowPolicy::new(&last.compile()?, host, &on_link, Gone::default()))
     }
 
