@@ -160,6 +160,15 @@ const EXPOSURE: [(&str, u32); 5] = [
     ("hostctl-audit.service", 24),
 ];
 
+/// The systemd whose figures those are: Debian 12's.
+const DOCUMENTED: &str = "252";
+
+fn version() -> String {
+    let output = Command::new("systemd-analyze").arg("--version").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().nth(1).unwrap().to_string()
+}
+
 #[test]
 fn units_are_as_confined_as_the_documentation_says() {
     let (_destination, directory) = units();
@@ -174,7 +183,10 @@ fn units_are_as_confined_as_the_documentation_says() {
         let output = analyze(exposure);
         let table = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{name}: {table}");
-        assert!(!analyze(exposure - 1).status.success(), "{name} is confined better: say so");
+        // A later systemd knows more that a unit can be confined by, and weighs it otherwise.
+        if DOCUMENTED == version() {
+            assert!(!analyze(exposure - 1).status.success(), "{name} is confined better: say so");
+        }
         let figure = format!("| `{}` | {}.{} |", name.replace("one", ""), exposure / 10, exposure % 10);
         assert!(documentation.contains(&figure), "docs/operations.md doesn't say {figure}");
     }

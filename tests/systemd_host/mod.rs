@@ -78,8 +78,11 @@ fn lab() -> Lab {
 }
 
 impl Systemd {
-    /// Starts it; `None` where this machine has no cgroup v2 for it.
-    pub fn new() -> Option<Self> {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Says why this machine can't have one.
+    pub fn new() -> Result<Self, &'static str> {
         let lab = lab();
         // What a booted machine looks like, in this test's mount namespace: mounts
         // are shared, and systemd was here.
@@ -88,7 +91,8 @@ impl Systemd {
         mount("tmpfs", "/run/systemd", "tmpfs", MountFlags::empty(), None).unwrap();
         fs::create_dir("/run/systemd/system").unwrap();
         let hierarchy = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
-        let hierarchy = hierarchy.into_iter().find(|path| path.join("cgroup.procs").exists())?;
+        let hierarchy = hierarchy.into_iter().find(|path| path.join("cgroup.procs").exists());
+        let hierarchy = hierarchy.ok_or("it needs cgroup v2, and this machine has none")?;
         let cgroup = hierarchy.join(format!("hostctl-test-{}", std::process::id()));
         fs::create_dir(&cgroup).unwrap();
 
@@ -124,7 +128,25 @@ impl Systemd {
         let manager = lab.world.hypervisor.run(|| command.spawn()).unwrap();
         let systemd = Self { lab, manager, cgroup };
         systemd.until("the manager answers", || systemd.systemctl(&["show-environment"]).status.success());
-        Some(systemd)
+        systemd.shows_units_the_host()?;
+        Ok(systemd)
+    }
+
+    /// Since systemd 254 a user manager, also root's, gives each confined unit a
+    /// user namespace, in which nobody may change the host's network.
+    fn shows_units_the_host(&self) -> Result<(), &'static str> {
+        let root = self.lab.root_dir();
+        let unit = format!(
+            "[Service]\nType=oneshot\nProtectHome=yes\nExecStart=/bin/sh -c 'readlink /proc/self/ns/user >{}'\n",
+            root.join("namespace").display()
+        );
+        fs::write(root.join("units/namespace.service"), unit).unwrap();
+        self.does(&["start", "namespace.service"]);
+        let theirs = fs::read_to_string(root.join("namespace")).unwrap();
+        let ours = fs::read_link("/proc/self/ns/user").unwrap();
+        (theirs.trim() == ours.to_str().unwrap())
+            .then_some(())
+            .ok_or("the user manager of this systemd gives units a user namespace of their own")
     }
 
     /// Waits; shows the manager's log where it takes too long.
