@@ -108,7 +108,7 @@ impl Place {
     fn apply(&self, spec: &str) -> String {
         let file = self.files.path().join("host.toml");
         fs::write(&file, spec).unwrap();
-        self.hostctl(&["apply", file.to_str().unwrap()])
+        self.hostctl(&["apply", "--yes", file.to_str().unwrap()])
     }
 
     /// Its guest's QEMU and its app's program, once they run.

@@ -4,7 +4,9 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use hostctl::host::{self, Host, Outcome, Preview, Restart, Step, Unconfirmed, newest_readable_generation};
+use hostctl::host::{
+    self, Host, Loss, Outcome, Preview, Restart, Step, Unconfirmed, newest_readable_generation,
+};
 use hostctl::reach::Change;
 use hostctl::spec::Checked;
 use hostctl::topology::Topology;
@@ -47,6 +49,9 @@ pub struct Apply {
     /// command fails all the same.
     #[arg(long, conflicts_with = "confirm")]
     firewall_only: bool,
+    /// Also where the spec removes all networks or all guests: don't ask.
+    #[arg(long, short)]
+    yes: bool,
     #[command(flatten)]
     wait: Wait,
 }
@@ -77,6 +82,14 @@ pub fn host(context: &Context) -> Result<Host, Failure> {
 
 pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     let Checked { spec, compiled: topology, .. } = load(context, file)?;
+    let loss = Loss::of(&context.root, &spec)?;
+    let advice = host::advice(&topology, host::Machine::here());
+    if !context.json {
+        if let Some(loss) = &loss {
+            line(format!("{loss}: hostctl apply asks first, or needs --yes\n"))?;
+        }
+        advice.iter().for_each(|note| context.note(note));
+    }
     let preview = host(context)?.preview(&spec, &topology).await;
     let preview = preview.map_err(|error| placed(context, Some(file), error))?;
     let change = since_last(context, &topology);
@@ -86,6 +99,8 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
             "steps": steps_json(&preview.steps),
             "addresses": preview.moves,
             "pending": preview.pending,
+            "removes": loss,
+            "notes": advice,
             "widens": change.as_ref().map(Change::widens),
             "changes": change.map(|change| change.lines),
         }));
@@ -156,7 +171,7 @@ pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> 
         return load_firewall(context, arguments).await;
     }
     let host = host(context)?;
-    let mut progress = Progress::new(context, arguments.wait);
+    let mut progress = Progress::of_apply(context, arguments.yes, arguments.wait);
     let lock = host.begin_with("apply", &mut progress)?;
     let checked = load(context, &arguments.file)?;
     let (spec, topology) = (&checked.spec, &checked.compiled);
@@ -208,7 +223,7 @@ fn restart(asked: Option<&[String]>, topology: &Topology) -> Result<Restart, Fai
 }
 
 async fn load_firewall(context: &Context, arguments: &Apply) -> Result<(), Failure> {
-    let mut progress = Progress::new(context, arguments.wait);
+    let mut progress = Progress::of_apply(context, arguments.yes, arguments.wait);
     let read = || load_quietly(context, &arguments.file);
     let loaded = host(context)?.load_firewall(read, &mut progress).await;
     progress.clear();

@@ -193,7 +193,7 @@ impl From<HostError> for Failure {
         match error {
             HostError::Spec(error) => Self::Spec(error),
             HostError::Edit(error) => Self::Edit(error),
-            HostError::FilesDiffer { .. } => Self::Refused(error.to_string()),
+            HostError::FilesDiffer { .. } | HostError::Unconsented(_) => Self::Refused(error.to_string()),
             HostError::Rejected { .. } => Self::Rejected(error.to_string()),
             HostError::Unconfirmed { .. } | HostError::Locked(_) => Self::Locked(error.to_string()),
             error => Self::Other(error.to_string()),

@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use hostctl::host::{HostError, Step, Watch};
+use hostctl::host::{HostError, Loss, Step, Watch};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
@@ -20,10 +20,20 @@ enum Style {
     OneLine,
 }
 
+/// Whether everything may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consent {
+    Given,
+    /// There is somebody to be asked.
+    Asked,
+    Missing,
+}
+
 /// Shows each step as it is done.
 pub struct Progress {
     style: Style,
     patience: Duration,
+    consent: Consent,
     /// The line, while there is one.
     bar: Option<ProgressBar>,
 }
@@ -36,7 +46,20 @@ impl Progress {
             true => Style::OneLine,
             false => Style::Lines,
         };
-        Self { style, patience: wait.patience(), bar: None }
+        Self { style, patience: wait.patience(), consent: Consent::Missing, bar: None }
+    }
+
+    /// Of an apply, which may take everything away where `yes` or somebody at
+    /// the terminal says so.
+    pub fn of_apply(context: &Context, yes: bool, wait: Wait) -> Self {
+        let asked = context.interactive() && std::io::stdin().is_terminal();
+        let mut progress = Self::new(context, wait);
+        progress.consent = match yes {
+            true => Consent::Given,
+            false if asked => Consent::Asked,
+            false => Consent::Missing,
+        };
+        progress
     }
 
     /// Removes the line, so that something else can be said.
@@ -101,6 +124,20 @@ impl Watch for Progress {
 
     fn rolling_back(&mut self, to: u64) {
         self.say(&format!("failed; returning to generation {to}"));
+    }
+
+    fn consents(&mut self, to: &Loss) -> bool {
+        self.clear();
+        match self.consent {
+            Consent::Given => true,
+            Consent::Missing => false,
+            Consent::Asked => {
+                eprint!("{to}. Go on? [y/N] ");
+                let mut answer = String::new();
+                _ = std::io::stdin().read_line(&mut answer);
+                matches!(answer.trim(), "y" | "yes")
+            }
+        }
     }
 
     fn patience(&self) -> Duration {

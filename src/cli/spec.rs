@@ -75,9 +75,14 @@ pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     if let Some(note) = hostctl::host::flow_shortage(topology) {
         context.note(&note);
     }
+    let advice = host::advice(topology, host::Machine::here());
+    if !context.json {
+        advice.iter().for_each(|note| context.note(note));
+    }
     if context.json {
         return output::json(&json!({
             "networks": topology.networks.len(), "vms": topology.vms.len(), "files": checked.sources.files(),
+            "notes": advice,
         }));
     }
     let files: Vec<_> = checked.sources.files().iter().map(|file| file.display().to_string()).collect();

@@ -13,14 +13,15 @@ use crate::topology::{self, Name, Topology};
 use crate::vm;
 
 use super::claim::claim;
-use super::generation::{Generation, Origin};
+use super::generation::Origin;
 use super::kill_point::kill_point;
 use super::plan::{
     Current, Goal, Restart, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks, waiting,
 };
+use super::take_back::with_consequence;
 use super::{
-    HostError, Lock, Step, action_log, drop_in, flow_shortage, generation, hold, loaded, observe, preview,
-    record, reliance, unconfirmed,
+    HostError, Lock, Loss, Step, action_log, drop_in, flow_shortage, generation, hold, loaded, observe,
+    preview, record, reliance, unconfirmed,
 };
 
 /// How long a guest has to shut down before it is switched off.
@@ -62,6 +63,11 @@ pub trait Watch {
         Duration::ZERO
     }
 
+    /// Whether an apply may go on that takes all networks or all guests away.
+    fn consents(&mut self, _to: &Loss) -> bool {
+        true
+    }
+
     /// Called once where another hostctl is waited for, with its command and
     /// pid.
     fn waiting(&mut self, _for: &str) {}
@@ -98,14 +104,8 @@ impl Host {
         current: &Current,
         restart: &Restart,
     ) -> Result<(Vec<Step>, Goal<'t>), HostError> {
-        let conflicts = conflicts(topology, current);
-        if !conflicts.is_empty() {
-            return Err(HostError::Conflicts(conflicts));
-        }
-        let mut goal = goal(topology, current, None)?;
-        goal.restart = restart.clone();
-        let steps = plan(&goal, current);
-        // An image that isn't there is found before anything is touched.
+        let (steps, goal) = Self::plan_network(topology, current, restart)?;
+        // An image or a QEMU that isn't there is found before anything is touched.
         // So is one that waits: the next start may be one after a crash.
         let started = steps.iter().filter_map(|step| match step {
             Step::StartVm { vm, .. } => Some(&**vm),
@@ -116,12 +116,27 @@ impl Host {
         let waiting = waiting.filter_map(|(name, _)| topology.vm(name.as_str()));
         let unbootable: Vec<_> = started
             .chain(waiting)
-            .filter_map(|vm| Some((vm.name.clone(), vm::BootFiles::resolve(&self.root, vm).err()?)))
+            .filter_map(|vm| Some((vm.name.clone(), vm::can_start(&self.root, vm).err()?)))
             .collect();
         if !unbootable.is_empty() {
             return Err(HostError::Unbootable(unbootable));
         }
         Ok((steps, goal))
+    }
+
+    /// The steps, whether guests can start or not.
+    pub(super) fn plan_network<'t>(
+        topology: &'t Topology,
+        current: &Current,
+        restart: &Restart,
+    ) -> Result<(Vec<Step>, Goal<'t>), HostError> {
+        let conflicts = conflicts(topology, current);
+        if !conflicts.is_empty() {
+            return Err(HostError::Conflicts(conflicts));
+        }
+        let mut goal = goal(topology, current, None)?;
+        goal.restart = restart.clone();
+        Ok((plan(&goal, current), goal))
     }
 
     /// Makes the host what `topology` says, verifies it, and keeps `spec` as
@@ -203,12 +218,21 @@ impl Host {
             // At boot there is nothing yet of what was confirmed.
             return Err(self.keep_confirmed().await.err().unwrap_or(self.rejected()?));
         }
+        self.ask(spec, watch)?;
         let result = self.make(lock, (spec, topology), &Origin::of("apply"), restart, watch).await;
         action_log::write(&self.root, "apply", &result);
         if result.is_ok() && rejected.is_some() {
             unconfirmed::remove(&self.root)?;
         }
         result
+    }
+
+    /// That a spec which takes everything away is meant.
+    pub(super) fn ask(&self, spec: &HostSpec, watch: &mut dyn Watch) -> Result<(), HostError> {
+        match Loss::of(&self.root, spec)? {
+            Some(loss) if !watch.consents(&loss) => Err(HostError::Unconsented(loss)),
+            _ => Ok(()),
+        }
     }
 
     /// The topology of `spec`, where the host has just returned to what was
@@ -247,24 +271,40 @@ impl Host {
         let current = observe(&self.root, topology).await?;
         let (steps, goal) = self.plan_from(topology, &current, restart)?;
         let moves = topology::moves(&generation::kept(&self.root).allocations, spec, topology);
+        // That the drop-in can't be read is no reason to fail now.
+        let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
+        let given = topology.allocations();
+        let prepared = generation::prepare(&self.root, (spec, &given), origin, drop_in)
+            .map_err(|error| with_consequence(error, "Nothing was changed.".into()))?;
         match self.carry_out(&steps, &goal, &current, watch).await {
             Ok(()) => {
-                // That the drop-in can't be read is no reason to fail now.
-                let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
-                let generation =
-                    generation::commit(&self.root, (spec, &topology.allocations()), origin, drop_in)?;
+                let generation = match prepared.keep(&self.root) {
+                    Ok(generation) => generation,
+                    Err(error) => {
+                        let was_bare = removal(&current).is_empty();
+                        let consequence = self.take_back(was_bare, watch).await;
+                        return Err(with_consequence(error, consequence));
+                    }
+                };
                 kill_point("the generation is kept");
                 self.forget_guests(topology, &current)?;
-                self.tell_supervisors(topology, &current)?;
+                // It is done and kept: what can't be told is told by the next apply.
+                let untold = self.tell_supervisors(topology, &current).err();
+                let untold = untold.map(|error| format!("a guest's next start may be as before: {error}"));
                 let waiting = preview::pending(topology, &current, &steps);
                 let waiting = waiting.iter().map(|one| format!("waits for its next start: {one}"));
                 let moved = moves.iter().filter(|moved| moved.from.is_some());
                 let moved = moved.map(|moved| format!("moved: {moved}"));
-                let notes =
-                    notes(topology, &current, &steps).into_iter().chain(moved).chain(waiting).collect();
+                let notes = notes(topology, &current, &steps)
+                    .into_iter()
+                    .chain(moved)
+                    .chain(waiting)
+                    .chain(untold)
+                    .collect();
                 Ok(Outcome { notes, steps, generation: Some(generation.number) })
             }
             Err(error) => {
+                drop(prepared);
                 let consequence = self.roll_back(watch).await;
                 Err(with_consequence(error, consequence))
             }
@@ -284,10 +324,43 @@ impl Host {
             self.remember(steps, goal, current);
             return Ok(());
         }
+        self.record(goal, current)?;
+        self.carry_out_recorded(steps, goal, current, watch).await
+    }
+
+    /// As [`Host::carry_out`], on the way back: what was turned on is written
+    /// down already, and a full disk is no reason not to go.
+    pub(super) async fn carry_out_back(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+    ) -> Result<(), HostError> {
+        if steps.is_empty() {
+            self.remember(steps, goal, current);
+            return Ok(());
+        }
+        if let Err(error) = self.record(goal, current) {
+            tracing::warn!("{error}");
+        }
+        self.carry_out_recorded(steps, goal, current, &mut Silent).await
+    }
+
+    /// Writes down what will be turned on, and beside which bridges of others.
+    fn record(&self, goal: &Goal<'_>, current: &Current) -> Result<(), HostError> {
         let now = || reliance::bridges(&current.links).map(|(name, _)| name.clone()).collect();
         let bridges = Some(current.former_bridges.clone().unwrap_or_else(now));
         let surroundings = surroundings(goal.topology, current);
-        record::write(&self.root, &record::Record { surroundings, bridges })?;
+        record::write(&self.root, &record::Record { surroundings, bridges })
+    }
+
+    async fn carry_out_recorded(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+        watch: &mut dyn Watch,
+    ) -> Result<(), HostError> {
         self.execute(steps, watch).await?;
         self.remember(steps, goal, current);
         kill_point("executed, not verified");
@@ -359,7 +432,7 @@ impl Host {
 
     /// Writes down what guests that have a supervisor are to be from their next
     /// start on, also where that is one after a crash.
-    fn tell_supervisors(&self, topology: &Topology, current: &Current) -> Result<(), HostError> {
+    pub(super) fn tell_supervisors(&self, topology: &Topology, current: &Current) -> Result<(), HostError> {
         for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
             if let Some(vm) = topology.vm(guest.name.as_str())
                 && vm::read_desired(&self.root, &vm.name).ok().as_ref() != Some(vm)
@@ -371,7 +444,7 @@ impl Host {
     }
 
     /// Removes the files of guests that aren't in the spec any more.
-    fn forget_guests(&self, topology: &Topology, current: &Current) -> Result<(), HostError> {
+    pub(super) fn forget_guests(&self, topology: &Topology, current: &Current) -> Result<(), HostError> {
         for guest in current.guests.iter().filter(|guest| topology.vm(guest.name.as_str()).is_none()) {
             let path = self.root.vm(guest.name.as_str());
             match std::fs::remove_dir_all(&path) {
@@ -470,32 +543,6 @@ impl Host {
             Err(HostError::Unverified { steps, consequence: String::new() })
         }
     }
-
-    /// Returns to the last generation, and says how that went.
-    async fn roll_back(&self, watch: &mut dyn Watch) -> String {
-        const CLOSED: &str = "What the firewall doesn't allow stays closed; run apply again to repair it";
-        let last = match generation::last(&self.root) {
-            Ok(Some(last)) => last,
-            Ok(None) => return format!("There is no earlier generation to return to. {CLOSED}."),
-            Err(error) => return format!("The last generation can't be read ({error}). {CLOSED}."),
-        };
-        watch.rolling_back(last.number);
-        match self.restore(&last).await {
-            Ok(_) => format!("The host is back at generation {}.", last.number),
-            Err(error) => format!("Returning to generation {} failed too ({error}). {CLOSED}.", last.number),
-        }
-    }
-
-    /// Makes the host what a generation says, without a way back.
-    pub(super) async fn restore(&self, generation: &Generation) -> Result<Vec<Step>, HostError> {
-        let topology = generation.compile()?;
-        let current = observe(&self.root, &topology).await?;
-        let (steps, goal) = self.plan_from(&topology, &current, &Restart::No)?;
-        self.carry_out(&steps, &goal, &current, &mut Silent).await?;
-        self.forget_guests(&topology, &current)?;
-        self.tell_supervisors(&topology, &current)?;
-        Ok(steps)
-    }
 }
 
 fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> {
@@ -528,14 +575,4 @@ fn unsupported(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL))
-}
-
-fn with_consequence(error: HostError, consequence: String) -> HostError {
-    match error {
-        HostError::Step { number, total, step, source, .. } => {
-            HostError::Step { number, total, step, source, consequence }
-        }
-        HostError::Unverified { steps, .. } => HostError::Unverified { steps, consequence },
-        other => other,
-    }
 }

@@ -8,6 +8,7 @@ use crate::spec::HostSpec;
 use crate::topology::{self, Topology};
 
 use super::generation::{self, Origin};
+use super::take_back::with_consequence;
 use super::unconfirmed::{self, Due, Record, Waiting};
 use super::{Host, HostError, Lock, Outcome, Silent, Watch, action_log, watchdog};
 
@@ -49,6 +50,7 @@ impl Host {
             Some(Record::Waiting(waiting)) => waiting.back_to.clone(),
             _ => generation::last(&self.root)?,
         };
+        self.ask(spec, watch)?;
         let last = generation::last(&self.root)?.map(|last| last.number);
         let waiting = Waiting::begin(spec, back_to, time);
         unconfirmed::write(&self.root, &Record::Waiting(Box::new(waiting.clone())))?;
@@ -66,7 +68,16 @@ impl Host {
             }
             Ok(outcome) => {
                 let waiting = waiting.applied(outcome.generation, time);
-                unconfirmed::write(&self.root, &Record::Waiting(Box::new(waiting)))?;
+                if let Err(error) =
+                    unconfirmed::write(&self.root, &Record::Waiting(Box::new(waiting.clone())))
+                {
+                    // Nobody could confirm it. The watchdog sees to what fails here.
+                    let consequence = match self.return_from(lock, &waiting).await {
+                        Ok(()) => "The host is back at what was confirmed last.".into(),
+                        Err(error) => format!("The host returns to what was confirmed last ({error})."),
+                    };
+                    return Err(with_consequence(error, consequence));
+                }
             }
             // The host is what it was; else the watchdog sees to it once this
             // process has ended.

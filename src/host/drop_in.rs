@@ -70,14 +70,39 @@ pub fn write<'r>(root: &'r RootDir, command: &str, text: Option<&str>) -> Result
     let path = journal(root);
     let text = serde_json::to_string(&written).map_err(|error| failed(path.clone())(error.into()))?;
     file::replace(&path, &text).map_err(failed(path))?;
-    put(root, written.after.as_deref())?;
+    if written.before.is_some() {
+        // Where it can't be had, the text is written anew.
+        _ = std::fs::remove_file(aside(root));
+        _ = std::fs::hard_link(drop_in(root), aside(root));
+    }
+    if let Err(error) = put(root, written.after.as_deref()) {
+        // The old one is there, and nothing was done that it doesn't say.
+        Written { root, journal: written }.keep();
+        return Err(error);
+    }
     Ok(Written { root, journal: written })
+}
+
+/// The old drop-in by another name: to put it back takes no room.
+fn aside(root: &RootDir) -> PathBuf {
+    drop_in(root).with_file_name(".commands.json.before")
+}
+
+fn put_back(root: &RootDir, before: Option<&str>) -> Result<(), HostError> {
+    let kept = std::fs::read_to_string(aside(root)).ok();
+    match before {
+        Some(text) if kept.as_deref() == Some(text) => {
+            std::fs::rename(aside(root), drop_in(root)).map_err(failed(drop_in(root)))
+        }
+        before => put(root, before),
+    }
 }
 
 impl Written<'_> {
     /// The host says the same now. A journal that stays isn't taken for an
     /// unfinished one: the generation has the drop-in's text.
     pub fn keep(self) {
+        _ = std::fs::remove_file(aside(self.root));
         if let Err(error) = file::remove(&journal(self.root)) {
             tracing::warn!("can't remove {}: {error}", journal(self.root).display());
         }
@@ -88,7 +113,9 @@ impl Written<'_> {
     /// # Errors
     /// Where it can't be written.
     pub fn take_back(self) -> Result<(), HostError> {
-        put(self.root, self.journal.before.as_deref())?;
+        put_back(self.root, self.journal.before.as_deref())?;
+        // Two names of one file stay two where one is renamed to the other.
+        _ = std::fs::remove_file(aside(self.root));
         file::remove(&journal(self.root)).map_err(failed(journal(self.root)))
     }
 }

@@ -10,6 +10,8 @@ use crate::spec::{EditError, SpecError};
 use crate::topology::Name;
 use crate::vm::VmError;
 
+use super::Loss;
+
 /// Why a host couldn't be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -153,6 +155,17 @@ pub enum HostError {
         step: String,
         /// Why.
         source: Box<HostError>,
+        /// What the host is like now.
+        consequence: String,
+    },
+    /// All networks or all guests would go, and nobody said that they shall.
+    #[error("{0}: nothing was changed\n  hint: hostctl apply --yes does it")]
+    Unconsented(Loss),
+    /// A change that wasn't a step's failure.
+    #[error("{cause}\n  {consequence}")]
+    TakenBack {
+        /// Why.
+        cause: Box<HostError>,
         /// What the host is like now.
         consequence: String,
     },

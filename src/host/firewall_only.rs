@@ -86,6 +86,10 @@ impl Host {
         }
         let wanted = read()?;
         let confirmed = self.confirmed_instead_of(&wanted.spec)?;
+        if confirmed.is_none() {
+            // Guests that run on would be shut off.
+            self.ask(&wanted.spec, watch)?;
+        }
         self.load_locked(lock, confirmed.as_ref().unwrap_or(&wanted.compiled), watch).await
     }
 

@@ -12,8 +12,9 @@ use crate::root_dir::RootDir;
 use crate::spec::{HostSpec, Issue};
 use crate::topology::{self, Allocations, Topology};
 
+use super::HostError;
 use super::allocations::{self, Record};
-use super::{HostError, file};
+use super::file::Draft;
 
 /// How many generations are kept.
 const KEPT: usize = 50;
@@ -202,15 +203,54 @@ pub fn compile(root: &RootDir, spec: &HostSpec) -> Result<Topology, Vec<Issue>> 
 /// Where the file can't be written.
 pub fn commit(
     root: &RootDir,
-    (spec, given): (&HostSpec, &Allocations),
+    given: (&HostSpec, &Allocations),
     origin: &Origin,
     drop_in: Option<String>,
 ) -> Result<Generation, HostError> {
+    prepare(root, given, origin, drop_in)?.keep(root)
+}
+
+/// A generation that is written, and isn't one yet.
+#[derive(Debug)]
+pub struct Prepared {
+    generation: Generation,
+    /// None for a repetition.
+    draft: Option<Draft>,
+}
+
+impl Prepared {
+    /// Makes it the newest.
+    ///
+    /// # Errors
+    /// Where it can't be put in its place.
+    pub fn keep(self, root: &RootDir) -> Result<Generation, HostError> {
+        let Some(draft) = self.draft else { return Ok(self.generation) };
+        draft.place().map_err(failed(&path(root, self.generation.number)))?;
+        let numbers = numbers(root).unwrap_or_default();
+        for old in numbers.iter().take(numbers.len().saturating_sub(KEPT)) {
+            // One that stays does no harm.
+            _ = fs::remove_file(directory(root).join(format!("{old}.json")));
+        }
+        Ok(self.generation)
+    }
+}
+
+/// Writes down what [`Prepared::keep`] makes the newest generation: before the
+/// host is changed, so that there is room for it after.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn prepare(
+    root: &RootDir,
+    (spec, given): (&HostSpec, &Allocations),
+    origin: &Origin,
+    drop_in: Option<String>,
+) -> Result<Prepared, HostError> {
     if let Ok(Some(last)) = last(root)
         && &last.spec == spec
         && &last.allocations() == given
     {
-        return Ok(last);
+        return Ok(Prepared { generation: last, draft: None });
     }
     let numbers = numbers(root)?;
     let applied_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
@@ -221,12 +261,8 @@ pub fn commit(
     let generation = Generation { number, applied_at, command, from, drop_in, spec, allocations };
     let path = path(root, number);
     let text = serde_json::to_string_pretty(&generation).map_err(|error| failed(&path)(error.into()))?;
-    file::replace(&path, &text).map_err(failed(&path))?;
-    for old in numbers.iter().take((numbers.len() + 1).saturating_sub(KEPT)) {
-        // One that stays does no harm.
-        _ = fs::remove_file(directory(root).join(format!("{old}.json")));
-    }
-    Ok(generation)
+    let draft = Draft::write(&path, &text).map_err(failed(&path))?;
+    Ok(Prepared { generation, draft: Some(draft) })
 }
 
 #[cfg(test)]

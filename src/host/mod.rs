@@ -2,6 +2,7 @@
 //! only room that orders side effects.
 
 mod action_log;
+mod advice;
 mod allocations;
 mod apply;
 mod audit;
@@ -23,6 +24,7 @@ mod kill_point;
 mod loaded;
 mod lock;
 mod lock_holder;
+mod loss;
 mod observe;
 mod plan;
 mod preview;
@@ -31,12 +33,14 @@ mod reliance;
 mod rollback;
 mod status;
 mod step;
+mod take_back;
 #[cfg(test)]
 mod tests;
 mod unconfirmed;
 mod watchdog;
 
 pub use action_log::TARGET as ACTION_TARGET;
+pub use advice::{Machine, advice};
 pub use apply::{Host, Outcome, Silent, Watch};
 pub use audit::{Audit, Events, Finding, Kind, News, Tell, WatchOptions, audit, watch};
 pub use changes::changes;
@@ -57,6 +61,7 @@ pub use generation::{
 pub use history::{Entry, history};
 pub use hold::{FlushProtection, Guard, HoldNews};
 pub use lock::Lock;
+pub use loss::Loss;
 pub use observe::{observe, observe_listed, observe_surroundings};
 pub use plan::{
     Current, Goal, Guest, Restart, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks,

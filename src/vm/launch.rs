@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::birthplace::Birthplace;
 use crate::confine::{self, Confinement, Limits};
 use crate::process::Process;
+use crate::root_dir::RootDir;
 use crate::tap;
 use crate::topology::{Disk, Vm};
 
@@ -231,6 +232,15 @@ fn sealed_copy(file: File) -> io::Result<OwnedFd> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(copy.as_fd(), seals)?;
     Ok(copy.into())
+}
+
+/// Whether what starts a VM is there: the files that it boots, and QEMU.
+///
+/// # Errors
+/// What is missing or can't be used.
+pub fn can_start(root: &RootDir, vm: &Vm) -> Result<(), VmError> {
+    BootFiles::resolve(root, vm)?;
+    find_program(&format!("qemu-system-{}", vm.arch)).map(drop)
 }
 
 /// The program's file, by `PATH`.

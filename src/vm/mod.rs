@@ -41,6 +41,7 @@ pub use confined::confined;
 pub use control::Status;
 pub use error::VmError;
 pub use held::{DiskErrors, Held};
+pub use launch::can_start;
 pub use observe::{Observed, elsewhere, find_strays, kill_stray, observe, stop};
 pub use pending::{Pending, differences};
 pub use qemu::{Accelerator, DiskFd, Fds, QemuCommand, command_line};

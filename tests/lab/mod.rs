@@ -18,11 +18,24 @@ pub struct Lab {
     directory: tempfile::TempDir,
 }
 
+/// Waits for a watchdog that is at it.
+struct Patient;
+
+impl Watch for Patient {
+    fn before(&mut self, _: usize, _: usize, _: &Step) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    fn patience(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(60)
+    }
+}
+
 impl Drop for Lab {
     /// A test that failed leaves no guest and no app behind either.
     fn drop(&mut self) {
         let host = &self.host;
-        let down = self.world.hypervisor.block_on(|| async move { host.down(&mut Silent).await });
+        let down = self.world.hypervisor.block_on(|| async move { host.down(&mut Patient).await });
         if !std::thread::panicking() {
             down.unwrap().unwrap();
         }
