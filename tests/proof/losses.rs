@@ -81,7 +81,11 @@ const ENOUGH: usize = 1500;
 
 /// Rules that no flow's first packet misses, by the reason. What isn't here
 /// has to be noticed, so a new rule is noticed or explained.
-const QUIET_RULES: [(&str, &[&str]); 5] = [
+const QUIET_RULES: [(&str, &[&str]); 6] = [
+    (
+        "routing asks for it where the firewall is gone; tests/flush takes that away",
+        &["inet source: judged: without it, networks are kept apart by routes"],
+    ),
     (
         "they judge frames and headers that an honest flow doesn't have; tests/spoofing sends those",
         &[
