@@ -132,7 +132,11 @@ mod tests {
         assert_eq!(found[0].pid, child.id());
         assert!(found[0].command.starts_with("flock "), "{found:?}");
         assert!(!found.iter().any(|holder| holder.pid == std::process::id()));
-        // Its own child goes on holding it.
+        // Its own child, once there is one, goes on holding it.
+        let sleeps = |pid: u32| holds(pid, &metadata) && holder(pid).command == "sleep 60";
+        while !pids().unwrap().into_iter().any(sleeps) {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         let left = holders(&metadata);
