@@ -33,9 +33,6 @@ let
       substitute "$unit" "$units/$(basename "$unit")" \
         --replace-fail ${cfg.package}/bin/hostctl ${program}
     done
-    # A switch has nobody to ask whether a host without guests is meant; the
-    # configuration says so.
-    sed -i -E 's,^(Exec(Start|Reload)=.* apply( --firewall-only)?)$,\1 --yes,' "$units"/hostctl*.service
     for name in ${toString names}; do
       cp "$units/hostctl-vm@.service" "$units/hostctl-vm@$name.service"
     done
