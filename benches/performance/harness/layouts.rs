@@ -54,10 +54,15 @@ impl Layout {
     }
 }
 
-/// Hostctl's tables for a spec, on a host whose uplink is [`UPLINK`].
+/// Stands for the uplink's number where that isn't known yet.
+pub const UPLINK_INDEX: u32 = 987_654_321;
+
+/// Hostctl's tables for a spec, on a host whose uplink is [`UPLINK`] and has
+/// the number [`UPLINK_INDEX`].
 pub fn hostctl(spec: &str) -> String {
-    let uplinks = vec![IfName::new(UPLINK).unwrap()];
-    let surroundings = Surroundings { uplinks, ..Surroundings::default() };
+    let uplink = IfName::new(UPLINK).unwrap();
+    let indices = [(uplink.clone(), UPLINK_INDEX)].into();
+    let surroundings = Surroundings { uplinks: vec![uplink], indices, ..Surroundings::default() };
     render(&Ruleset::new(&specs::compile(spec), &surroundings).unwrap()).unwrap()
 }
 

@@ -9,6 +9,7 @@ use hostctl::testbed::{Route, Tap};
 use hostctl::topology::{Port, Topology};
 
 use crate::harness::host::{Host, UPLINK};
+use crate::harness::layouts::UPLINK_INDEX;
 use crate::harness::program::Program;
 use crate::harness::specs;
 
@@ -55,7 +56,7 @@ pub struct Path {
 pub fn spec(networks: usize) -> String {
     let (last, other) = (specs::network(networks - 1), specs::network(networks - 2));
     format!(
-        "{}[[peerings]]\nbetween = [\"{other}\", \"{last}\"]\n[host.limits]\nflows = 32768\n",
+        "{}[[peerings]]\nbetween = [\"{other}\", \"{last}\"]\n[host.limits]\nnew_flows = 1000000\nflows = 32768\n",
         specs::spec(networks, 1)
     )
 }
@@ -84,9 +85,10 @@ impl Path {
         Self { host, tap, end, end_mac, frames }
     }
 
-    /// Loads a firewall.
+    /// Loads a firewall, on a host whose uplink has the number that it has.
     pub fn load(&self, loader: &[&str], text: &str) {
-        let file = self.host.file("firewall", text);
+        let index = self.host.netns.ifindex(UPLINK).unwrap_or(UPLINK_INDEX);
+        let file = self.host.file("firewall", &text.replace(&UPLINK_INDEX.to_string(), &index.to_string()));
         Program::new(loader).input(&file).must(&self.host);
     }
 
