@@ -178,7 +178,11 @@ fn up(context: &Context, arguments: &Up) -> Result<(), Failure> {
             Failure::other(format!("{place}VM {}: {why}", wanted.name))
         })?;
         vm::write_desired(&context.root, &wanted)?;
-        vm::spawn_supervisor(&context.root, &wanted.name, &apply::host(context)?.program)?;
+        match vm::spawn_supervisor(&context.root, &wanted.name, &apply::host(context)?.program) {
+            // An apply has just started one, which doesn't answer yet.
+            Err(vm::VmError::Supervised { .. }) => {}
+            started => started?,
+        }
     }
     if arguments.no_wait {
         return Ok(());
