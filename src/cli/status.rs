@@ -23,7 +23,7 @@ fn print(status: &Status) -> Result<(), Failure> {
     };
     line(format!("generation {generation}, uplink {uplinks}, firewall {firewall}"))?;
     if status.firewall.loaded {
-        line(format!("against another program's flush: {}", status.firewall.flush))?;
+        line(format!("flush by others: {}", status.firewall.flush))?;
     }
     if let Some(waiting) = &status.unconfirmed {
         line(super::apply::unconfirmed(waiting))?;

@@ -235,17 +235,6 @@ impl<'t> Model<'t> {
             way.pass(Place::Forward, format!("{to} is a cloud's: imds = \"host\""), key("imds"));
             return self.leave(flow, port, link, way);
         }
-        let closed =
-            is_private(to) || is_metadata(to) || self.vicinity.on_link.iter().any(|net| net.contains(&to));
-        if closed && !resolver {
-            if !network.lan.iter().any(|net| net.contains(&to)) {
-                let what = format!("{to} is private or the uplink's own, not the internet: lan = false");
-                return way.drop(Place::Forward, what, key("lan"));
-            }
-            way.pass(Place::Forward, format!("{to} is of the LAN"), key("lan"));
-        } else if closed {
-            way.pass(Place::Forward, format!("{to} is a resolver of the guests'"), Some(Key::Host("dns")));
-        }
         let subnet = network.subnets.iter().find(|subnet| subnet.name == port.subnet);
         let subnet_key = |what| Some(Key::Subnet(network.name.clone(), port.subnet.clone(), what));
         if !network.exits(&self.vicinity.uplinks).contains(link) {
@@ -263,6 +252,17 @@ impl<'t> Model<'t> {
                     way.drop(Place::Forward, format!("{link} isn't an uplink"), Some(Key::Host("uplink")))
                 }
             };
+        }
+        let closed =
+            is_private(to) || is_metadata(to) || self.vicinity.on_link.iter().any(|net| net.contains(&to));
+        if closed && !resolver {
+            if !network.lan.iter().any(|net| net.contains(&to)) {
+                let what = format!("{to} is private or the uplink's own, not the internet: lan = false");
+                return way.drop(Place::Forward, what, key("lan"));
+            }
+            way.pass(Place::Forward, format!("{to} is of the LAN"), key("lan"));
+        } else if closed {
+            way.pass(Place::Forward, format!("{to} is a resolver of the guests'"), Some(Key::Host("dns")));
         }
         match subnet {
             Some(subnet) if subnet.kind == SubnetKind::Public => {

@@ -58,11 +58,11 @@ impl fmt::Display for FlushProtection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.guard {
             Guard::Held => return f.write_str("held: the tables stay"),
-            Guard::Routes => "routes: the tables go, and networks stay apart by routing",
+            Guard::Routes => "routes: networks stay apart by routing",
             Guard::Watch => "watch: the tables go",
-            Guard::None => "none: the tables go, and networks are open to each other",
+            Guard::None => "none: networks are open to each other",
         })?;
-        let then = if self.watched { "; they are put back at once" } else { " until the next apply" };
+        let then = if self.watched { "; put back at once" } else { " until the next apply" };
         f.write_str(then)
     }
 }
