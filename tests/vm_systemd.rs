@@ -98,7 +98,7 @@ fn a_host_boots_is_edited_and_upgraded_by_its_units() {
         });
         systemd.lab.output("nft", &["flush", "ruleset"]);
         assert_eq!(tables(&systemd), BOTH);
-        assert!(systemd.hostctl(&["status"]).contains("flush: held"));
+        assert!(systemd.hostctl(&["status"]).contains("flush by others: held"));
     } else {
         eprintln!("not shown here, where tables can't be held: that they stay");
     }
