@@ -240,7 +240,7 @@ fn a_spec_that_takes_everything_away_has_to_be_meant() {
 fn answer(lab: &Lab, word: &str) -> String {
     let root = lab.root_dir();
     lab.world.hypervisor.run(|| {
-        let command = format!("{} --root-dir {} apply", env!("CARGO_BIN_EXE_hostctl"), root.display());
+        let command = format!("'{}' --root-dir '{}' apply", env!("CARGO_BIN_EXE_hostctl"), root.display());
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
         let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -27,9 +27,9 @@ impl Holder {
 }
 
 /// Whether the kernel's list of locks (proc_locks(5)) has one of a file with
-/// that number, of whichever file system.
+/// that number, of whichever file system, or may not show it.
 pub fn may_be_held(file: &Metadata) -> bool {
-    !listed(&locks(), file.ino()).is_empty()
+    !is_listed_whole() || !listed(&locks(), file.ino()).is_empty()
 }
 
 /// Who holds the lock of that file.
@@ -38,12 +38,21 @@ pub fn holders(file: &Metadata) -> Vec<Holder> {
     // inherited the file has it.
     let listed = listed(&locks(), file.ino());
     let mut found: Vec<u32> = listed.iter().copied().filter(|pid| holds(*pid, file)).collect();
-    if found.is_empty() && !listed.is_empty() {
+    if found.is_empty() && (!listed.is_empty() || !is_listed_whole()) {
         found = pids().unwrap_or_default().into_iter().filter(|pid| holds(*pid, file)).collect();
     }
     found.sort_unstable();
     found.dedup();
     found.into_iter().map(holder).collect()
+}
+
+/// Whether the list shows every lock: in a PID namespace it leaves out those
+/// that a process took which has no pid there, or none any more
+/// (`locks_show` of the kernel's fs/locks.c).
+fn is_listed_whole() -> bool {
+    /// `PROC_PID_INIT_INO` of linux/proc_ns.h.
+    const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace.as_os_str() == FIRST_NAMESPACE)
 }
 
 fn locks() -> String {
@@ -143,5 +152,16 @@ mod tests {
         assert_eq!(left.iter().map(|holder| holder.command.as_str()).collect::<Vec<_>>(), ["sleep 60"]);
         let pid = rustix::process::Pid::from_raw(left[0].pid.cast_signed()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    /// There the kernel's list leaves the lock out once whoever took it ended.
+    #[test]
+    fn the_holder_is_found_in_a_pid_namespace() {
+        let test = "host::lock_holder::tests::the_holder_is_whoever_has_it_and_not_whoever_has_it_open";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        let output = unshare.arg(std::env::current_exe().unwrap()).args(["--exact", test]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
     }
 }
