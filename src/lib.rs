@@ -18,11 +18,8 @@
 //! program is kept that may turn against the host) and others.
 
 pub mod app;
-mod backoff;
-mod birthplace;
 pub mod bounded;
 mod confine;
-mod control;
 pub mod firewall;
 mod guarded_file;
 pub mod host;
@@ -30,12 +27,11 @@ pub mod link;
 pub mod os_error;
 pub mod private;
 pub mod probe;
-mod process;
 pub mod reach;
 pub mod root_dir;
-mod runtime_dir;
 pub mod shown;
 pub mod spec;
+mod supervise;
 pub mod tap;
 #[cfg(feature = "testbed")]
 pub mod testbed;

@@ -8,7 +8,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::birthplace;
+use crate::supervise::birthplace;
 
 /// The directory that hostctl's own paths are relative to; `/` by default.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bounded::create;
-use crate::control::{Connection, REPLY_LIMIT, millis};
 use crate::root_dir::RootDir;
+use crate::supervise::control::{Connection, REPLY_LIMIT, millis};
 use crate::topology::Name;
 
 use super::control::{Request, Status};
@@ -129,7 +129,7 @@ pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(),
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
     // Started from within another app, it is none of that one's processes.
     command.env_remove(MARKER).env_remove("NOTIFY_SOCKET");
-    crate::process::in_own_session(&mut command);
+    crate::supervise::process::in_own_session(&mut command);
     let error = |source| AppError::Spawn { program: program.display().to_string(), source };
     let mut child = command.spawn().map_err(error)?;
     // Where we outlive it, it shall not stay a zombie.

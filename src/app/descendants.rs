@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use crate::bounded::read_bounded;
-use crate::process::{Process, Stat, pids};
+use crate::supervise::process::{Process, Stat, pids};
 
 /// How often the family is read again for what was born meanwhile.
 const ROUNDS: usize = 20;

@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::control::AskError;
-use crate::runtime_dir::FileError;
+use crate::supervise::control::AskError;
+use crate::supervise::runtime_dir::FileError;
 
 /// Why something couldn't be done with an app. Apps are named
 /// `<namespace>/<name>`.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::process::{Process, pids};
 use crate::root_dir::RootDir;
+use crate::supervise::process::{Process, pids};
 
 use super::error::AppError;
 use super::launch::NAMES;

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use crate::root_dir::RootDir;
-use crate::runtime_dir::{FileError, LockError, SupervisorLock};
+use crate::supervise::runtime_dir::{FileError, LockError, SupervisorLock};
 use crate::topology::Name;
 
 use super::error::AppError;
@@ -19,7 +19,7 @@ pub(super) const SUPERVISOR_LOG: &str = "supervisor.log";
 /// One app's directory, held open.
 #[derive(Debug)]
 pub(super) struct RuntimeDir {
-    dir: crate::runtime_dir::RuntimeDir,
+    dir: crate::supervise::runtime_dir::RuntimeDir,
     label: String,
 }
 
@@ -27,13 +27,14 @@ impl RuntimeDir {
     /// Makes the directory where it isn't there; mode 0700.
     pub fn create(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Self, AppError> {
         let path = root.app(namespace.as_str(), name.as_str());
-        let dir = crate::runtime_dir::RuntimeDir::create(root, path)?;
+        let dir = crate::supervise::runtime_dir::RuntimeDir::create(root, path)?;
         Ok(Self { dir, label: label(namespace, name) })
     }
 
     /// The directory, where there is one.
     pub fn open(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Option<Self>, AppError> {
-        let dir = crate::runtime_dir::RuntimeDir::open(root.app(namespace.as_str(), name.as_str()))?;
+        let dir =
+            crate::supervise::runtime_dir::RuntimeDir::open(root.app(namespace.as_str(), name.as_str()))?;
         Ok(dir.map(|dir| Self { dir, label: label(namespace, name) }))
     }
 
@@ -57,7 +58,7 @@ impl RuntimeDir {
 }
 
 impl Deref for RuntimeDir {
-    type Target = crate::runtime_dir::RuntimeDir;
+    type Target = crate::supervise::runtime_dir::RuntimeDir;
 
     fn deref(&self) -> &Self::Target {
         &self.dir

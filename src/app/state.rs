@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backoff::backoff;
+use crate::supervise::backoff::backoff;
 
 use super::model::Restart;
 

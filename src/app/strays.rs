@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::birthplace;
-use crate::process::{Process, pids};
 use crate::root_dir::RootDir;
+use crate::supervise::birthplace;
+use crate::supervise::process::{Process, pids};
 use crate::topology::Name;
 
 use super::cgroup::Cgroup;

@@ -6,10 +6,12 @@ use crate::spec::{
 };
 use crate::topology::Topology;
 
-use super::changes::changes;
-use super::generation::Origin;
-use super::unconfirmed::{self, Record};
-use super::{Host, HostError, Lock, Outcome, Preview, Watch, action_log, drop_in, file, generation};
+use super::apply::changes::changes;
+use super::confirm::unconfirmed;
+use super::confirm::unconfirmed::Record;
+use super::kept::generation::Origin;
+use super::kept::{action_log, drop_in, file, generation};
+use super::{Host, HostError, Lock, Outcome, Preview, Watch};
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,10 +8,13 @@ use crate::root_dir::RootDir;
 use crate::spec::{Replaced, load, load_checked_with};
 use crate::topology;
 
-use super::changes::changes;
-use super::generation::{self, Generation, Origin};
-use super::unconfirmed::{self, Record};
-use super::{Host, HostError, Outcome, Preview, Watch, action_log, drop_in};
+use super::apply::changes::changes;
+use super::confirm::unconfirmed;
+use super::confirm::unconfirmed::Record;
+use super::kept::generation;
+use super::kept::generation::{Generation, Origin};
+use super::kept::{action_log, drop_in::drop_in};
+use super::{Host, HostError, Outcome, Preview, Watch};
 
 /// What a rollback did.
 #[derive(Debug, Clone, PartialEq, Eq)]

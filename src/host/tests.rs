@@ -4,8 +4,8 @@ use crate::firewall::{Difference, Live, Ruleset};
 use crate::topology::{Topology, compile};
 use crate::vm;
 
-use super::plan::{Current, Goal, Guest, Restart, left_to_units, plan, removal, waiting};
-use super::step::Step;
+use super::apply::plan::{Current, Goal, Guest, Restart, left_to_units, plan, removal, waiting};
+use super::apply::step::Step;
 
 const SPEC: &str = r#"
     [networks.a]

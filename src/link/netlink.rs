@@ -23,7 +23,7 @@ use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::observed::{Inside, Link, Observed, Tap, mark};
 use super::{apart_netlink, offload, routes, settings};
-use crate::birthplace;
+use crate::supervise::birthplace;
 use crate::tap::TapError;
 use crate::topology::NameError;
 

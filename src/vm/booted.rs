@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::root_dir::RootDir;
 use crate::topology::{Image, Vm};
 
-use super::boot_files::BootFiles;
 use super::pending::Pending;
+use super::qemu::boot_files::BootFiles;
 
 /// `booted.json`; a later version may say more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

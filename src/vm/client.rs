@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::bounded::create;
-use crate::control::{Connection, REPLY_LIMIT, millis};
 use crate::root_dir::RootDir;
+use crate::supervise::control::{Connection, REPLY_LIMIT, millis};
 use crate::topology::{Name, Vm};
 
-use super::agent::{Exec, ExecOutput};
 use super::control::{Request, Status};
 use super::error::VmError;
 use super::program::{Agent, CALL_LIMIT, GuestCall};
+use super::qemu::agent::{Exec, ExecOutput};
 use super::runtime_dir::{CONSOLE, CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG};
 use super::state::State;
 
 /// Two outputs of a command, twice in base64, and the rest.
-const REPLY_MAX: u64 = 4 * super::agent::OUTPUT_MAX as u64;
+const REPLY_MAX: u64 = 4 * super::qemu::agent::OUTPUT_MAX as u64;
 
 /// A connection to the supervisor of one VM.
 #[derive(Debug)]
@@ -196,7 +196,7 @@ pub fn spawn_supervisor(root: &RootDir, name: &Name, program: &Path) -> Result<(
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
     // A unit's readiness isn't this VM's.
     command.env_remove("NOTIFY_SOCKET");
-    crate::process::in_own_session(&mut command);
+    crate::supervise::process::in_own_session(&mut command);
     let error = |source| VmError::Spawn { program: program.display().to_string(), source };
     let mut child = command.spawn().map_err(error)?;
     // Where we outlive it, it shall not stay a zombie.

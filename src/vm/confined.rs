@@ -5,10 +5,10 @@ use std::io::Read;
 use crate::confine::{Confinement, User};
 use crate::topology::Arch;
 
-use super::accel::PROBE_LIMITS;
 use super::error::VmError;
-use super::launch::{UIDS, spawn};
-use super::qemu::QemuCommand;
+use super::qemu::accel::PROBE_LIMITS;
+use super::qemu::command_line::QemuCommand;
+use super::qemu::launch::{UIDS, spawn};
 
 /// Starts a QEMU as a guest's is, which only says its version. Blocks.
 ///

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::control;
+use crate::supervise::control;
 use crate::topology::Name;
 
-use super::agent::{Agent, Exec};
 use super::error::VmError;
 use super::held::{DiskErrors, Held};
 use super::program::GuestCall;
-use super::qemu::Accelerator;
+use super::qemu::agent::{Agent, Exec};
+use super::qemu::command_line::Accelerator;
 use super::state::State;
 
 /// The longest request, in bytes; the input of `exec` is part of it.

@@ -4,25 +4,18 @@
 //! of a VM in `state`. The effects: [`supervise`] starts and watches one VM,
 //! [`Client`] talks to its supervisor, [`observe`] finds out what there is.
 
-mod accel;
-mod agent;
 mod announce;
-mod boot_files;
 mod booted;
 mod client;
 mod confined;
 mod console;
 mod control;
-mod disk_header;
 mod error;
 mod held;
-mod launch;
 mod observe;
-mod opened;
 mod pending;
 pub mod program;
 mod qemu;
-mod qmp;
 mod running;
 mod runtime_dir;
 mod state;
@@ -30,21 +23,20 @@ mod supervisor;
 #[cfg(test)]
 mod test_vm;
 mod trouble;
-mod watch;
 
-pub use accel::{accelerator, kvm};
-pub use agent::ExecOutput;
-pub use boot_files::BootFiles;
 pub use booted::Booted;
 pub use client::{Client, attach_console, read_desired, spawn_supervisor, wait_until, write_desired};
 pub use confined::confined;
 pub use control::Status;
 pub use error::VmError;
 pub use held::{DiskErrors, Held};
-pub use launch::can_start;
 pub use observe::{Observed, elsewhere, find_strays, kill_stray, observe, stop};
 pub use pending::{Pending, differences};
-pub use qemu::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
+pub use qemu::accel::{accelerator, kvm};
+pub use qemu::agent::ExecOutput;
+pub use qemu::boot_files::BootFiles;
+pub use qemu::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
+pub use qemu::launch::can_start;
 pub use state::State;
 pub use supervisor::{Options, supervise};
 pub use trouble::Trouble;

@@ -8,18 +8,18 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 
-use crate::process::{Process, of_users};
 use crate::root_dir::RootDir;
+use crate::supervise::process::{Process, of_users};
 use crate::topology::{Name, Vm};
 
 use super::booted::{self, Booted};
 use super::client::Client;
 use super::control::Status;
 use super::error::VmError;
-use super::launch::{Launched, UIDS, adopt};
 use super::pending::{Pending, differences};
-use super::qemu::name_of;
-use super::qmp::Qmp;
+use super::qemu::command_line::name_of;
+use super::qemu::launch::{Launched, UIDS, adopt};
+use super::qemu::qmp::Qmp;
 use super::runtime_dir::{BOOTED, FAILURE, LAUNCH, QMP, RuntimeDir};
 
 /// One VM as it is.

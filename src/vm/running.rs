@@ -11,14 +11,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::process::Process;
+use crate::supervise::process::Process;
 
-use super::agent::Agent;
 use super::error::VmError;
-use super::launch::{LaunchRecord, Launched};
-use super::qmp::Qmp;
+use super::qemu::agent::Agent;
+use super::qemu::launch::{LaunchRecord, Launched};
+use super::qemu::qmp::Qmp;
+use super::qemu::watch;
+use super::qemu::watch::Report;
 use super::runtime_dir::{QEMU_LOG, RuntimeDir};
-use super::watch::{self, Report};
 
 /// A QEMU, and the tasks that watch it; they end when it is dropped, it
 /// doesn't.

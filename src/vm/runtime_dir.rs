@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use crate::root_dir::RootDir;
-use crate::runtime_dir::{FileError, LockError, SupervisorLock};
+use crate::supervise::runtime_dir::{FileError, LockError, SupervisorLock};
 use crate::topology::Name;
 
 use super::error::VmError;
@@ -23,17 +23,17 @@ pub(super) const SUPERVISOR_LOG: &str = "supervisor.log";
 
 /// One VM's directory, held open.
 #[derive(Debug)]
-pub(super) struct RuntimeDir(crate::runtime_dir::RuntimeDir);
+pub(super) struct RuntimeDir(crate::supervise::runtime_dir::RuntimeDir);
 
 impl RuntimeDir {
     /// Makes the directory where it isn't there; mode 0700.
     pub fn create(root: &RootDir, name: &Name) -> Result<Self, VmError> {
-        Ok(Self(crate::runtime_dir::RuntimeDir::create(root, root.vm(name.as_str()))?))
+        Ok(Self(crate::supervise::runtime_dir::RuntimeDir::create(root, root.vm(name.as_str()))?))
     }
 
     /// The directory, where there is one.
     pub fn open(root: &RootDir, name: &Name) -> Result<Option<Self>, VmError> {
-        Ok(crate::runtime_dir::RuntimeDir::open(root.vm(name.as_str()))?.map(Self))
+        Ok(crate::supervise::runtime_dir::RuntimeDir::open(root.vm(name.as_str()))?.map(Self))
     }
 
     /// Takes the supervisor's lock.
@@ -57,7 +57,7 @@ impl RuntimeDir {
 }
 
 impl Deref for RuntimeDir {
-    type Target = crate::runtime_dir::RuntimeDir;
+    type Target = crate::supervise::runtime_dir::RuntimeDir;
 
     fn deref(&self) -> &Self::Target {
         &self.0

@@ -16,22 +16,23 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::root_dir::RootDir;
 use crate::topology::{Image, Vm};
 
-use super::accel::accelerator;
-use super::agent::Agent;
 use super::announce::Announcer;
-use super::boot_files::BootFiles;
 use super::booted::Booted;
 use super::client::read_desired;
 use super::console;
 use super::control::{self, Office, Order, Status};
 use super::error::VmError;
 use super::held::{DiskErrors, Held, IoError};
-use super::launch::{Launched, adopt, launch};
-use super::qmp::QmpEvent;
+use super::qemu::accel::accelerator;
+use super::qemu::agent::Agent;
+use super::qemu::boot_files::BootFiles;
+use super::qemu::launch::{Launched, adopt, launch};
+use super::qemu::qmp::QmpEvent;
+use super::qemu::watch;
+use super::qemu::watch::Report;
 use super::running::Qemu;
 use super::runtime_dir::{BOOTED, CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, RuntimeDir, SERIAL};
 use super::state::{Event, Lifecycle, Next, State};
-use super::watch::{self, Report};
 
 /// How a supervisor behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! their own.
 
 use crate::bounded::printable;
-use crate::firewall::listing::UnexpectedListing;
+use crate::firewall::live::listing::UnexpectedListing;
 
 use super::ruleset::Foreign;
 

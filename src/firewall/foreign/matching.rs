@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::firewall::rule_text::only;
+use crate::firewall::live::rule_text::only;
 
 use super::packet::{Carries, Packet, Span};
 

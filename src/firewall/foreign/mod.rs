@@ -9,10 +9,12 @@
 //! ([`legacy`]). Pure: nothing is asked of the kernel.
 
 mod hazard;
+pub(super) mod iptables_legacy;
 mod legacy;
 mod matching;
 mod packet;
 mod program;
+pub mod read;
 mod remedy;
 mod ruleset;
 #[cfg(test)]

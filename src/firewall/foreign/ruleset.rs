@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::firewall::listing::UnexpectedListing;
-use crate::firewall::rule_text::only;
+use crate::firewall::live::listing::UnexpectedListing;
+use crate::firewall::live::rule_text::only;
 
 use super::legacy::Unjudged;
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::firewall::rule_text::only;
+use crate::firewall::live::rule_text::only;
 
 use super::ruleset::Foreign;
 

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use crate::firewall::rule_text::{self, only};
+use crate::firewall::live::rule_text;
+use crate::firewall::live::rule_text::only;
 
 use super::legacy;
 use super::matching::{Truth, is_key, matches, number};

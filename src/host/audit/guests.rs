@@ -7,7 +7,7 @@ use crate::topology::{Name, Topology};
 use crate::vm::{Pending, Trouble};
 
 use super::{Finding, Kind};
-use crate::host::preview::restart_command;
+use crate::host::apply::preview::restart_command;
 
 /// What is wrong with a guest.
 pub(super) fn troubled(name: &Name, trouble: &Trouble) -> Finding {

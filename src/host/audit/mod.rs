@@ -18,8 +18,9 @@ use crate::root_dir::RootDir;
 use crate::topology::Topology;
 use crate::vm;
 
-use super::plan::{Goal, Restart, goal, plan, uplinks, waiting};
-use super::{HostError, conflicts, generation, observe_listed};
+use super::apply::plan::{Goal, Restart, goal, plan, uplinks, waiting};
+use super::kept::generation;
+use super::{HostError, conflicts, observe_listed};
 
 pub use events::Events;
 pub use watch::{News, Tell, WatchOptions, watch};

@@ -1,7 +1,9 @@
 //! Puts the host back to the last generation.
 
-use crate::host::generation::{self, Origin};
-use crate::host::{Host, HostError, Outcome, Watch, action_log};
+use crate::host::kept::action_log;
+use crate::host::kept::generation;
+use crate::host::kept::generation::Origin;
+use crate::host::{Host, HostError, Outcome, Watch};
 
 impl Host {
     /// Applies the last generation again, which is read under the lock, so that

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use crate::backoff::backoff;
 use crate::link::namespace;
-use crate::runtime_dir::{RuntimeDir, SupervisorLock};
+use crate::supervise::backoff::backoff;
+use crate::supervise::runtime_dir::{RuntimeDir, SupervisorLock};
 
 use super::{Audit, Finding, Rehearsed, applied, audit_again, drift};
 use crate::host::hold::{PutBack, keep_beside, watch_dir};

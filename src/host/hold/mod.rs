@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::firewall::{Delta, Owner, Tables, nft};
 use crate::root_dir::RootDir;
-use crate::runtime_dir::RuntimeDir;
+use crate::supervise::runtime_dir::RuntimeDir;
 
 use super::HostError;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::firewall::{Tables, probe_guard};
 use crate::link;
 use crate::root_dir::RootDir;
-use crate::runtime_dir::RuntimeDir;
+use crate::supervise::runtime_dir::RuntimeDir;
 
 use super::holder;
 

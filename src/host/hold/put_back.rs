@@ -12,8 +12,9 @@ use tokio::time::{sleep, timeout};
 use crate::firewall::{self, FlowPolicy, Gone, Mark, Tables};
 use crate::topology::FirewallMode;
 
-use crate::host::apply::cut_flows;
-use crate::host::{Events, Host, HostError, Lock, generation, loaded, record};
+use crate::host::apply::carry_out::cut_flows;
+use crate::host::kept::{generation, loaded, record};
+use crate::host::{Events, Host, HostError, Lock};
 
 /// While another hostctl changes the host, and after a failure.
 const BUSY: Duration = Duration::from_millis(20);

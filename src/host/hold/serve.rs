@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::firewall::{Owner, probe_guard};
 use crate::host::{Host, HostError};
-use crate::runtime_dir::{LockError, RuntimeDir};
+use crate::supervise::runtime_dir::{LockError, RuntimeDir};
 
 use super::put_back::{PutBack, keep};
 use super::{Answer, SOCKET, namespace};
@@ -55,8 +55,10 @@ impl Host {
         tell: &mut dyn FnMut(HoldNews) -> Result<(), HostError>,
     ) -> Result<(), HostError> {
         Self::check_root()?;
-        let failed =
-            |error: crate::runtime_dir::FileError| HostError::File { path: error.path, source: error.source };
+        let failed = |error: crate::supervise::runtime_dir::FileError| HostError::File {
+            path: error.path,
+            source: error.source,
+        };
         let directory = RuntimeDir::create(&self.root, self.root.hold()).map_err(failed)?;
         let mut lock = directory.lock().map_err(|error| match error {
             LockError::Held(pid) => HostError::HolderRuns(pid),

@@ -1,0 +1,210 @@
+//! Transactions as nft sends them to the kernel: messages of netlink(7) with
+//! attributes (`linux/netfilter/nf_tables.h`). Pure.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+const NLMSG_HEADER: usize = 16;
+/// `struct nfgenmsg`.
+const GENERIC: usize = 4;
+const ATTRIBUTE: usize = 4;
+
+/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_…`
+const NEWTABLE: u16 = 10 << 8;
+const DELTABLE: u16 = 10 << 8 | 2;
+/// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`.
+const BEGIN: u16 = 16;
+const END: u16 = 17;
+/// `NFTA_TABLE_NAME`, `NFTA_TABLE_FLAGS`.
+const NAME: u16 = 1;
+const FLAGS: u16 = 2;
+
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+
+/// A message of hostctl's table of some family.
+struct OfTable {
+    kind: u16,
+    family: u8,
+    /// Where its flags are.
+    flags: Option<Range<usize>>,
+}
+
+/// A message that isn't as the kernel's headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::firewall) struct Unexpected;
+
+/// Sets the flags with which hostctl's tables are named in a transaction: where
+/// one is there, those that it has, as nothing else is taken; where it is made,
+/// `new`. nft 1.0.6 can't write all of them, and no other way to write them
+/// replaces a table that has other ones.
+pub(in crate::firewall) fn set_flags(
+    batch: &mut [u8],
+    there: &BTreeMap<u8, u32>,
+    new: u32,
+) -> Result<(), Unexpected> {
+    let mut there = there.clone();
+    let mut at = 0;
+    while at < batch.len() {
+        let (message, next) = read(batch, at)?;
+        at = next;
+        let Some(OfTable { kind, family, flags }) = message else { continue };
+        if kind == DELTABLE {
+            there.remove(&family);
+            continue;
+        }
+        let value = *there.entry(family).or_insert(new);
+        let place = flags.ok_or(Unexpected)?;
+        batch.get_mut(place).ok_or(Unexpected)?.copy_from_slice(&value.to_be_bytes());
+    }
+    Ok(())
+}
+
+/// The message at `at`, where it is about one of hostctl's tables, and where the
+/// next one begins.
+fn read(batch: &[u8], at: usize) -> Result<(Option<OfTable>, usize), Unexpected> {
+    let length = usize::try_from(u32_at(batch, at)?).map_err(|_| Unexpected)?;
+    let (kind, end) = (u16_at(batch, at + 4)?, at + length);
+    if length < NLMSG_HEADER || end > batch.len() {
+        return Err(Unexpected);
+    }
+    // Messages are aligned to four bytes; nothing need follow the last.
+    let next = at + length.next_multiple_of(4);
+    if !matches!(kind, NEWTABLE | DELTABLE) {
+        return Ok((None, next));
+    }
+    let family = *batch.get(at + NLMSG_HEADER).ok_or(Unexpected)?;
+    let (mut flags, mut ours) = (None, false);
+    let mut attribute = at + NLMSG_HEADER + GENERIC;
+    while attribute + ATTRIBUTE <= end {
+        let size = usize::from(u16_at(batch, attribute)?);
+        let value = attribute + ATTRIBUTE..attribute + size;
+        if size < ATTRIBUTE || value.end > end {
+            return Err(Unexpected);
+        }
+        match u16_at(batch, attribute + 2)? {
+            NAME => {
+                let name = batch.get(value).unwrap_or_default();
+                ours = name.strip_suffix(b"\0").unwrap_or(name) == b"hostctl";
+            }
+            FLAGS if size == ATTRIBUTE + 4 => flags = Some(value),
+            _ => {}
+        }
+        attribute += size.next_multiple_of(4);
+    }
+    Ok((ours.then_some(OfTable { kind, family, flags }), next))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Result<u16, Unexpected> {
+    let bytes = bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(u16::from_ne_bytes).ok_or(Unexpected)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Unexpected> {
+    let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(u32::from_ne_bytes).ok_or(Unexpected)
+}
+
+/// A transaction that sets the flags of hostctl's tables of these families; the
+/// kernel answers once for each.
+pub(in crate::firewall) fn flagging(families: impl IntoIterator<Item = u8>, flags: u32) -> Vec<u8> {
+    // struct nfgenmsg's last field names the subsystem, in a batch's frame.
+    let frame = |kind, sequence| message(kind, 0, sequence, 0, 10, &[]);
+    let mut batch = frame(BEGIN, 0);
+    for (family, sequence) in families.into_iter().zip(1..) {
+        let attributes = [attribute(NAME, b"hostctl\0"), attribute(FLAGS, &flags.to_be_bytes())].concat();
+        batch.extend(message(NEWTABLE, NLM_F_ACK, sequence, family, 0, &attributes));
+    }
+    batch.extend(frame(END, u32::MAX));
+    batch
+}
+
+fn message(kind: u16, flags: u16, sequence: u32, family: u8, subsystem: u16, attributes: &[u8]) -> Vec<u8> {
+    let length = NLMSG_HEADER + GENERIC + attributes.len();
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    [
+        &length.to_ne_bytes()[..],
+        &kind.to_ne_bytes(),
+        &(NLM_F_REQUEST | flags).to_ne_bytes(),
+        &sequence.to_ne_bytes(),
+        &0_u32.to_ne_bytes(),
+        &[family, 0],
+        &subsystem.to_be_bytes(),
+        attributes,
+    ]
+    .concat()
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(ATTRIBUTE + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(kind: u16, family: u8, name: &[u8], flags: u32) -> Vec<u8> {
+        let attributes = [attribute(FLAGS, &flags.to_be_bytes()), attribute(NAME, name)].concat();
+        message(kind, 0, 1, family, 0, &attributes)
+    }
+
+    fn flags(batch: &[u8]) -> Vec<u32> {
+        let (mut at, mut found) = (0, Vec::new());
+        while at < batch.len() {
+            let length = usize::try_from(u32_at(batch, at).unwrap()).unwrap();
+            let value = batch.get(at + 24..at + 28);
+            found.extend(value.map(|value| u32::from_be_bytes(value.try_into().unwrap())));
+            at += length.next_multiple_of(4);
+        }
+        found
+    }
+
+    /// As hostctl replaces a table: named, deleted, made.
+    fn replacing(family: u8, name: &[u8]) -> Vec<u8> {
+        [NEWTABLE, DELTABLE, NEWTABLE].map(|kind| named(kind, family, name, 0)).concat()
+    }
+
+    #[test]
+    fn a_table_keeps_its_flags_until_it_is_made_anew() {
+        let there = BTreeMap::from([(1, 4)]);
+        let mut batch = [replacing(1, b"hostctl\0"), named(NEWTABLE, 1, b"hostctl\0", 0)].concat();
+        set_flags(&mut batch, &there, 6).unwrap();
+        assert_eq!(flags(&batch), [4, 0, 6, 6]);
+        let mut batch = replacing(7, b"hostctl\0");
+        set_flags(&mut batch, &there, 6).unwrap();
+        assert_eq!(flags(&batch), [6, 0, 6]);
+    }
+
+    #[test]
+    fn nobody_elses_table_is_touched() {
+        let mut batch = [replacing(1, b"hostctl2\0"), replacing(1, b"hostct\0")].concat();
+        let before = batch.clone();
+        set_flags(&mut batch, &BTreeMap::new(), 6).unwrap();
+        assert_eq!(batch, before);
+    }
+
+    #[test]
+    fn a_table_without_flags_is_sent_to_nobody() {
+        let mut batch = message(NEWTABLE, 0, 1, 1, 0, &attribute(NAME, b"hostctl\0"));
+        assert_eq!(set_flags(&mut batch, &BTreeMap::new(), 6), Err(Unexpected));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_an_end(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            _ = set_flags(&mut bytes, &BTreeMap::new(), 6);
+        }
+
+        #[test]
+        fn a_torn_batch_is_refused(cut in 1_usize..40) {
+            let mut batch = replacing(1, b"hostctl\0");
+            batch.truncate(batch.len() - cut);
+            prop_assert!(set_flags(&mut batch, &BTreeMap::new(), 6).is_err());
+        }
+    }
+}

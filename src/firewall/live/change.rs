@@ -1,0 +1,147 @@
+//! Two rulesets → how to get from one to the other, without a listing.
+
+use std::collections::BTreeSet;
+
+use super::delta::{Delta, element_command};
+use super::difference::Difference;
+use crate::firewall::desired::policy_chain::PolicyChain;
+use crate::firewall::desired::render::{TemplateFault, render_policy};
+use crate::firewall::desired::ruleset::Ruleset;
+
+/// Elements of one set.
+struct Elements<'a> {
+    family: &'a str,
+    set: String,
+    elements: Vec<String>,
+}
+
+/// A transaction in the order in which nft takes it: what refers goes before
+/// what is referred to, and comes after it.
+#[derive(Default)]
+struct Script<'a> {
+    deleted: Vec<Elements<'a>>,
+    flushed: Vec<&'a PolicyChain>,
+    gone: Vec<&'a PolicyChain>,
+    /// With or without their elements.
+    defined: Vec<PolicyChain>,
+    added: Vec<Elements<'a>>,
+}
+
+impl Difference {
+    /// From a ruleset that is loaded to the desired one.
+    ///
+    /// # Errors
+    /// Only where the template is broken.
+    pub fn between_rulesets(loaded: &Ruleset, desired: &Ruleset) -> Result<Self, TemplateFault> {
+        if loaded == desired {
+            return Ok(Self::None);
+        }
+        if loaded.full != desired.full {
+            return Ok(Self::Replace { reason: "the firewall's mode changed".into() });
+        }
+        let mut script = Script::default();
+        for ((families, set, wanted), (_, _, found)) in desired.sets().into_iter().zip(loaded.sets()) {
+            for family in families {
+                script.change(family, &set, &found, &wanted);
+            }
+        }
+        let named =
+            |ruleset: &'_ Ruleset, chain: &str| ruleset.policies.iter().position(|p| p.chain == chain);
+        script.gone = loaded.policies.iter().filter(|old| named(desired, &old.chain).is_none()).collect();
+        for policy in &desired.policies {
+            let old = named(loaded, &policy.chain).and_then(|index| loaded.policies.get(index));
+            script.policy(old, policy);
+        }
+        if script.is_empty() { Ok(Self::None) } else { script.delta().map(Self::Elements) }
+    }
+}
+
+impl<'a> Script<'a> {
+    fn change(&mut self, family: &'a str, set: &str, found: &[String], wanted: &[String]) {
+        let (found, wanted): (BTreeSet<&String>, BTreeSet<&String>) =
+            (found.iter().collect(), wanted.iter().collect());
+        let elements = |elements: Vec<&String>| Elements {
+            family,
+            set: set.into(),
+            elements: elements.into_iter().cloned().collect(),
+        };
+        let gone: Vec<_> = found.difference(&wanted).copied().collect();
+        let new: Vec<_> = wanted.difference(&found).copied().collect();
+        self.deleted.extend((!gone.is_empty()).then(|| elements(gone)));
+        self.added.extend((!new.is_empty()).then(|| elements(new)));
+    }
+
+    fn policy(&mut self, old: Option<&'a PolicyChain>, new: &PolicyChain) {
+        let Some(old) = old else {
+            self.defined.push(new.clone());
+            return;
+        };
+        if old.open != new.open {
+            self.flushed.push(old);
+            self.defined.push(new.bare());
+        }
+        for ((set, wanted), (_, found)) in new.sets().into_iter().zip(old.sets()) {
+            self.change("inet", &set, &found.0, &wanted.0);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.deleted.is_empty() && self.added.is_empty() && self.gone.is_empty() && self.defined.is_empty()
+    }
+
+    fn delta(&self) -> Result<Delta, TemplateFault> {
+        let flushed = self.flushed.iter().chain(&self.gone);
+        let flushed = flushed.map(|policy| format!("flush chain inet hostctl {}\n", policy.chain));
+        let gone = self.gone.iter().map(|policy| {
+            let sets = policy.sets().map(|(set, _)| format!("delete set inet hostctl {set}\n"));
+            format!("delete chain inet hostctl {}\n{}", policy.chain, sets.concat())
+        });
+        let defined: Result<String, TemplateFault> = self.defined.iter().map(render_policy).collect();
+        let text: String = self
+            .deleted
+            .iter()
+            .map(|part| part.text("delete"))
+            .chain(flushed)
+            .chain(gone)
+            .chain([format!("table inet hostctl {{\n{}}}\n", defined?)])
+            .chain(self.added.iter().map(|part| part.text("add")))
+            .collect();
+        let chain = |verb: &str, policy: &PolicyChain| {
+            format!("nft {verb} chain inet hostctl {}    # and its sets: see hostctl render", policy.chain)
+        };
+        let commands = self
+            .deleted
+            .iter()
+            .map(|part| part.command(false))
+            .chain(self.gone.iter().map(|policy| chain("delete", policy)))
+            .chain(self.defined.iter().map(|policy| chain("add", policy)))
+            .chain(self.added.iter().map(|part| part.command(true)))
+            .collect();
+        Ok(Delta::text(text, commands))
+    }
+}
+
+/// What an element is found by, without what it limits.
+fn key(element: &str) -> &str {
+    let limited = [" limit rate ", " ct count "].iter().filter_map(|word| element.find(word)).min();
+    limited.and_then(|end| element.get(..end)).unwrap_or(element)
+}
+
+impl Elements<'_> {
+    fn text(&self, verb: &str) -> String {
+        let Self { family, set, elements } = self;
+        // What an element limits, nft takes where it is made and not where it is deleted.
+        let elements: Vec<&str> = match verb {
+            "delete" => elements.iter().map(|element| key(element)).collect(),
+            _ => elements.iter().map(String::as_str).collect(),
+        };
+        format!("{verb} element {family} hostctl {set} {{ {} }}\n", elements.join(", "))
+    }
+
+    fn command(&self, add: bool) -> String {
+        // Names need no quotes where a person types them.
+        let shown = self.elements.iter().map(|element| if add { element } else { key(element) });
+        let plain: Vec<String> = shown.map(|element| element.replace('"', "")).collect();
+        element_command(add, self.family, &self.set, &plain)
+    }
+}

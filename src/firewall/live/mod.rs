@@ -1,0 +1,15 @@
+//! What the kernel has: listed, compared with what it should have, changed, held.
+
+pub(super) mod batch;
+pub(super) mod change;
+pub(super) mod delta;
+pub(super) mod deviation;
+pub(super) mod difference;
+pub(super) mod known;
+pub(super) mod lent_socket;
+pub(super) mod listing;
+pub(super) mod mark;
+pub mod nft;
+pub(super) mod owner;
+pub(super) mod rule_text;
+pub(super) mod tables;

@@ -1,0 +1,169 @@
+//! The kernel's table of tracked flows, over nfnetlink
+//! (`linux/netfilter/nfnetlink_conntrack.h`).
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkPayload};
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple};
+use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_sys::Socket;
+
+use super::flows::{Flow, FlowPolicy};
+use crate::firewall::netfilter::{open, receive, send};
+
+/// An entry, with what the kernel needs to find it again.
+struct Entry {
+    flow: Flow,
+    key: Vec<ConntrackAttribute>,
+}
+
+/// Ends the flows that `policy` forbids, and those that a guest has beyond what
+/// it may; says how many.
+///
+/// # Errors
+/// Where the kernel doesn't answer, or keeps an entry.
+pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
+    // The namespace's own count (nf_conntrack-sysctl.rst in the kernel's
+    // documentation). What comes meanwhile is judged by the new rules.
+    if fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").is_ok_and(|count| count.trim() == "0")
+    {
+        return Ok(0);
+    }
+    let socket = open()?;
+    let mut count = 0;
+    let mut had: HashMap<usize, u32> = HashMap::new();
+    let mut is_surplus = |flow: &Flow| {
+        policy.allowance(flow).is_some_and(|(guest, most)| {
+            let flows = had.entry(guest).or_default();
+            *flows = flows.saturating_add(1);
+            *flows > most
+        })
+    };
+    for entry in dump(&socket)? {
+        if policy.forbids(&entry.flow) || is_surplus(&entry.flow) {
+            let v4 = entry.flow.source.is_ipv4();
+            let family = if v4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
+            count += usize::from(delete(&socket, family, entry.key)?);
+        }
+    }
+    Ok(count)
+}
+
+/// The flows of all families at once: the kernel walks through a table of
+/// hundreds of thousands of places for each question.
+fn dump(socket: &Socket) -> io::Result<Vec<Entry>> {
+    send(socket, NLM_F_DUMP, NetfilterProtoFamily::Unspec, ConntrackMessage::Get(Vec::new()))?;
+    let mut entries = Vec::new();
+    receive(socket, |payload| match payload {
+        NetlinkPayload::Done(_) => Ok(true),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        NetlinkPayload::InnerMessage(message) => {
+            if let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = message.inner {
+                entries.extend(entry(attributes));
+            }
+            Ok(false)
+        }
+        _ => Ok(false),
+    })?;
+    Ok(entries)
+}
+
+fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
+    let (mut source, mut destination, mut protocol, mut port) = (None, None, 0, 0);
+    let original = attributes.into_iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuples) => Some(tuples),
+        _ => None,
+    })?;
+    for tuple in &original {
+        match tuple {
+            Tuple::Ip(parts) => {
+                for part in parts {
+                    match part {
+                        IPTuple::SourceAddress(address) => source = Some(*address),
+                        IPTuple::DestinationAddress(address) => destination = Some(*address),
+                        _ => {}
+                    }
+                }
+            }
+            Tuple::Proto(parts) => {
+                for part in parts {
+                    match part {
+                        ProtoTuple::Protocol(number) => protocol = u8::from(*number),
+                        ProtoTuple::DestinationPort(number) => port = *number,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let flow = Flow { source: source?, destination: destination?, protocol, port };
+    Some(Entry { flow, key: vec![ConntrackAttribute::CtaTupleOrig(original)] })
+}
+
+/// Whether there still was such an entry.
+fn delete(socket: &Socket, family: NetfilterProtoFamily, key: Vec<ConntrackAttribute>) -> io::Result<bool> {
+    send(socket, NLM_F_ACK, family, ConntrackMessage::Delete(key))?;
+    let mut found = true;
+    receive(socket, |payload| match payload {
+        NetlinkPayload::Error(error) => match error.to_io() {
+            _ if error.code.is_none() => Ok(true),
+            gone if gone.kind() == io::ErrorKind::NotFound => {
+                found = false;
+                Ok(true)
+            }
+            error => Err(error),
+        },
+        _ => Ok(false),
+    })?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, UdpSocket};
+    use std::process::Command;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use crate::firewall::Gone;
+    use crate::firewall::live::nft;
+    use crate::topology::compile;
+
+    fn tracked() -> Vec<Flow> {
+        let socket = open().unwrap();
+        dump(&socket).unwrap().into_iter().map(|entry| entry.flow).collect()
+    }
+
+    #[test]
+    fn forbidden_flows_are_cut_and_others_are_not() {
+        let thread = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            for arguments in ["link set lo up", "addr add 10.1.0.2/24 dev lo", "addr add 10.2.0.2/24 dev lo"]
+            {
+                assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
+            }
+            nft::load(
+                "table inet t { chain c { type filter hook output priority 0; ct state new accept; }; }",
+            )
+            .unwrap();
+            for (from, to) in [("10.1.0.2", "10.1.0.2:7"), ("10.1.0.2", "10.2.0.2:7")] {
+                UdpSocket::bind((from, 0)).unwrap().send_to(b"x", to).unwrap();
+            }
+            let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"";
+            let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
+            let policy = FlowPolicy::new(&topology, [].into(), &[], Gone::default());
+            assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 2);
+            assert_eq!(cut(&policy).unwrap(), 1);
+            let left: Vec<IpAddr> =
+                tracked().iter().filter(|flow| flow.protocol == 17).map(|flow| flow.destination).collect();
+            assert_eq!(left, ["10.1.0.2".parse::<IpAddr>().unwrap()]);
+            assert_eq!(cut(&policy).unwrap(), 0);
+        });
+        thread.join().unwrap();
+    }
+}

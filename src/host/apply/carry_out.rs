@@ -1,0 +1,591 @@
+//! Carries plans out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::app;
+use crate::firewall::{FlowPolicy, conntrack, nft};
+use crate::link::Netlink;
+use crate::private;
+use crate::root_dir::RootDir;
+use crate::spec::HostSpec;
+use crate::topology::{self, Name, Topology};
+use crate::vm;
+
+use super::kill_point::kill_point;
+use super::plan::{
+    Current, Goal, Restart, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks, waiting,
+};
+use super::take_back::with_consequence;
+use super::{observe::observe, preview};
+use crate::host::confirm::unconfirmed;
+use crate::host::kept::claim::claim;
+use crate::host::kept::generation::Origin;
+use crate::host::kept::{action_log, drop_in, generation, loaded, record};
+use crate::host::look::reliance;
+use crate::host::{HostError, Lock, Loss, Step, flow_shortage, hold};
+
+/// How long a guest has to shut down before it is switched off.
+const STOP: Duration = Duration::from_secs(20);
+
+/// The machine, for everything that changes it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Where hostctl's files are.
+    pub root: RootDir,
+    /// The hostctl program, which each VM's supervisor runs.
+    pub program: PathBuf,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The steps, all of which were done.
+    pub steps: Vec<Step>,
+    /// What an operator should know besides.
+    pub notes: Vec<String>,
+    /// The number of the generation that the host is now.
+    pub generation: Option<u64>,
+}
+
+/// Somebody who is told of each step, and may stop before it.
+pub trait Watch {
+    /// Called before a step, with its number from 1.
+    ///
+    /// # Errors
+    /// Ends the apply as if the step had failed.
+    fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError>;
+
+    /// Called when a failed apply is being taken back.
+    fn rolling_back(&mut self, _to: u64) {}
+
+    /// How long another hostctl that changes the host is waited for.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether an apply may go on that takes all networks or all guests away.
+    fn consents(&mut self, _to: &Loss) -> bool {
+        true
+    }
+
+    /// Called once where another hostctl is waited for, with its command and
+    /// pid.
+    fn waiting(&mut self, _for: &str) {}
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Watch for Silent {
+    fn before(&mut self, _: usize, _: usize, _: &Step) -> Result<(), HostError> {
+        Ok(())
+    }
+}
+
+impl Host {
+    pub(in crate::host) fn check_root() -> Result<(), HostError> {
+        if rustix::process::geteuid().is_root() { Ok(()) } else { Err(HostError::NotRoot) }
+    }
+
+    /// The steps that [`Host::apply`] would do.
+    ///
+    /// # Errors
+    /// Where the host can't be read, or something is in the way.
+    pub async fn plan(&self, topology: &Topology) -> Result<Vec<Step>, HostError> {
+        Self::check_root()?;
+        let current = observe(&self.root, topology).await?;
+        Ok(self.plan_from(topology, &current, &Restart::No)?.0)
+    }
+
+    pub(in crate::host) fn plan_from<'t>(
+        &self,
+        topology: &'t Topology,
+        current: &Current,
+        restart: &Restart,
+    ) -> Result<(Vec<Step>, Goal<'t>), HostError> {
+        let (steps, goal) = Self::plan_network(topology, current, restart)?;
+        // An image or a QEMU that isn't there is found before anything is touched.
+        // So is one that waits: the next start may be one after a crash.
+        let started = steps.iter().filter_map(|step| match step {
+            Step::StartVm { vm, .. } => Some(&**vm),
+            _ => None,
+        });
+        let waiting = waiting(topology, current, &steps).into_iter();
+        let waiting = waiting.filter(|(_, pending)| pending.iter().any(vm::Pending::is_other_file));
+        let waiting = waiting.filter_map(|(name, _)| topology.vm(name.as_str()));
+        let unbootable: Vec<_> = started
+            .chain(waiting)
+            .filter_map(|vm| Some((vm.name.clone(), vm::can_start(&self.root, vm).err()?)))
+            .collect();
+        if !unbootable.is_empty() {
+            return Err(HostError::Unbootable(unbootable));
+        }
+        Ok((steps, goal))
+    }
+
+    /// The steps, whether guests can start or not.
+    pub(in crate::host) fn plan_network<'t>(
+        topology: &'t Topology,
+        current: &Current,
+        restart: &Restart,
+    ) -> Result<(Vec<Step>, Goal<'t>), HostError> {
+        let conflicts = conflicts(topology, current);
+        if !conflicts.is_empty() {
+            return Err(HostError::Conflicts(conflicts));
+        }
+        let mut goal = goal(topology, current, None)?;
+        goal.restart = restart.clone();
+        Ok((plan(&goal, current), goal))
+    }
+
+    /// Makes the host what `topology` says, verifies it, and keeps `spec` as
+    /// the newest generation. On a failed step the last generation is
+    /// restored.
+    ///
+    /// # Errors
+    /// Nothing was changed, or the error says what the host is like now.
+    pub async fn apply(
+        &self,
+        spec: &HostSpec,
+        topology: &Topology,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        let lock = self.begin_with("apply", watch)?;
+        self.apply_under(&lock, spec, topology, watch).await
+    }
+
+    /// Takes the lock for a change of the host, and finishes what a killed
+    /// command left. A spec is best read after this: nobody changes it then.
+    ///
+    /// # Errors
+    /// Where another hostctl is at it.
+    pub fn begin(&self, command: &str) -> Result<Lock, HostError> {
+        self.begin_with(command, &mut Silent)
+    }
+
+    /// As [`Host::begin`], with the patience of `watch`.
+    ///
+    /// # Errors
+    /// As [`Host::begin`].
+    pub fn begin_with(&self, command: &str, watch: &mut dyn Watch) -> Result<Lock, HostError> {
+        Self::check_root()?;
+        let lock = self.lock(command, watch)?;
+        drop_in::recover(&self.root)?;
+        Ok(lock)
+    }
+
+    /// Takes the lock, and closes to others what an earlier version left open.
+    pub(in crate::host) fn lock(&self, command: &str, watch: &mut dyn Watch) -> Result<Lock, HostError> {
+        let limit = watch.patience();
+        let lock = Lock::wait_and_tell(&self.root, command, limit, &mut |holder| watch.waiting(holder))?;
+        let failed = |source| HostError::File { path: self.root.path().into(), source };
+        private::tighten(&self.root).map_err(failed)?;
+        claim(&self.root)?;
+        Ok(lock)
+    }
+
+    /// [`Host::apply`] by whoever holds the lock.
+    ///
+    /// # Errors
+    /// Those of [`Host::apply`].
+    pub async fn apply_under(
+        &self,
+        lock: &Lock,
+        spec: &HostSpec,
+        topology: &Topology,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        self.apply_restarting(lock, (spec, topology), &Restart::No, watch).await
+    }
+
+    /// As [`Host::apply_under`], and starts guests again for what waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Host::apply`].
+    pub async fn apply_restarting(
+        &self,
+        lock: &Lock,
+        (spec, topology): (&HostSpec, &Topology),
+        restart: &Restart,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        let before = generation::numbers(&self.root)?.pop();
+        let rejected = self.settle(lock).await?;
+        let again = self.compile_again(before, spec)?;
+        let topology = again.as_ref().unwrap_or(topology);
+        if rejected.as_ref() == Some(spec) {
+            // At boot there is nothing yet of what was confirmed.
+            return Err(self.keep_confirmed().await.err().unwrap_or(self.rejected()?));
+        }
+        self.ask(spec, watch)?;
+        let result = self.make(lock, (spec, topology), &Origin::of("apply"), restart, watch).await;
+        action_log::write(&self.root, "apply", &result);
+        if result.is_ok() && rejected.is_some() {
+            unconfirmed::remove(&self.root)?;
+        }
+        result
+    }
+
+    /// That a spec which takes everything away is meant.
+    pub(in crate::host) fn ask(&self, spec: &HostSpec, watch: &mut dyn Watch) -> Result<(), HostError> {
+        match Loss::of(&self.root, spec)? {
+            Some(loss) if !watch.consents(&loss) => Err(HostError::Unconsented(loss)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The topology of `spec`, where the host has just returned to what was
+    /// confirmed, and its guests to what they had: generation `before` isn't
+    /// the newest any more.
+    pub(in crate::host) fn compile_again(
+        &self,
+        before: Option<u64>,
+        spec: &HostSpec,
+    ) -> Result<Option<Topology>, HostError> {
+        let returned = generation::numbers(&self.root)?.pop() != before;
+        Ok(returned.then(|| generation::compile(&self.root, spec).ok()).flatten())
+    }
+
+    /// Makes the host what `topology` says, and keeps it; takes it back where
+    /// that fails.
+    pub(in crate::host) async fn apply_locked(
+        &self,
+        lock: &Lock,
+        spec: &HostSpec,
+        topology: &Topology,
+        origin: &Origin,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        self.make(lock, (spec, topology), origin, &Restart::No, watch).await
+    }
+
+    async fn make(
+        &self,
+        _lock: &Lock,
+        (spec, topology): (&HostSpec, &Topology),
+        origin: &Origin,
+        restart: &Restart,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        let current = observe(&self.root, topology).await?;
+        let (steps, goal) = self.plan_from(topology, &current, restart)?;
+        let moves = topology::moves(&generation::kept(&self.root).allocations, spec, topology);
+        // That the drop-in can't be read is no reason to fail now.
+        let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
+        let given = topology.allocations();
+        let prepared = generation::prepare(&self.root, (spec, &given), origin, drop_in)
+            .map_err(|error| with_consequence(error, "Nothing was changed.".into()))?;
+        match self.carry_out(&steps, &goal, &current, watch).await {
+            Ok(()) => {
+                let generation = match prepared.keep(&self.root) {
+                    Ok(generation) => generation,
+                    Err(error) => {
+                        let was_bare = removal(&current).is_empty();
+                        let consequence = self.take_back(was_bare, watch).await;
+                        return Err(with_consequence(error, consequence));
+                    }
+                };
+                kill_point("the generation is kept");
+                self.forget_guests(topology, &current)?;
+                // It is done and kept: what can't be told is told by the next apply.
+                let untold = self.tell_supervisors(topology, &current).err();
+                let untold = untold.map(|error| format!("a guest's next start may be as before: {error}"));
+                let waiting = preview::pending(topology, &current, &steps);
+                let waiting = waiting.iter().map(|one| format!("waits for its next start: {one}"));
+                let moved = moves.iter().filter(|moved| moved.from.is_some());
+                let moved = moved.map(|moved| format!("moved: {moved}"));
+                let notes = notes(topology, &current, &steps)
+                    .into_iter()
+                    .chain(moved)
+                    .chain(waiting)
+                    .chain(untold)
+                    .collect();
+                Ok(Outcome { notes, steps, generation: Some(generation.number) })
+            }
+            Err(error) => {
+                drop(prepared);
+                let consequence = self.roll_back(watch).await;
+                Err(with_consequence(error, consequence))
+            }
+        }
+    }
+
+    /// Executes a plan and verifies what the kernel is then.
+    async fn carry_out(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+        watch: &mut dyn Watch,
+    ) -> Result<(), HostError> {
+        if steps.is_empty() {
+            // The plan has just been the check.
+            self.remember(steps, goal, current);
+            return Ok(());
+        }
+        self.record(goal, current)?;
+        self.carry_out_recorded(steps, goal, current, watch).await
+    }
+
+    /// As [`Host::carry_out`], on the way back: what was turned on is written
+    /// down already, and a full disk is no reason not to go.
+    pub(in crate::host) async fn carry_out_back(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+    ) -> Result<(), HostError> {
+        if steps.is_empty() {
+            self.remember(steps, goal, current);
+            return Ok(());
+        }
+        if let Err(error) = self.record(goal, current) {
+            tracing::warn!("{error}");
+        }
+        self.carry_out_recorded(steps, goal, current, &mut Silent).await
+    }
+
+    /// Writes down what will be turned on, and beside which bridges of others.
+    fn record(&self, goal: &Goal<'_>, current: &Current) -> Result<(), HostError> {
+        let now = || reliance::bridges(&current.links).map(|(name, _)| name.clone()).collect();
+        let bridges = Some(current.former_bridges.clone().unwrap_or_else(now));
+        let surroundings = surroundings(goal.topology, current);
+        record::write(&self.root, &record::Record { surroundings, bridges })
+    }
+
+    async fn carry_out_recorded(
+        &self,
+        steps: &[Step],
+        goal: &Goal<'_>,
+        current: &Current,
+        watch: &mut dyn Watch,
+    ) -> Result<(), HostError> {
+        self.execute(steps, watch).await?;
+        self.remember(steps, goal, current);
+        kill_point("executed, not verified");
+        self.verify(goal).await?;
+        kill_point("verified, not kept");
+        Ok(())
+    }
+
+    /// Writes down what is loaded now.
+    pub(in crate::host) fn remember(&self, steps: &[Step], goal: &Goal<'_>, current: &Current) {
+        let changes = |step: &&Step| matches!(step, Step::LoadFirewall { .. } | Step::ChangeFirewall(_));
+        let changes = u32::from(steps.iter().any(|step| changes(&step)));
+        loaded::write(&self.root, current.mark.as_ref(), changes, &goal.ruleset);
+    }
+
+    /// Removes everything of hostctl's, found by its marks.
+    ///
+    /// # Errors
+    /// Where a step fails; the rest is still there.
+    pub async fn down(&self, watch: &mut dyn Watch) -> Result<Outcome, HostError> {
+        Self::check_root()?;
+        let _lock = self.begin_with("down", watch)?;
+        let result = self.down_locked(&Origin::of("down"), watch).await;
+        action_log::write(&self.root, "down", &result);
+        if result.is_ok() {
+            self.reject_waiting()?;
+        }
+        result
+    }
+
+    pub(in crate::host) async fn down_locked(
+        &self,
+        origin: &Origin,
+        watch: &mut dyn Watch,
+    ) -> Result<Outcome, HostError> {
+        let steps = self.removal().await?;
+        self.execute(&steps, watch).await?;
+        // What apps left that lost their supervisors.
+        app::reap_strays(&self.root)?;
+        // Nothing runs any more that these files are about.
+        for path in [self.root.vms(), self.root.apps()] {
+            match std::fs::remove_dir_all(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(HostError::File { path, source });
+                }
+                _ => {}
+            }
+        }
+        // A later apply that fails shall not bring back what was taken down.
+        if let Ok(Some(last)) = generation::last(&self.root) {
+            // Guests that come back have what they had.
+            let kept = last.allocations();
+            let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
+            generation::commit(&self.root, (&HostSpec::default(), &kept), origin, drop_in)?;
+        }
+        record::remove(&self.root)?;
+        loaded::forget(&self.root);
+        Ok(Outcome { steps, notes: Vec::new(), generation: None })
+    }
+
+    /// The steps that [`Host::down`] would do.
+    ///
+    /// # Errors
+    /// Where the host can't be read.
+    pub async fn removal(&self) -> Result<Vec<Step>, HostError> {
+        Self::check_root()?;
+        Ok(removal(&observe(&self.root, &Topology::empty()).await?))
+    }
+
+    /// Writes down what guests that have a supervisor are to be from their next
+    /// start on, also where that is one after a crash.
+    pub(in crate::host) fn tell_supervisors(
+        &self,
+        topology: &Topology,
+        current: &Current,
+    ) -> Result<(), HostError> {
+        for guest in current.guests.iter().filter(|guest| guest.running || guest.supervised) {
+            if let Some(vm) = topology.vm(guest.name.as_str())
+                && vm::read_desired(&self.root, &vm.name).ok().as_ref() != Some(vm)
+            {
+                vm::write_desired(&self.root, vm)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of guests that aren't in the spec any more.
+    pub(in crate::host) fn forget_guests(
+        &self,
+        topology: &Topology,
+        current: &Current,
+    ) -> Result<(), HostError> {
+        for guest in current.guests.iter().filter(|guest| topology.vm(guest.name.as_str()).is_none()) {
+            let path = self.root.vm(guest.name.as_str());
+            match std::fs::remove_dir_all(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(HostError::File { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::host) async fn execute(
+        &self,
+        steps: &[Step],
+        watch: &mut dyn Watch,
+    ) -> Result<(), HostError> {
+        let netlink = Netlink::open()?;
+        let failed = |index: usize, source: HostError| HostError::Step {
+            number: index + 1,
+            total: steps.len(),
+            step: steps.get(index).and_then(|step| step.commands().into_iter().next()).unwrap_or_default(),
+            source: Box::new(source),
+            consequence: String::new(),
+        };
+        let mut leaving = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            watch.before(index + 1, steps.len(), step).map_err(|source| failed(index, source))?;
+            kill_point("before a step");
+            // Guests that go take their time side by side.
+            if let Step::StopVm { name, .. } = step {
+                leaving.push((index, name));
+                if matches!(steps.get(index + 1), Some(Step::StopVm { .. })) {
+                    continue;
+                }
+                self.stop(&mut leaving).map_err(|(index, source)| failed(index, source))?;
+            } else {
+                self.execute_step(&netlink, step).await.map_err(|source| failed(index, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&self, leaving: &mut Vec<(usize, &Name)>) -> Result<(), (usize, HostError)> {
+        std::thread::scope(|scope| {
+            let stop = |(index, name): (usize, &Name)| {
+                vm::stop(&self.root, name, STOP).map_err(|error| (index, HostError::from(error)))
+            };
+            let threads: Vec<_> = leaving.drain(..).map(|guest| scope.spawn(move || stop(guest))).collect();
+            let ended = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            // Every one is waited for, also where one fails.
+            ended.fold(Ok(()), Result::and)
+        })
+    }
+
+    async fn execute_step(&self, netlink: &Netlink, step: &Step) -> Result<(), HostError> {
+        match step {
+            Step::Link(step) => netlink.execute(step).await?,
+            Step::LoadFirewall { text, .. } => hold::way(&self.root)?.load(text)?,
+            Step::ChangeFirewall(delta) => hold::way(&self.root)?.change(delta)?,
+            Step::RemoveFirewall => hold::way(&self.root)?.load(&nft::removal())?,
+            Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP)?,
+            Step::StopApp { namespace, name, gone: false, .. } => {
+                app::stop(&self.root, namespace, name, STOP)?
+            }
+            Step::StopApp { namespace, name, .. } => app::remove(&self.root, namespace, name, STOP)?,
+            Step::Evict { namespace } => {
+                app::evict(&app::Namespace::new(namespace.as_str())?)?;
+            }
+            Step::StartApp { app } => {
+                app::write_desired(&self.root, app)?;
+                app::spawn_supervisor(&self.root, app, &self.program)?;
+            }
+            Step::CutFlows(policy) => cut_flows(policy)?,
+            Step::KeepApart(change) => netlink.keep_apart(change).await?,
+            Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
+            Step::StartVm { vm, .. } => {
+                vm::write_desired(&self.root, vm)?;
+                vm::spawn_supervisor(&self.root, &vm.name, &self.program)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the kernel back: a new plan has to be empty, but for guests that
+    /// failed to start, which their supervisors report.
+    async fn verify(&self, wanted: &Goal<'_>) -> Result<(), HostError> {
+        let current = observe(&self.root, wanted.topology).await?;
+        let steps = plan(&goal(wanted.topology, &current, Some(wanted))?, &current);
+        let steps: Vec<String> = steps
+            .iter()
+            .filter(|step| !matches!(step, Step::StartVm { .. } | Step::StartApp { .. }))
+            .flat_map(Step::commands)
+            .collect();
+        if steps.is_empty() {
+            Ok(())
+        } else {
+            Err(HostError::Unverified { steps, consequence: String::new() })
+        }
+    }
+}
+
+fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> {
+    let offline = !topology.networks.is_empty() && uplinks(topology, &current.links).is_empty();
+    let note = "no interface holds a default route, so guests don't reach the internet; \
+                apply again once one does, or name it: [host] uplink = \"…\"";
+    let units: Vec<String> = left_to_units(topology, current, steps)
+        .into_iter()
+        .map(|name| format!("hostctl-vm@{name}.service"))
+        .collect();
+    let units =
+        (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
+    offline.then(|| note.to_string()).into_iter().chain(units).chain(flow_shortage(topology)).collect()
+}
+
+/// A kernel that can't list its flows goes on judging each packet that a
+/// guest sends; only answers to what it sent before still arrive.
+pub(in crate::host) fn cut_flows(policy: &FlowPolicy) -> Result<(), HostError> {
+    match conntrack::cut(policy) {
+        Ok(count) => tracing::info!(count, "ended flows that are no longer allowed"),
+        Err(error) if unsupported(&error) => {
+            tracing::warn!("this kernel doesn't list its tracked flows (nf_conntrack_netlink): {error}");
+        }
+        Err(error) => return Err(HostError::Flows(error)),
+    }
+    Ok(())
+}
+
+fn unsupported(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL))
+}

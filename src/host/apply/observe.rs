@@ -1,0 +1,94 @@
+//! Reads the host: links, firewall, guests.
+
+use crate::app;
+use crate::firewall::{Live, Mark, Surroundings, nft};
+use crate::link::{self, Desired, Netlink};
+use crate::root_dir::RootDir;
+use crate::topology::Topology;
+use crate::vm;
+
+use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
+use crate::host::kept::{loaded, record};
+use crate::host::look::reliance::FORWARDING4_KEY;
+use crate::host::{Guest, HostError, hold};
+
+/// What the host is, as far as `topology` asks.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    with_guests(root, topology, observe_network(root, topology).await?)
+}
+
+/// As [`observe`], without guests and apps.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    network(root, topology, loaded::observe(root)?).await
+}
+
+async fn network(
+    root: &RootDir,
+    topology: &Topology,
+    (firewall, mark): (Live, Option<Mark>),
+) -> Result<Current, HostError> {
+    let netlink = Netlink::open()?;
+    // Which settings matter depends on which links lead to the internet.
+    let first = netlink.observe().await?;
+    let desired = Desired::new(topology, &uplinks(topology, &first));
+    let unheld = !firewall.is_empty() && hold::is_missed(root);
+    let record::Record { surroundings: recorded, bridges: former_bridges } = record::read(root);
+    let mut current = Current { firewall, mark, unheld, recorded, former_bridges, ..Current::default() };
+    let mut keys = link::sysctl_keys(&desired, &first.links);
+    keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
+    keys.extend([link::FORWARDING6_KEY.into(), FORWARDING4_KEY.into()]);
+    keys.retain(|key| !first.sysctls.contains_key(key));
+    let sysctls = link::sysctl::read(keys)
+        .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
+    current.links = first;
+    current.links.sysctls.extend(sysctls);
+    Ok(current)
+}
+
+/// As [`observe`], with the firewall as nft lists it: what is written down
+/// proves nothing to an auditor.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Current, HostError> {
+    let listed = (Live::Listed(nft::observe()?), None);
+    with_guests(root, topology, network(root, topology, listed).await?)
+}
+
+fn with_guests(root: &RootDir, topology: &Topology, network: Current) -> Result<Current, HostError> {
+    let apps = app::observe(root)?.into_iter().map(|seen| {
+        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
+        SeenApp { seen, ended }
+    });
+    let (guests, strays) = (guests(root, topology)?, vm::find_strays(root)?);
+    Ok(Current { guests, strays, apps: apps.collect(), ..network })
+}
+
+fn guests(root: &RootDir, topology: &Topology) -> Result<Vec<Guest>, HostError> {
+    let guests = vm::observe(root)?.into_iter().map(|seen| Guest {
+        pending: topology.vm(seen.name.as_str()).map(|wanted| seen.pending(root, wanted)).unwrap_or_default(),
+        name: seen.name,
+        running: seen.pid.is_some(),
+        supervised: seen.supervised,
+    });
+    Ok(guests.collect())
+}
+
+/// What the firewall of `topology` has to know of this host; without root only
+/// what everybody may see.
+///
+/// # Errors
+/// Where the kernel or nft doesn't answer.
+pub async fn observe_surroundings(root: &RootDir, topology: &Topology) -> Result<Surroundings, HostError> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(surroundings(topology, &observe(root, topology).await?));
+    }
+    let links = Netlink::open()?.observe().await?;
+    Ok(surroundings(topology, &Current { links, ..Current::default() }))
+}

@@ -1,0 +1,14 @@
+//! What may be written in a host spec.
+
+pub(super) mod app;
+pub(super) mod cidr;
+pub(super) mod host_spec;
+pub(super) mod keyword;
+pub(super) mod lan;
+pub(super) mod limits;
+pub(super) mod mac;
+pub(super) mod memory;
+pub(super) mod name;
+pub(super) mod policy;
+pub(super) mod policy_words;
+pub(super) mod prefix;

@@ -1,0 +1,11 @@
+//! How QEMU runs a machine: its command line, its files, its sockets.
+
+pub(super) mod accel;
+pub(super) mod agent;
+pub(super) mod boot_files;
+pub(super) mod command_line;
+pub(super) mod disk_header;
+pub(super) mod launch;
+pub(super) mod opened;
+pub(super) mod qmp;
+pub(super) mod watch;

@@ -1,0 +1,184 @@
+//! Holds the source to ARCHITECTURE.md: the order of the rooms, siblings that
+//! don't know each other, leaves that know no room, decisions without effects.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms, in the order in which a spec travels through them. Those of one
+/// row are siblings. What makes TAPs is beside reach: it takes the names of
+/// interfaces as the spec types them.
+const ROOMS: [&[&str]; 6] =
+    [&["spec"], &["topology"], &["reach", "tap"], &["app", "firewall", "link", "vm"], &["host"], &["cli"]];
+
+/// Files that decide: no process, no file, no socket, no clock.
+const PURE: [&str; 12] = [
+    "topology",
+    "reach",
+    "spec/model",
+    "firewall/desired",
+    "firewall/tracked/flows.rs",
+    "firewall/live/difference.rs",
+    "link/desired.rs",
+    "link/plan.rs",
+    "vm/state.rs",
+    "vm/pending.rs",
+    "app/state.rs",
+    "host/apply/changes.rs",
+];
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file of src/ that isn't tests alone, by its path below it.
+fn sources() -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![top().join("src")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.to_str().unwrap().ends_with("tests.rs")
+            {
+                let below = path.strip_prefix(top().join("src")).unwrap().to_owned();
+                found.insert(below, code(&fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(found.len() > 200, "{} files", found.len());
+    found
+}
+
+/// The text without comments and tests of its own.
+fn code(text: &str) -> String {
+    let tests = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+    let lines = text.get(..tests).unwrap().lines();
+    lines.map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// The first word of a file's path: its room, or the leaf that it is.
+fn room(path: &Path) -> String {
+    path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").into()
+}
+
+/// The modules of the crate's root that a text names.
+fn named(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for root in ["crate::", "hostctl::"] {
+        for (at, _) in text.match_indices(root) {
+            let word = text.get(..at).unwrap();
+            if word.ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':') {
+                continue;
+            }
+            let rest = text.get(at + root.len()..).unwrap();
+            match rest.strip_prefix('{') {
+                None => found.extend(first_word(rest)),
+                Some(group) => found.extend(parts(group).iter().filter_map(|part| first_word(part))),
+            }
+        }
+    }
+    found
+}
+
+fn first_word(text: &str) -> Option<String> {
+    let word: String =
+        text.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    (!word.is_empty()).then_some(word)
+}
+
+/// What a group of imports lists, up to its end, whatever is nested in it.
+fn parts(group: &str) -> Vec<String> {
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for letter in group.chars() {
+        match letter {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => parts.push(String::new()),
+            _ => parts.last_mut().unwrap().push(letter),
+        }
+    }
+    parts
+}
+
+fn place(room: &str) -> Option<usize> {
+    ROOMS.iter().position(|row| row.contains(&room))
+}
+
+#[test]
+fn imports_are_found_however_they_are_written() {
+    let text = "use crate::spec::Name; use crate::{link::{self, vm}, shown}; hostctl::vm::x(); mycrate::no(); \
+                super::crate_::no()";
+    assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["link", "shown", "spec", "vm"]);
+    assert_eq!(named(&code("// crate::host::x\n#[cfg(test)]\nmod tests { crate::host }")), BTreeSet::new());
+}
+
+#[test]
+fn no_room_imports_one_that_comes_later_and_no_leaf_a_room() {
+    let mut wrong = Vec::new();
+    let mut arrows = 0;
+    for (path, text) in sources() {
+        let from = room(&path);
+        if ["main", "lib", "testbed"].contains(&from.as_str()) {
+            continue;
+        }
+        for to in named(&text).into_iter().filter(|to| *to != from) {
+            let Some(later) = place(&to) else { continue };
+            arrows += 1;
+            match place(&from) {
+                Some(here) if later < here => {}
+                Some(_) => wrong.push(format!("{}: {from} comes before, or beside, {to}", path.display())),
+                None => wrong.push(format!("{}: {from} is a leaf and imports {to}", path.display())),
+            }
+        }
+    }
+    assert!(arrows > 100, "{arrows} imports were found");
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn what_decides_touches_nothing() {
+    const EFFECTS: [&str; 10] = [
+        "std::fs",
+        "std::net::Tcp",
+        "std::os::unix::net",
+        "std::process",
+        "std::thread",
+        "tokio::",
+        "rustix::",
+        "Instant::now",
+        "SystemTime::now",
+        "std::env",
+    ];
+    let sources = sources();
+    let mut wrong = Vec::new();
+    for pure in PURE {
+        let mut files = sources.iter().filter(|(path, _)| path.starts_with(pure)).peekable();
+        assert!(files.peek().is_some(), "{pure} isn't there");
+        for (path, text) in files {
+            let effects = EFFECTS.iter().filter(|effect| text.contains(*effect));
+            wrong.extend(effects.map(|effect| format!("{}: {effect}", path.display())));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn the_architecture_names_every_room_and_leaf() {
+    let text = fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();
+    let rooms: BTreeSet<String> = sources().keys().map(|path| room(path)).collect();
+    for row in ROOMS.iter().flat_map(|row| row.iter()) {
+        assert!(rooms.contains(*row), "src/{row} isn't there");
+    }
+    let missing: Vec<_> = rooms
+        .iter()
+        .filter(|room| !["main", "lib"].contains(&room.as_str()))
+        .filter(|room| !text.contains(&format!("(src/{room}")))
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new(), "ARCHITECTURE.md has a link to each");
+}
