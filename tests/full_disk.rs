@@ -16,7 +16,7 @@ use hostctl::host::{HostError, Step, Watch};
 use hostctl::spec::Change;
 use hostctl::testbed::Options;
 use lab::Lab;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 const ONE: &str = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[vms.a1]\nnetwork = \"a\"\nimage = \"probe\"\n\
                    autostart = false\n";
@@ -35,10 +35,22 @@ fn lab() -> Lab {
     Lab::new(Options { ipv6: false, tailnet: false, ..Options::default() })
 }
 
-/// A file system of 64 KiB at `path`, in this test's mount namespace.
-fn small(path: &Path) {
+/// A small file system, in this test's mount namespace; gone with this, since
+/// the directory under it can't be removed before.
+struct Small<'p>(&'p Path);
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        _ = unmount(self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// One of 64 KiB at `path`.
+#[must_use]
+fn small(path: &Path) -> Small<'_> {
     fs::create_dir_all(path).unwrap();
     mount("tmpfs", path, "tmpfs", MountFlags::empty(), Some(c"size=64k,mode=700")).unwrap();
+    Small(path)
 }
 
 /// Takes all the room there is.
@@ -62,7 +74,7 @@ fn drafts(directory: &Path) -> Vec<String> {
 fn a_generation_that_cant_be_written_changes_nothing() {
     let lab = lab();
     let state = lab.host.root.state();
-    small(&state);
+    let _small = small(&state);
     lab.apply(ONE);
     let before = links(&lab);
     let filler = fill(&state);
@@ -126,7 +138,7 @@ fn what_was_done_and_cant_be_kept_is_taken_back() {
 fn a_drop_in_is_put_back_where_there_is_no_room() {
     let lab = lab();
     let state = lab.host.root.state();
-    small(&state);
+    let _small = small(&state);
     done(&lab, &["vpc", "create", "--name", "a", "--cidr", "10.1.0.0/24"]);
     let drop_in = state.join("host.d/commands.json");
     let before = fs::read_to_string(&drop_in).unwrap();
@@ -152,7 +164,7 @@ fn a_drop_in_is_put_back_where_there_is_no_room() {
 fn a_full_run_directory_stops_a_change_and_not_its_end() {
     let lab = lab();
     let run = lab.host.root.run();
-    small(&run);
+    let _small = small(&run);
     lab.apply(ONE);
     let before = links(&lab);
     let filler = fill(&run);

@@ -203,6 +203,8 @@ impl Drop for Systemd {
     fn drop(&mut self) {
         // As `hostctl down` asks them to, guests and apps go first.
         let _ = self.lab.hostctl(&["down"]);
+        // With a unit goes its private /tmp, which lies in the machine's.
+        let _ = self.systemctl(&["stop", "hostctl*.service"]);
         let _ = self.manager.kill();
         let _ = self.manager.wait();
         let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
