@@ -103,6 +103,22 @@ fn a_program_in_a_guest_is_as_one_here() {
     refused(&lab, &["vm", "exec", "nobody", "--", "true"], 1, "no supervisor answers for VM nobody");
 }
 
+/// A shell that a child's end interrupts while it opens a fifo (busybox's) never
+/// started the program, and nobody was told: here the child that gives input ends
+/// just then.
+#[test]
+fn a_program_starts_whose_input_ends_at_once() {
+    let lab = guest();
+    let script = include_str!("../src/vm/program/guest.sh");
+    let script = script
+        .replace("pump out <\"$d/o\" &", "{ sleep 2; pump out <\"$d/o\"; } &")
+        .replace("feed >\"$d/i\" &", "{ sleep 1; } >\"$d/i\" &");
+    assert!(script.contains("{ sleep 2; pump") && script.contains("{ sleep 1; } >"), "{script}");
+    let around = "mkdir /tmp/x && touch /tmp/x/alive && timeout 15 sh -c \"$1\" hostctl /tmp/x pipes sh -c 'cat; exit 7' >/dev/null 2>&1";
+    let output = exec(&lab, &[], &["sh", "-c", around, "sh", &script], b"");
+    assert_eq!(output.status.code(), Some(7));
+}
+
 fn signalled(child: &mut Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }

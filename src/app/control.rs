@@ -7,8 +7,7 @@ use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::supervise::control;
-use crate::supervise::control::to_value;
+use crate::supervise::control::{self, to_value};
 use crate::topology::Name;
 
 use super::model::{App, Namespace};

@@ -12,8 +12,7 @@ use std::path::Path;
 
 use nix::libc;
 
-use crate::private;
-use crate::shown;
+use crate::{private, shown};
 
 pub(crate) use lines::Lines;
 #[cfg(test)]

@@ -7,8 +7,7 @@ use crate::spec::{
 use crate::topology::Topology;
 
 use super::apply::changes::changes;
-use super::confirm::unconfirmed;
-use super::confirm::unconfirmed::Record;
+use super::confirm::unconfirmed::{self, Record};
 use super::kept::generation::Origin;
 use super::kept::{action_log, drop_in, file, generation};
 use super::{Host, HostError, Lock, Outcome, Preview, Watch};

@@ -9,10 +9,8 @@ use crate::spec::{Replaced, load, load_checked_with};
 use crate::topology;
 
 use super::apply::changes::changes;
-use super::confirm::unconfirmed;
-use super::confirm::unconfirmed::Record;
-use super::kept::generation;
-use super::kept::generation::{Generation, Origin};
+use super::confirm::unconfirmed::{self, Record};
+use super::kept::generation::{self, Generation, Origin};
 use super::kept::{action_log, drop_in::drop_in};
 use super::{Host, HostError, Outcome, Preview, Watch};
 

@@ -14,8 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::birthplace;
-use super::birthplace::Birthplace;
+use super::birthplace::{self, Birthplace};
 use crate::bounded::{create, read_bounded};
 use crate::private;
 use crate::root_dir::RootDir;

@@ -17,8 +17,7 @@ use super::error::VmError;
 use super::qemu::agent::Agent;
 use super::qemu::launch::{LaunchRecord, Launched};
 use super::qemu::qmp::Qmp;
-use super::qemu::watch;
-use super::qemu::watch::Report;
+use super::qemu::watch::{self, Report};
 use super::runtime_dir::{QEMU_LOG, RuntimeDir};
 
 /// A QEMU, and the tasks that watch it; they end when it is dropped, it

@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 use super::iptables_legacy;
 use super::{Extended, Foreign, script};
 use crate::firewall::live::listing::UnexpectedListing;
-use crate::firewall::live::nft;
-use crate::firewall::live::nft::NftError;
+use crate::firewall::live::nft::{self, NftError};
 
 /// A listing that is longer isn't read: 10,000 networks of hostctl's own come
 /// to about a quarter of it.

@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 
-use crate::firewall::live::rule_text;
-use crate::firewall::live::rule_text::only;
+use crate::firewall::live::rule_text::{self, only};
 
 use super::legacy;
 use super::matching::{Truth, is_key, matches, number};

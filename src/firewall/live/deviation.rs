@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::listing::{Listing, Table};
-use super::nft;
-use super::rule_text;
+use super::{nft, rule_text};
 use crate::firewall::severity::Severity;
 
 /// One object of hostctl's tables that isn't as it was loaded.

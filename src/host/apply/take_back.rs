@@ -3,8 +3,7 @@
 use super::carry_out::{Host, Silent, Watch};
 use super::observe::observe;
 use super::plan::Restart;
-use crate::host::kept::generation;
-use crate::host::kept::generation::Generation;
+use crate::host::kept::generation::{self, Generation};
 use crate::host::{HostError, Step};
 
 const CLOSED: &str = "What the firewall doesn't allow stays closed; run apply again to repair it";

@@ -1,8 +1,7 @@
 //! Puts the host back to the last generation.
 
 use crate::host::kept::action_log;
-use crate::host::kept::generation;
-use crate::host::kept::generation::Origin;
+use crate::host::kept::generation::{self, Origin};
 use crate::host::{Host, HostError, Outcome, Watch};
 
 impl Host {

@@ -7,13 +7,11 @@ use crate::spec::HostSpec;
 use crate::supervise::runtime_dir::{LockError, RuntimeDir};
 use crate::topology::{self, Topology};
 
-use super::unconfirmed;
-use super::unconfirmed::{Due, Record, Waiting};
+use super::unconfirmed::{self, Due, Record, Waiting};
 use super::watchdog;
 use crate::host::apply::take_back::with_consequence;
 use crate::host::kept::action_log;
-use crate::host::kept::generation;
-use crate::host::kept::generation::Origin;
+use crate::host::kept::generation::{self, Origin};
 use crate::host::{Host, HostError, Lock, Outcome, Silent, Watch};
 
 /// How often the watchdog looks whether it was confirmed.

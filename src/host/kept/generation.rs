@@ -12,8 +12,7 @@ use crate::root_dir::RootDir;
 use crate::spec::{HostSpec, Issue};
 use crate::topology::{self, Allocations, Topology};
 
-use super::allocations;
-use super::allocations::Record;
+use super::allocations::{self, Record};
 use super::file::Draft;
 use crate::host::HostError;
 

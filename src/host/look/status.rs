@@ -9,8 +9,7 @@ use crate::topology::{self, Network, Topology};
 use crate::vm;
 
 use crate::host::apply::plan::{Current, goal, plan, uplinks};
-use crate::host::confirm::unconfirmed;
-use crate::host::confirm::unconfirmed::{Due, Record, Unconfirmed};
+use crate::host::confirm::unconfirmed::{self, Due, Record, Unconfirmed};
 use crate::host::confirm::watchdog;
 use crate::host::kept::{drop_in, generation};
 use crate::host::rollback::files;

@@ -8,8 +8,7 @@ use crate::root_dir::RootDir;
 use super::document::Document;
 use super::merge::Merged;
 use super::problem::{MOST_PROBLEMS, Problem, SpecError};
-use super::read;
-use super::read::read;
+use super::read::{self, read};
 use crate::spec::{HostSpec, Issue, SpecPath};
 
 /// Most drop-ins, and most bytes of all files together.

@@ -6,8 +6,7 @@ use super::decode::decode;
 use super::document::{Document, Value};
 use super::merge::explained;
 use super::problem::{Problem, SpecError};
-use super::read;
-use super::read::read;
+use super::read::{self, read};
 use crate::spec::{Policy, SpecPath};
 
 /// Reads one policy, in JSON or TOML; `-` is standard input.

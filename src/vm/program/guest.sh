@@ -92,6 +92,13 @@ feed=$!
 watch &
 watch=$!
 
+# In a shell without children: one that ends would interrupt this one while it
+# opens a fifo, and its program would never start.
+run() {
+    (exec "$@" <"$d/i" >"$d/o" 2>"$d/e")
+    code=$?
+}
+
 if [ "$mode" = terminal ]; then
     if command -v script >/dev/null 2>&1; then
         # $1 is a text of hostctl's that runs the program on the terminal.
@@ -100,15 +107,12 @@ if [ "$mode" = terminal ]; then
     else
         set -- sh -c 'echo "no terminal without the program script (of util-linux)" >&2; exit 125'
     fi
-    "$@" <"$d/i" >"$d/o" 2>"$d/e"
-    code=$?
+    run "$@"
     [ ! -s "$d/code" ] || read -r code <"$d/code"
 elif command -v setsid >/dev/null 2>&1; then
-    setsid sh -c 'echo "-$$" >"$0/pid"; exec "$@"' "$d" "$@" <"$d/i" >"$d/o" 2>"$d/e"
-    code=$?
+    run setsid sh -c 'echo "-$$" >"$0/pid"; exec "$@"' "$d" "$@"
 else
-    sh -c 'echo "$$" >"$0/pid"; exec "$@"' "$d" "$@" <"$d/i" >"$d/o" 2>"$d/e"
-    code=$?
+    run sh -c 'echo "$$" >"$0/pid"; exec "$@"' "$d" "$@"
 fi
 kill $feed 2>/dev/null
 wait $out $err

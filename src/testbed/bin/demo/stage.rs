@@ -14,9 +14,8 @@ use hostctl::testbed::{Options, Service, World, address, usual_services};
 use hostctl::topology::{self, Topology};
 use hostctl::vm::{self, State};
 
-use super::Failure;
-use super::proof;
 use super::report::{headline, say};
+use super::{Failure, proof};
 
 /// Under TCG on two cores, five guests need some 10 s.
 const BOOT: Duration = Duration::from_secs(240);
