@@ -1,5 +1,5 @@
 //! Killed (SIGKILL) at every point of an apply, of a rollback and of a command
-//! (`src/host/apply/kill_point.rs` enumerates them): the host is never open where
+//! (`src/host/kill_point.rs` enumerates them): the host is never open where
 //! both generations are closed, and the next command finishes.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]

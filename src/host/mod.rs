@@ -8,12 +8,13 @@ mod edit;
 mod error;
 mod hold;
 mod kept;
+pub(super) mod kill_point;
 mod look;
 mod rollback;
 #[cfg(test)]
 mod tests;
 
-pub use apply::carry_out::{Host, Outcome, Silent, Watch};
+pub use apply::carry_out::{Host, Outcome};
 pub use apply::changes::changes;
 pub use apply::firewall_only::Unloaded;
 pub use apply::loss::Loss;
@@ -23,6 +24,7 @@ pub use apply::plan::{
 };
 pub use apply::preview::{Preview, Waiting};
 pub use apply::step::Step;
+pub use apply::watch::{Silent, Watch};
 pub use audit::{Audit, Events, Finding, Kind, News, Tell, WatchOptions, audit, watch};
 pub use confirm::unconfirmed::{Unconfirmed, unconfirmed};
 pub use edit::{Compared, Edited, PlannedEdit};

@@ -176,9 +176,7 @@ impl Desired {
                 .collect(),
             namespaces: topology.namespaces.iter().map(inside).collect(),
             forwarding: forwarding(topology, uplinks),
-            flow_room: topology
-                .conntrack_max
-                .map(|room| Sysctl::at_least("net/netfilter/nf_conntrack_max", room)),
+            flow_room: topology.conntrack_max.map(|room| Sysctl::at_least(CONNTRACK_MAX_KEY, room)),
             prefixes: topology
                 .networks
                 .iter()
@@ -313,6 +311,10 @@ pub fn unforwarding(opened: &[IfName], ipv6: bool, uplinks: &[IfName]) -> Vec<Sy
 pub fn forwarding4_key(interface: &IfName) -> String {
     ipv4_conf(interface, "forwarding")
 }
+
+/// How many flows the kernel tracks, one setting for all network namespaces
+/// (nf_conntrack-sysctl.rst in the kernel's documentation).
+pub const CONNTRACK_MAX_KEY: &str = "net/netfilter/nf_conntrack_max";
 
 /// Whether IPv6 packets are routed on.
 pub const FORWARDING6_KEY: &str = "net/ipv6/conf/all/forwarding";

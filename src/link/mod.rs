@@ -22,8 +22,8 @@ mod tests;
 
 pub use apart::{Change as ApartChange, JUDGED, Part, Rule};
 pub use desired::{
-    Bridge, Desired, FORWARDING6_KEY, GROUP, INSIDE, Namespace, Port, PortKind, Sysctl, forwarding4_key,
-    unforwarding,
+    Bridge, CONNTRACK_MAX_KEY, Desired, FORWARDING6_KEY, GROUP, INSIDE, Namespace, Port, PortKind, Sysctl,
+    forwarding4_key, unforwarding,
 };
 pub use netlink::{LinkError, Netlink};
 pub use observed::{Inside, Link, Observed, Tap};

@@ -49,7 +49,7 @@ pub fn json(lab: &Lab, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Runs hostctl so that it is killed at a point (`src/host/apply/kill_point.rs`).
+/// Runs hostctl so that it is killed at a point (`src/host/kill_point.rs`).
 pub fn killed_at(lab: &Lab, point: u64, arguments: &[&str]) -> Output {
     let root = lab.root_dir();
     lab.world.hypervisor.run(|| {

@@ -1,32 +1,27 @@
-//! Carries plans out.
+//! From a spec to what the host is: each whole change, and its way back.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::app;
-use crate::firewall::{FlowPolicy, conntrack, nft};
-use crate::link::Netlink;
 use crate::private;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
-use crate::topology::{self, Name, Topology};
+use crate::topology::{self, Topology};
 use crate::vm;
 
-use super::kill_point::kill_point;
 use super::plan::{
     Current, Goal, Restart, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks, waiting,
 };
 use super::take_back::with_consequence;
+use super::watch::{Silent, Watch};
 use super::{observe::observe, preview};
 use crate::host::confirm::unconfirmed;
 use crate::host::kept::claim::claim;
 use crate::host::kept::generation::Origin;
 use crate::host::kept::{action_log, drop_in, generation, loaded, record};
+use crate::host::kill_point::kill_point;
 use crate::host::look::reliance;
-use crate::host::{HostError, Lock, Loss, Step, flow_shortage, hold};
-
-/// How long a guest has to shut down before it is switched off.
-const STOP: Duration = Duration::from_secs(20);
+use crate::host::{HostError, Lock, Loss, Step, flow_shortage};
 
 /// The machine, for everything that changes it.
 #[derive(Debug, Clone)]
@@ -46,42 +41,6 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// The number of the generation that the host is now.
     pub generation: Option<u64>,
-}
-
-/// Somebody who is told of each step, and may stop before it.
-pub trait Watch {
-    /// Called before a step, with its number from 1.
-    ///
-    /// # Errors
-    /// Ends the apply as if the step had failed.
-    fn before(&mut self, number: usize, total: usize, step: &Step) -> Result<(), HostError>;
-
-    /// Called when a failed apply is being taken back.
-    fn rolling_back(&mut self, _to: u64) {}
-
-    /// How long another hostctl that changes the host is waited for.
-    fn patience(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    /// Whether an apply may go on that takes all networks or all guests away.
-    fn consents(&mut self, _to: &Loss) -> bool {
-        true
-    }
-
-    /// Called once where another hostctl is waited for, with its command and
-    /// pid.
-    fn waiting(&mut self, _for: &str) {}
-}
-
-/// Watches nothing.
-#[derive(Debug, Clone, Copy)]
-pub struct Silent;
-
-impl Watch for Silent {
-    fn before(&mut self, _: usize, _: usize, _: &Step) -> Result<(), HostError> {
-        Ok(())
-    }
 }
 
 impl Host {
@@ -466,80 +425,6 @@ impl Host {
         Ok(())
     }
 
-    pub(in crate::host) async fn execute(
-        &self,
-        steps: &[Step],
-        watch: &mut dyn Watch,
-    ) -> Result<(), HostError> {
-        let netlink = Netlink::open()?;
-        let failed = |index: usize, source: HostError| HostError::Step {
-            number: index + 1,
-            total: steps.len(),
-            step: steps.get(index).and_then(|step| step.commands().into_iter().next()).unwrap_or_default(),
-            source: Box::new(source),
-            consequence: String::new(),
-        };
-        let mut leaving = Vec::new();
-        for (index, step) in steps.iter().enumerate() {
-            watch.before(index + 1, steps.len(), step).map_err(|source| failed(index, source))?;
-            kill_point("before a step");
-            // Guests that go take their time side by side.
-            if let Step::StopVm { name, .. } = step {
-                leaving.push((index, name));
-                if matches!(steps.get(index + 1), Some(Step::StopVm { .. })) {
-                    continue;
-                }
-                self.stop(&mut leaving).map_err(|(index, source)| failed(index, source))?;
-            } else {
-                self.execute_step(&netlink, step).await.map_err(|source| failed(index, source))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn stop(&self, leaving: &mut Vec<(usize, &Name)>) -> Result<(), (usize, HostError)> {
-        std::thread::scope(|scope| {
-            let stop = |(index, name): (usize, &Name)| {
-                vm::stop(&self.root, name, STOP).map_err(|error| (index, HostError::from(error)))
-            };
-            let threads: Vec<_> = leaving.drain(..).map(|guest| scope.spawn(move || stop(guest))).collect();
-            let ended = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            // Every one is waited for, also where one fails.
-            ended.fold(Ok(()), Result::and)
-        })
-    }
-
-    async fn execute_step(&self, netlink: &Netlink, step: &Step) -> Result<(), HostError> {
-        match step {
-            Step::Link(step) => netlink.execute(step).await?,
-            Step::LoadFirewall { text, .. } => hold::way(&self.root)?.load(text)?,
-            Step::ChangeFirewall(delta) => hold::way(&self.root)?.change(delta)?,
-            Step::RemoveFirewall => hold::way(&self.root)?.load(&nft::removal())?,
-            Step::StopVm { name, .. } => vm::stop(&self.root, name, STOP)?,
-            Step::StopApp { namespace, name, gone: false, .. } => {
-                app::stop(&self.root, namespace, name, STOP)?
-            }
-            Step::StopApp { namespace, name, .. } => app::remove(&self.root, namespace, name, STOP)?,
-            Step::Evict { namespace } => {
-                app::evict(&app::Namespace::new(namespace.as_str())?)?;
-            }
-            Step::StartApp { app } => {
-                app::write_desired(&self.root, app)?;
-                app::spawn_supervisor(&self.root, app, &self.program)?;
-            }
-            Step::CutFlows(policy) => cut_flows(policy)?,
-            Step::KeepApart(change) => netlink.keep_apart(change).await?,
-            Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
-            Step::StartVm { vm, .. } => {
-                vm::write_desired(&self.root, vm)?;
-                vm::spawn_supervisor(&self.root, &vm.name, &self.program)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Reads the kernel back: a new plan has to be empty, but for guests that
     /// failed to start, which their supervisors report.
     async fn verify(&self, wanted: &Goal<'_>) -> Result<(), HostError> {
@@ -569,23 +454,4 @@ fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> 
     let units =
         (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
     offline.then(|| note.to_string()).into_iter().chain(units).chain(flow_shortage(topology)).collect()
-}
-
-/// A kernel that can't list its flows goes on judging each packet that a
-/// guest sends; only answers to what it sent before still arrive.
-pub(in crate::host) fn cut_flows(policy: &FlowPolicy) -> Result<(), HostError> {
-    match conntrack::cut(policy) {
-        Ok(count) => tracing::info!(count, "ended flows that are no longer allowed"),
-        Err(error) if unsupported(&error) => {
-            tracing::warn!("this kernel doesn't list its tracked flows (nf_conntrack_netlink): {error}");
-        }
-        Err(error) => return Err(HostError::Flows(error)),
-    }
-    Ok(())
-}
-
-fn unsupported(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL))
 }

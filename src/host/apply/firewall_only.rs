@@ -13,9 +13,9 @@ use crate::private;
 use crate::spec::{Checked, SpecError};
 use crate::topology::Topology;
 
-use super::carry_out::Silent;
 use super::observe::observe_network;
 use super::plan::{firewall_plan, goal_in, surroundings_as_they_are};
+use super::watch::Silent;
 use crate::host::confirm::unconfirmed::{self, Due, Record};
 use crate::host::kept::claim::claim;
 use crate::host::kept::{action_log, drop_in, generation};

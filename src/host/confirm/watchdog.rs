@@ -42,7 +42,7 @@ pub fn spawn(root: &RootDir, program: &Path) -> Result<(), HostError> {
     command.env_remove("NOTIFY_SOCKET");
     // What kills this process in a test isn't meant for that one.
     #[cfg(feature = "testbed")]
-    command.env_remove(crate::host::apply::kill_point::KILL_AT);
+    command.env_remove(crate::host::kill_point::KILL_AT);
     process::in_own_session(&mut command);
     let mut child = command.spawn().map_err(HostError::NoWatchdog)?;
     // Where we outlive it, it shall not stay a zombie.

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::firewall::{self, FlowPolicy, Gone, Mark, Tables};
 use crate::topology::FirewallMode;
 
-use crate::host::apply::carry_out::cut_flows;
+use crate::host::apply::execute::cut_flows;
 use crate::host::kept::{generation, loaded, record};
 use crate::host::{Events, Host, HostError, Lock};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::bounded::create;
 use crate::private;
 
-use crate::host::apply::kill_point::kill_point;
+use crate::host::kill_point::kill_point;
 
 /// Replaces `path` by `text`, and makes its directory where there is none.
 ///

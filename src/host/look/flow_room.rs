@@ -1,18 +1,13 @@
 //! Room in the kernel's table of tracked flows: for what all guests may have
 //! together, and for the host.
 
-use std::fs;
-
+use crate::link::{CONNTRACK_MAX_KEY, sysctl};
 use crate::topology::Topology;
-
-/// The setting, one for all network namespaces (nf_conntrack-sysctl.rst in the
-/// kernel's documentation).
-const KEY: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// What has to be there, and isn't: a sentence for people, with what to do.
 /// Nothing where there is room enough, or the kernel tracks nothing yet.
 pub fn shortage(topology: &Topology) -> Option<String> {
-    let room = fs::read_to_string(KEY).ok()?.trim().parse().ok()?;
+    let room = sysctl::read([CONNTRACK_MAX_KEY.into()]).ok()?.get(CONNTRACK_MAX_KEY)?.parse().ok()?;
     judge(topology, room)
 }
 
