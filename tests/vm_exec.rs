@@ -149,11 +149,12 @@ fn terminal() -> (File, OwnedFd) {
     (ours.into(), theirs)
 }
 
-/// Reads a terminal until it said `wanted`.
+/// Reads a terminal until it said `wanted` after what was seen already.
 fn until(screen: &mut File, seen: &mut String, wanted: &str) {
     let begun = Instant::now();
     let mut buffer = [0; 4096];
-    while !seen.contains(wanted) {
+    let before = seen.len();
+    while !seen[before..].contains(wanted) {
         assert!(begun.elapsed() < Duration::from_secs(60), "no {wanted:?} in {seen:?}");
         let polled = rustix::event::PollFd::new(screen, rustix::event::PollFlags::IN);
         let limit = rustix::time::Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -197,10 +198,11 @@ fn signals_and_terminals_reach_into_the_guest() {
     };
     typed(b"stty size; tty\r", "/dev/pts/");
     typed(b"echo a$((1+1))b\r", "a2b");
-    typed(b"sleep 1000; echo code $?\r", "sleep 1000; echo");
-    std::thread::sleep(Duration::from_secs(2));
-    typed(b"\x03", "^C");
-    typed(b"\recho back $((40+2))\r", "back 42");
+    typed(b"echo b$((1+1))c; sleep 1000\r", "b2c");
+    // Whether it is shown as ^C depends on who is faster: the shell's next prompt
+    // turns that off.
+    typed(b"\x03", "# ");
+    typed(b"echo back $((40+2))\r", "back 42");
     typed(b"exit 4\r", "exit 4");
     assert!(seen.contains("40 101"), "{seen}");
     assert_eq!(ends(&mut child), Some(4), "{seen}");
