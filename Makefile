@@ -46,9 +46,9 @@ fresh:
 # parameters, each for MINUTES (10), from SEED (a new one); docs/proof.md.
 soak: deps
 	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
-		cargo test --features testbed --test proof soak::for_minutes -- --ignored --exact --nocapture
+		cargo test --features testbed --test all proof::soak::for_minutes -- --ignored --exact --nocapture
 	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
-		cargo test --features testbed --test adversary soak::for_minutes -- --ignored --exact --nocapture
+		cargo test --features testbed --test all adversary::soak::for_minutes -- --ignored --exact --nocapture
 
 # Measures and writes docs/performance.md; QUESTION=packets asks one only.
 bench: deps image

@@ -59,9 +59,13 @@ rustPlatform.buildRustPackage {
   # The decisions. The effects want root, network namespaces and guests, which
   # a builder has none of: `make test` has.
   cargoTestFlags = [
-    "--test=spec_errors"
-    "--test=spec_roundtrip"
-    "--test=policy_spec"
+    "--features=testbed"
+    "--test=all"
+  ];
+  checkFlags = [
+    "spec_errors::"
+    "spec_roundtrip::"
+    "policy_spec::"
   ];
 
   # It describes itself, where the builder can run it.

@@ -1,8 +1,6 @@
 //! What was done to a host is in its journal: a datagram socket plays
 //! systemd-journald (its native protocol is at systemd.io).
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;

@@ -1,14 +1,9 @@
 //! Guests keep their addresses: through edits, `down`, rollbacks, and from an
 //! earlier version of hostctl.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
-use commands::{done, json, write};
+use crate::support::commands::{done, json, write};
+use crate::support::lab::Lab;
 use hostctl::testbed::Options;
-use lab::Lab;
 use serde_json::Value;
 
 fn vm(name: &str, more: &str) -> String {

@@ -2,11 +2,6 @@
 //! and started again, and however they try to get away, nothing of them is
 //! left.
 
-#![cfg(feature = "testbed")]
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod app_host;
-
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
@@ -14,7 +9,7 @@ use hostctl::app::{self, AppError, State};
 use rustix::process::Signal;
 use serde_json::json;
 
-use app_host::{Host, LONG, name, signal, until};
+use crate::support::app_host::{Host, LONG, name, signal, until};
 
 #[test]
 fn an_app_runs_in_its_namespace_is_logged_and_stopped() {

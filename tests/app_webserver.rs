@@ -1,10 +1,5 @@
 //! The web server in its namespace, over real sockets.
 
-#![cfg(feature = "testbed")]
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod app_host;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,7 +8,7 @@ use std::time::{Duration, Instant};
 use hostctl::app::State;
 use serde_json::json;
 
-use app_host::{Host, until};
+use crate::support::app_host::{Host, until};
 
 fn serving(host: &Host) {
     host.start();

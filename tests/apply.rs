@@ -1,14 +1,10 @@
 //! Apply, apply again, edit, drift, down: what the kernel has after each.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::time::Duration;
 
+use crate::support::lab::Lab;
 use hostctl::host::{Host, HostError, Step, Watch};
 use hostctl::testbed::{Flow, Options, Probe, address, probe};
-use lab::Lab;
 
 const SECOND: Duration = Duration::from_secs(1);
 

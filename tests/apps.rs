@@ -1,15 +1,11 @@
 //! Apps by spec: started, changed, removed with their subnets.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::support::lab::Lab;
 use hostctl::app;
 use hostctl::testbed::{Netns, Options, http_get};
-use lab::Lab;
 
 /// The spec, with a number of seconds that is this test's own.
 fn spec() -> String {

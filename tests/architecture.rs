@@ -1,8 +1,6 @@
 //! Holds the source to ARCHITECTURE.md: the order of the rooms, siblings that
 //! don't know each other, leaves that know no room, decisions without effects.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,13 +1,10 @@
 //! What an audit says of each thing that somebody changes.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
+use crate::support::lab;
+use crate::support::lab::Lab;
 use hostctl::firewall::Severity;
 use hostctl::host::{Finding, Kind};
 use hostctl::testbed::{Options, Probe, probe};
-use lab::Lab;
 
 const SPEC: &str = r#"
 [networks.a]

@@ -1,18 +1,14 @@
 //! Other programs' rules beside hostctl's: what the audit says of them is what
 //! happens to packets, and its remedy helps.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::lab::{Guest, Lab};
 use hostctl::firewall::Severity;
 use hostctl::host::{Finding, Kind};
 use hostctl::testbed::{Netns, Options, Probe, address, probe_all_within};
-use lab::{Guest, Lab};
 
 const SPEC: &str = r#"
 [host.tailscale]

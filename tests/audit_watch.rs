@@ -1,18 +1,14 @@
 //! `hostctl audit --watch`: what somebody changes is told of, and with
 //! `--repair` put back.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::support::lab::Lab;
 use hostctl::host::Events;
 use hostctl::testbed::Options;
-use lab::Lab;
 use serde_json::Value;
 
 /// Generous: the machine may be busy with other tests. What is measured is

@@ -1,15 +1,11 @@
 //! The program itself: what it prints, how it ends.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::support::lab::Lab;
 use assert_cmd::Command;
 use hostctl::testbed::Options;
-use lab::Lab;
 use serde_json::Value;
 
 fn example(name: &str) -> String {

@@ -1,11 +1,6 @@
 //! An apply that nobody confirms is taken back: by its watchdog, and where
 //! that is gone, by the next command.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::fs;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
@@ -13,9 +8,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use commands::{code, done, json, killed_at, links, refused, run, write};
+use crate::support::commands::{code, done, json, killed_at, links, refused, run, write};
+use crate::support::lab::Lab;
 use hostctl::testbed::{Flow, Options, Service, address};
-use lab::Lab;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const OLD: &str = "[networks.a]\ncidr = \"10.1.0.0/24\"\n";

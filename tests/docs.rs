@@ -1,14 +1,10 @@
 //! The documentation says what the program does: its references are generated,
 //! its specs compile, its links lead somewhere, its promises have tests.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod docs_support;
-
 use std::fs;
 use std::path::Path;
 
-use docs_support::{Page, cli, host_spec, page, pages, top};
+use crate::support::docs_support::{Page, cli, host_spec, page, pages, top};
 use hostctl::root_dir::RootDir;
 use hostctl::spec::load_checked;
 use hostctl::topology::compile;
@@ -26,7 +22,7 @@ fn generated(path: &str, text: &str) {
     }
     let first = committed.lines().zip(text.lines()).find(|(old, new)| old != new);
     let (old, new) = first.unwrap_or(("the end of one", "the end of the other"));
-    panic!("{path} is out of date:\n- {old}\n+ {new}\nUPDATE_DOCS=1 cargo test --test docs writes it");
+    panic!("{path} is out of date:\n- {old}\n+ {new}\nUPDATE_DOCS=1 cargo test --test all docs:: writes it");
 }
 
 #[test]

@@ -1,13 +1,9 @@
 //! The examples as they are, applied; guests aside, which other tests boot.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
+use crate::support::lab::Lab;
 use hostctl::root_dir::RootDir;
 use hostctl::spec::load;
 use hostctl::testbed::Options;
-use lab::Lab;
 
 #[test]
 fn every_example_comes_up_twice_the_same_and_goes() {

@@ -1,16 +1,12 @@
 //! `hostctl explain`, `hostctl diff` and the end of `hostctl plan`, as people
 //! and programs read them.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::path::PathBuf;
 use std::process::Output;
 
+use crate::support::lab::Lab;
 use assert_cmd::Command;
 use hostctl::testbed::Options;
-use lab::Lab;
 use serde_json::Value;
 
 /// Runs hostctl beside the examples, without root's files.

@@ -1,15 +1,11 @@
 //! `apply --firewall-only`: what a host is like before its network is up, and
 //! after somebody flushed its rules.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::fs;
 use std::time::Duration;
 
+use crate::support::lab::Lab;
 use hostctl::testbed::{Flow, Options, Service, address};
-use lab::Lab;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,8 +1,6 @@
 //! The rendered ruleset: its text, that the kernel takes it, and that
 //! changing elements ends where replacing the tables ends.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::fmt::Write;
 use std::thread;
 

@@ -2,11 +2,6 @@
 //! connections through it, by the entries' own ids; and random policies
 //! against the model.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-mod random_policies;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,14 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::lab::{Guest, Lab, compile};
+use crate::support::random_policies::policies;
 use hostctl::firewall::{Flow as Tracked, FlowPolicy, Gone, conntrack};
 use hostctl::reach::{FarEnd, decide};
 use hostctl::testbed::{Flow, Netns, Options, address};
 use hostctl::topology::{Action, Direction, Topology};
-use lab::{Guest, Lab, compile};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use random_policies::policies;
 
 const SECOND: Duration = Duration::from_secs(1);
 

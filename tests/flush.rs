@@ -2,10 +2,6 @@
 //! under each of the protections. `HOSTCTL_FLUSHES=100` is the measurement of
 //! docs/firewall.md.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -15,9 +11,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
+use crate::support::lab::{Guest, Lab};
 use hostctl::firewall::probe_guard;
 use hostctl::testbed::{Flow, Netns, Options, Probe, Verdict, address};
-use lab::{Guest, Lab};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);

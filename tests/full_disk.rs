@@ -1,21 +1,17 @@
 //! What can't be written down isn't left half done: a full disk, a missing
 //! QEMU, a spec that takes everything away.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use commands::{code, done, refused, run, write};
+use crate::support::commands;
+use crate::support::commands::{code, done, refused, run, write};
+use crate::support::lab::Lab;
 use hostctl::host::{HostError, Step, Watch};
 use hostctl::spec::Change;
 use hostctl::testbed::Options;
-use lab::Lab;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 const ONE: &str = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[vms.a1]\nnetwork = \"a\"\nimage = \"probe\"\n\

@@ -1,16 +1,12 @@
 //! Completions and manual pages: there is one for each command, and the same
 //! program always makes the same.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
-
-mod docs_support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use docs_support::cli;
+use crate::support::docs_support::cli;
 
 fn hostctl(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_hostctl")).args(arguments).output().unwrap();

@@ -1,19 +1,15 @@
 //! Who reaches whom, with real packets: the whole matrix, for both families,
 //! both firewall modes and both settings of bridge-nf-call-iptables.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::support::lab::{Guest, Lab};
 use hostctl::testbed::{
     Expectation, ExpectedVerdict, Netns, Options, Probe, Row, address, all_ok, probe_all, render,
     usual_services,
 };
 use ipnet::IpNet;
-use lab::{Guest, Lab};
 
 /// Networks a (two guests; peered with c; the tailnet may reach it; metadata)
 /// and b (alone) and c.

@@ -2,21 +2,16 @@
 //! (`src/host/kill_point.rs` enumerates them): the host is never open where
 //! both generations are closed, and the next command finishes.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 use std::time::Duration;
 
-use commands::{code, done, json, killed_at, write};
+use crate::support::commands::{code, done, json, killed_at, write};
+use crate::support::lab::{Guest, Lab};
 use hostctl::firewall::{Listing, nft};
 use hostctl::host::Step;
 use hostctl::testbed::{Netns, Options, Probe, Route, Service, address, probe, probe_from};
-use lab::{Guest, Lab};
 
 const OLD: &str = r#"
 [host.tailscale]

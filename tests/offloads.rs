@@ -2,17 +2,14 @@
 //! header they are sent with (packet(7), PACKET_VNET_HDR), reach a VM's TAP and
 //! the internet as they were when the firewall saw them.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::lab;
+use crate::support::lab::Lab;
 use hostctl::host::Kind;
 use hostctl::testbed::{Capture, Netns, Options, frames};
-use lab::Lab;
 use nix::libc;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,23 +2,18 @@
 //! UDP and ICMP, both families, within a network, across a peering, to the
 //! internet, from the host and to the gateway.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-mod random_policies;
-
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::support::lab::{Guest, Lab, compile};
+use crate::support::random_policies::policies;
 use hostctl::reach::{FarEnd, decide};
 use hostctl::testbed::{
     Expectation, ExpectedVerdict, Flow, Netns, Options, Probe, Row, address, all_ok, probe_all, render,
 };
 use hostctl::topology::{Action, Direction, Topology};
-use lab::{Guest, Lab, compile};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use random_policies::policies;
 
 const SPEC: &str = r#"
 [networks.a]

@@ -1,16 +1,12 @@
 //! The ways around a policy, and what must pass in spite of one: link-local
 //! addresses, groups, ICMP errors, path MTU, metadata, the tailnet.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use crate::support::lab::{Guest, Lab, compile};
 use hostctl::testbed::frames::{self, Link, Udp};
 use hostctl::testbed::{Netns, Options, Probe, Verdict, address, probe_all};
-use lab::{Guest, Lab, compile};
 
 fn lab() -> Lab {
     Lab::new(Options { bridge_nf_call_iptables: Some(true), ..Options::default() })

@@ -1,14 +1,11 @@
 //! What nft and the kernel make of policies: that they load, whatever they
 //! say, and that changing elements ends where replacing the tables ends.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod random_policies;
-
 use std::fmt::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::random_policies;
 use hostctl::firewall::{Difference, Ruleset, Surroundings, nft, render};
 use hostctl::spec::HostSpec;
 use hostctl::topology::compile;

@@ -1,13 +1,10 @@
 //! Policies as operators write them, in files of their own and in host specs:
 //! the seeds' JSON as it is, and every kind of mistake.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod spec_support;
-
+use crate::support::spec_support;
+use crate::support::spec_support::{Case, toml};
 use hostctl::spec::{Action, Direction, load_policy};
 use insta::assert_snapshot;
-use spec_support::{Case, toml};
 
 const SEED_000: &str = r#"{
   "version": "1.0",

@@ -2,21 +2,16 @@
 //! it, connects to it or holds its locks. The tests themselves run under
 //! `umask 000` (`.cargo/config.toml`).
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use commands::{code, done, refused, write};
+use crate::support::commands::{code, done, refused, write};
+use crate::support::lab::Lab;
 use hostctl::host::Lock;
 use hostctl::testbed::Options;
-use lab::Lab;
 
 const SPEC: &str = r#"
 [networks.a]

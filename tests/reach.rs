@@ -1,15 +1,11 @@
 //! The reachability model and the change of it, over random policies.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod random_policies;
-
 use std::net::IpAddr;
 
+use crate::support::random_policies::policies;
 use hostctl::reach::{Change, Entry, Flow, Model, Verdict, Vicinity};
 use hostctl::topology::{Action, PolicyProtocol, PortRange, Rule, Topology, compile};
 use proptest::prelude::*;
-use random_policies::policies;
 
 /// Networks a and b are peered, c is alone; each guest has a policy, or none.
 fn spec(policies: &str, attached: &[Option<u8>]) -> String {

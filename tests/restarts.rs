@@ -1,17 +1,12 @@
 //! A guest that runs is started again with consent only; what waits for that
 //! is shown by key. By the program alone, with a real guest.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
-use commands::{done, json, refused, write};
+use crate::support::commands::{done, json, refused, write};
+use crate::support::lab::Lab;
 use hostctl::testbed::Options;
-use lab::Lab;
 use serde_json::Value;
 
 const SPEC: &str = r#"

@@ -1,16 +1,11 @@
 //! Generations: listed, returned to, and what becomes of the spec's files.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::fs;
 use std::time::Duration;
 
-use commands::{done, json, links, run, write};
+use crate::support::commands::{done, json, links, run, write};
+use crate::support::lab::Lab;
 use hostctl::testbed::{Options, Probe, probe};
-use lab::Lab;
 use serde_json::Value;
 
 const OLD: &str = r#"

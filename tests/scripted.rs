@@ -1,20 +1,15 @@
 //! What scripts do: the same command again, other words for it, errors as
 //! JSON; and what commands say of a policy.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use commands::{done, json, refused, run, write};
+use crate::support::commands::{done, json, refused, run, write};
+use crate::support::lab::Lab;
 use hostctl::testbed::{Netns, Options, Probe, probe, usual_services};
-use lab::Lab;
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);

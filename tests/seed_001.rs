@@ -1,15 +1,11 @@
 //! The test scenarios of seed 001, each by the commands that it would have
 //! typed, with real packets.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::support::lab::Lab;
 use hostctl::testbed::{Netns, Options, Probe, Service, probe, usual_services};
-use lab::Lab;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,13 +1,9 @@
 //! What the author of seed 002 ran into, and what he wished for.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::process::Output;
 
+use crate::support::lab::Lab;
 use hostctl::testbed::Options;
-use lab::Lab;
 use serde_json::Value;
 
 fn hostctl(lab: &Lab, line: &str) -> Output {

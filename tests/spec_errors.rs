@@ -1,9 +1,7 @@
 //! Every kind of mistake in a host spec, and what an operator reads about it.
 
-mod spec_support;
-
+use crate::support::spec_support::{json, toml};
 use insta::assert_snapshot;
-use spec_support::{json, toml};
 
 #[test]
 fn syntax_errors_of_toml() {

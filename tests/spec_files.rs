@@ -1,14 +1,12 @@
 //! Which files a host spec is read from, and which are refused.
 
-mod spec_support;
-
 use std::path::PathBuf;
 
+use crate::support::spec_support::{Case, json, toml};
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{HostSpec, SpecPath, load, load_checked};
 use hostctl::topology::compile;
 use insta::assert_snapshot;
-use spec_support::{Case, json, toml};
 
 #[test]
 fn drop_ins_that_contradict() {

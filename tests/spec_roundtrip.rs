@@ -1,12 +1,9 @@
 //! What is written is what is read, whatever is written.
 
-#![allow(clippy::unwrap_used, reason = "a strategy that makes what it shouldn't has failed the test")]
-
-mod spec_support;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use crate::support::spec_support::{Case, example};
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
@@ -20,7 +17,6 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use spec_support::{Case, example};
 
 const EXAMPLES: [&str; 5] = ["five-networks.toml", "minimal.toml", "peered.toml", "peered.json", "vpc.toml"];
 

@@ -1,12 +1,8 @@
 //! Mistakes of people who come from elsewhere, and what they read about them.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod spec_support;
-
+use crate::support::spec_support::{Case, json, toml};
 use hostctl::spec::load_policy;
 use insta::assert_snapshot;
-use spec_support::{Case, json, toml};
 
 fn policy(text: &str) -> String {
     let case = Case::new();

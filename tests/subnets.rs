@@ -1,14 +1,10 @@
 //! Subnets as named namespaces, VMs beside them, peerings between networks.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::support::lab::Lab;
 use hostctl::testbed::{Netns, Options, Probe, address, probe, probe_all, usual_services};
-use lab::Lab;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -2,8 +2,6 @@
 //! understands every line, and what confines a unit doesn't get less by
 //! accident. tests/vm_systemd.rs runs the units.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

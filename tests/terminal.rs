@@ -1,17 +1,13 @@
 //! What somebody at a terminal sees: tables that fit, colour for what matters,
 //! progress on one line, help in groups. Through a real pseudo-terminal.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::lab::Lab;
 use hostctl::testbed::Options;
-use lab::Lab;
 use rustix::termios::Winsize;
 
 const ERASE: &str = "\x1b[2K";

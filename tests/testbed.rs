@@ -1,6 +1,4 @@
 //! The testbed measures hostctl; these measure the testbed.
-#![cfg(feature = "testbed")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests")]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};

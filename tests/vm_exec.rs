@@ -1,20 +1,15 @@
 //! Programs in a real guest by `vm exec`: codes, streams, signals, a terminal; and
 //! logs as they are shown. The guest's agent is QEMU's own.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use commands::{done, json, refused, write};
+use crate::support::commands::{done, json, refused, write};
+use crate::support::lab::Lab;
 use hostctl::testbed::Options;
-use lab::Lab;
 use rustix::process::{Pid, Signal, kill_process};
 
 const SPEC: &str = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[vms.My_VM]\nnetwork = \"a\"\nimage = \"probe\"\n\

@@ -1,13 +1,9 @@
 //! Two real guests on two networks, by the program alone: as an operator does.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::time::Duration;
 
+use crate::support::lab::Lab;
 use hostctl::testbed::{Options, Probe, address, http_get, probe};
-use lab::Lab;
 use serde_json::Value;
 
 const SPEC: &str = r#"

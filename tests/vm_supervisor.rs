@@ -1,10 +1,6 @@
 //! Real guests under real supervisors, in network namespaces of their own.
 //! They boot the probe image; everything is emulated (TCG).
 
-#![allow(clippy::unwrap_used)]
-
-mod vm_host;
-
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -13,7 +9,7 @@ use std::time::{Duration, Instant};
 use hostctl::topology::{Disk, DiskFormat, Image, ImageFiles};
 use hostctl::vm::{self, Client, State};
 
-use vm_host::{Host, alive, kill, signal, until};
+use crate::support::vm_host::{Host, alive, kill, signal, until};
 
 const BOOT: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(30);

@@ -1,17 +1,12 @@
 //! The units under a real systemd: they do their work within the settings that
 //! confine them, and what happens to one leaves the others' guests alone.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
-
-mod lab;
-mod systemd_host;
-
 use std::time::Duration;
 
+use crate::support::systemd_host::Systemd;
 use hostctl::firewall::probe_guard;
 use hostctl::testbed::http_get;
 use serde_json::Value;
-use systemd_host::Systemd;
 
 const SPEC: &str = r#"
 [networks.prod]

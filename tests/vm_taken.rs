@@ -1,17 +1,13 @@
 //! What a QEMU that its guest has taken over can do: a program that tries it
 //! all, started by a supervisor as QEMU is.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod vm_host;
-
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Stdio};
 
-use vm_host::{Host, kill, until};
+use crate::support::vm_host::{Host, kill, until};
 
 /// A supervisor whose QEMU is the program.
 struct Taken {

@@ -1,7 +1,5 @@
 //! TAP devices, each test in a network namespace of its own.
 
-#![allow(clippy::unwrap_used)]
-
 use std::process::Command;
 
 use hostctl::spec::IfName;

@@ -1,16 +1,11 @@
 //! Guests that don't go on as they should: status, audit and `vm list` say
 //! what, since when, and what to do. With a real guest, and a disk that is full.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod commands;
-mod lab;
-
 use std::time::{Duration, Instant};
 
-use commands::{done, json, refused, run, write};
+use crate::support::commands::{done, json, refused, run, write};
+use crate::support::lab::Lab;
 use hostctl::testbed::Options;
-use lab::Lab;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

@@ -3,8 +3,6 @@
 //! apps, and ends none of them. Whose a process is, the root directory and the
 //! network namespace say together.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;

@@ -1,9 +1,5 @@
 //! The commands that edit the spec: seed 004's demo, refusals, many networks.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
-mod lab;
-
 use std::fmt::Write;
 use std::fs;
 use std::net::IpAddr;
@@ -12,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::support::lab::Lab;
 use hostctl::firewall::nft;
 use hostctl::host::{HostError, Step, Watch};
 use hostctl::spec::{Change, Name, Subnet, SubnetKind};
 use hostctl::testbed::{Netns, Options, Probe, probe, usual_services};
-use lab::Lab;
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,14 +1,10 @@
 //! What guests reach by an uplink: the public internet, and of the rest only
 //! what their network names. Real packets.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
-
-mod lab;
-
 use std::net::{IpAddr, SocketAddr};
 
+use crate::support::lab::Lab;
 use hostctl::testbed::{DEFAULT_TIMEOUT, Netns, Options, Probe, address, probe, usual_services};
-use lab::Lab;
 
 /// Machines behind the uplink: of a private prefix, of the uplink's own, and of
 /// a public one that the operator denies.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::scene::{Scene, is_error};
+use crate::spoofing::scene::{Scene, is_error};
 
 /// What a marked frame carries, before its number.
 const MARK: &[u8] = b"hostile";

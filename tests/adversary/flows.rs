@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use hostctl::testbed::frames::{Link, Udp, contains, protocol, tcp_syn, udp};
 use hostctl::testbed::{Capture, DEFAULT_TIMEOUT, Probe, address, probe};
 
-use crate::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
-use crate::tenants::Tenants;
+use crate::adversary::tenants::Tenants;
+use crate::spoofing::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
 
 /// Begins that many flows of each kind.
 fn begin_flows(tenants: &Tenants, count: u16) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hostctl::testbed::frames::protocol;
 use hostctl::testbed::{Netns, address};
 
-use crate::craft::{Header, PLAIN, fragment6, ipv4_frame, ipv6_frame};
-use crate::tenants::Tenants;
+use crate::adversary::tenants::Tenants;
+use crate::spoofing::craft::{Header, PLAIN, fragment6, ipv4_frame, ipv6_frame};
 
 /// An answer to a datagram of two fragments, or none.
 fn large_echo(netns: &Netns, own: IpAddr, far: IpAddr) -> std::io::Result<usize> {

@@ -14,9 +14,9 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::craft::{checksum, fragment6, ipv6_frame};
-use crate::crossing::Crossing;
-use crate::scene::{Scene, Who};
+use crate::adversary::crossing::Crossing;
+use crate::spoofing::craft::{checksum, fragment6, ipv6_frame};
+use crate::spoofing::scene::{Scene, Who};
 
 /// Frames of one run; a longer one says how many, and `HOSTCTL_SEED` repeats one.
 const FRAMES: usize = 3000;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use hostctl::testbed::frames::{Link, Udp, contains, protocol, tcp_syn, udp};
 use hostctl::testbed::{Capture, DEFAULT_TIMEOUT, Options, Probe, address, probe};
 
-use crate::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
-use crate::tenants::Tenants;
+use crate::adversary::tenants::Tenants;
+use crate::spoofing::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
 
 /// Everybody, and groups of either family.
 const GROUPS: [[u8; 6]; 5] = [

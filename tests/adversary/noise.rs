@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hostctl::testbed::frames::{Udp, udp};
 
-use crate::tenants::Tenants;
+use crate::adversary::tenants::Tenants;
 
 /// A guest that makes the host log what it drops doesn't hide what another does.
 #[test]

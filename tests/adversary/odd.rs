@@ -8,9 +8,9 @@ use std::time::Duration;
 use hostctl::testbed::frames::{Link, Udp, double_tagged, ethernet, protocol, tcp_syn, udp};
 use hostctl::testbed::{DEFAULT_TIMEOUT, Flow, address};
 
-use crate::craft::{Header, PLAIN, fragment6, group_mac, icmp, icmp6, ipv4_frame, ipv6_frame};
-use crate::crossing::Crossing;
-use crate::scene::{Scene, Who};
+use crate::adversary::crossing::Crossing;
+use crate::spoofing::craft::{Header, PLAIN, fragment6, group_mac, icmp, icmp6, ipv4_frame, ipv6_frame};
+use crate::spoofing::scene::{Scene, Who};
 
 /// Where frames of b1's in its own name show before the host drops them.
 const BRIDGE: &[&str] = &["br-b"];

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
-use crate::fuzz::seed;
-use crate::tenants::Tenants;
+use crate::adversary::fuzz::seed;
+use crate::adversary::tenants::Tenants;
+use crate::spoofing::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
 
 /// Tries of a round.
 const TRIES: usize = 1500;

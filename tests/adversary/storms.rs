@@ -8,8 +8,8 @@ use hostctl::testbed::frames::{
 };
 use hostctl::testbed::{Capture, address};
 
-use crate::craft::ipv6_frame;
-use crate::tenants::Tenants;
+use crate::adversary::tenants::Tenants;
+use crate::spoofing::craft::ipv6_frame;
 
 /// The bytes `mark` and a number, padded.
 fn mark(number: u16) -> Vec<u8> {
@@ -137,7 +137,7 @@ fn errors_are_told_to_everybody() {
                 // One less, and so is the sum that is kept as its complement.
                 frame[22] = 1;
                 frame[24..26].fill(0);
-                let sum = crate::craft::checksum(&[&frame[14..34]]);
+                let sum = crate::spoofing::craft::checksum(&[&frame[14..34]]);
                 frame[24..26].copy_from_slice(&sum);
             } else {
                 frame[21] = 1;

@@ -7,7 +7,7 @@ use hostctl::testbed::frames::Link;
 use hostctl::testbed::{DEFAULT_TIMEOUT, Flow, Options, Probe, Service, address, probe, usual_services};
 use hostctl::topology::{Topology, link_local};
 
-use crate::lab::{Guest, Lab, compile};
+use crate::support::lab::{Guest, Lab, compile};
 
 /// The hostile guest is m1; n1 is its neighbour, b1 another network's.
 const SPEC: &str = r#"

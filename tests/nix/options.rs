@@ -87,7 +87,7 @@ fn the_schema_that_nix_reads_is_the_programs() {
     let kept = fs::read_to_string(&file).unwrap();
     assert!(
         kept == text,
-        "nix/lib/host-spec.schema.json is out of date: UPDATE_DOCS=1 cargo test --test nix writes it"
+        "nix/lib/host-spec.schema.json is out of date: UPDATE_DOCS=1 cargo test --test all nix:: writes it"
     );
 }
 
@@ -143,14 +143,18 @@ fn the_options_reference_is_what_the_module_says() {
         fs::write(&file, &text).unwrap();
     }
     let kept = fs::read_to_string(&file).unwrap_or_default();
-    assert!(kept == text, "{} is out of date: UPDATE_DOCS=1 cargo test --test nix writes it", file.display());
+    assert!(
+        kept == text,
+        "{} is out of date: UPDATE_DOCS=1 cargo test --test all nix:: writes it",
+        file.display()
+    );
 }
 
 const INTRODUCTION: &str = "\
 # NixOS options
 
 Every option of `services.hostctl`. This file is generated from the module:
-`UPDATE_DOCS=1 cargo test --features testbed --test nix` writes it.
+`UPDATE_DOCS=1 cargo test --features testbed --test all nix::` writes it.
 
 - The options are made of the [host spec](host-spec.md)'s JSON Schema: each key is an option of the
   same name in camel case (`read_only` is `readOnly`). The keys of `[host]` stand beside `networks`.

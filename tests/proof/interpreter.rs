@@ -4,7 +4,7 @@
 use hostctl::firewall::nft;
 use serde_json::{Value, json};
 
-use super::oracle::{Hook, Packet, Tables, Trace, name};
+use crate::support::oracle::{Hook, Packet, Tables, Trace, name};
 
 const INPUT: Hook = Hook { family: "inet", hook: "input" };
 

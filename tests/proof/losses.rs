@@ -7,8 +7,8 @@ use hostctl::reach::{Flow, Model};
 use serde_json::Value;
 
 use super::flows::flows;
-use super::oracle::Tables;
 use super::scene::Scene;
+use crate::support::oracle::Tables;
 
 /// A host with everything that the rules know of.
 const FULL: &str = r#"

@@ -6,9 +6,9 @@ use hostctl::reach::Model;
 use proptest::test_runner::{TestCaseError, TestError};
 
 use super::flows::flows;
-use super::oracle::Tables;
-use super::random_hosts::{RandomHost, Size, hosts, runner, seed};
 use super::scene::Scene;
+use crate::support::oracle::Tables;
+use crate::support::random_hosts::{RandomHost, Size, hosts, runner, seed};
 
 /// Large enough that policies meet, small enough to be read when it fails.
 pub const SIZE: Size = Size { networks: 5, vms: 2, rules: 4 };

@@ -8,8 +8,8 @@ use hostctl::testbed::address;
 use hostctl::topology::{IfName, Port, Topology};
 use ipnet::IpNet;
 
-use super::lab::compile;
-use super::oracle::{Host, Tables, Trace, index, name as oracle_name};
+use crate::support::lab::compile;
+use crate::support::oracle::{Host, Tables, Trace, index, name as oracle_name};
 
 pub const TAILNET: &str = "tailscale0";
 pub const UPLINK: &str = "uplink0";

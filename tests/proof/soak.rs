@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::packets::{self, CHANGING, LARGE, SMALL};
-use super::random_hosts::seed;
 use super::rules;
+use crate::support::random_hosts::seed;
 
 /// `HOSTCTL_MINUTES`, 10 by default. The first seed is tried in any case.
 fn minutes() -> Duration {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use hostctl::testbed::frames::{Arp, BROADCAST, arp, ethernet, ethertype};
 use hostctl::testbed::{DEFAULT_TIMEOUT, Probe, probe};
 
-use crate::scene::{Attacks, Scene};
+use crate::spoofing::scene::{Attacks, Scene};
 
 fn run(bridge_nf: bool) {
     let scene = Scene::new(bridge_nf);

@@ -7,8 +7,8 @@ use hostctl::testbed::frames::{
     ipv6_behind, protocol, udp,
 };
 
-use crate::craft::{fragment6, group_mac, ipv6_frame};
-use crate::scene::{Attacks, Scene};
+use crate::spoofing::craft::{fragment6, group_mac, ipv6_frame};
+use crate::spoofing::scene::{Attacks, Scene};
 
 fn run(bridge_nf: bool) {
     let scene = Scene::new(bridge_nf);

@@ -9,7 +9,7 @@ use hostctl::testbed::frames::{
     unknown_ethertype,
 };
 
-use crate::scene::{Attacks, Scene};
+use crate::spoofing::scene::{Attacks, Scene};
 
 fn run(bridge_nf: bool) {
     let scene = Scene::new(bridge_nf);

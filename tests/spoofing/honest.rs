@@ -11,8 +11,8 @@ use nix::sys::socket::{
 };
 use std::os::fd::AsRawFd;
 
-use crate::craft::{Header, PLAIN, fragment6, icmp, icmp6, ipv4_frame, ipv6_frame};
-use crate::scene::{Scene, Who};
+use crate::spoofing::craft::{Header, PLAIN, fragment6, icmp, icmp6, ipv4_frame, ipv6_frame};
+use crate::spoofing::scene::{Scene, Who};
 
 const SOON: Duration = Duration::from_secs(3);
 

@@ -10,8 +10,8 @@ use hostctl::testbed::frames::{Udp, contains, udp};
 use hostctl::testbed::{DEFAULT_TIMEOUT, Flow, Netns, Options, Probe, Route, address, probe, usual_services};
 use hostctl::topology::MacAddr;
 
-use crate::lab::Lab;
-use crate::scene::Scene;
+use crate::spoofing::scene::Scene;
+use crate::support::lab::Lab;
 
 const SPEC: &str = r#"
 [host]

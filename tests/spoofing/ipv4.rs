@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use hostctl::testbed::address;
 use hostctl::testbed::frames::{Udp, ethernet, ethertype, icmp_echo, ipv4_fragments, protocol, tcp_syn, udp};
 
-use crate::craft::{Header, PLAIN, icmp, ipv4_frame};
-use crate::scene::{Attacks, Scene};
+use crate::spoofing::craft::{Header, PLAIN, icmp, ipv4_frame};
+use crate::spoofing::scene::{Attacks, Scene};
 
 fn forged_sources(bridge_nf: bool) {
     let scene = Scene::new(bridge_nf);

@@ -9,8 +9,8 @@ use hostctl::testbed::frames::{
     tcp_syn, udp,
 };
 
-use crate::craft::{fragment6, group_mac, icmp6, ipv6_frame};
-use crate::scene::{Attacks, Scene, Who};
+use crate::spoofing::craft::{fragment6, group_mac, icmp6, ipv6_frame};
+use crate::spoofing::scene::{Attacks, Scene, Who};
 
 const ALL: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 

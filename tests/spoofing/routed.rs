@@ -7,8 +7,8 @@ use hostctl::testbed::frames::{
     Link, Udp, ethernet, ethertype, icmp_echo, ipv6_hop_limit, protocol, tcp_syn, udp,
 };
 
-use crate::craft::{Header, PLAIN, fragment6, group_mac, icmp, ipv4_frame, ipv6_frame};
-use crate::scene::{Attacks, Scene, Who};
+use crate::spoofing::craft::{Header, PLAIN, fragment6, group_mac, icmp, ipv4_frame, ipv6_frame};
+use crate::spoofing::scene::{Attacks, Scene, Who};
 
 /// The MACs by which a frame may reach the host.
 fn ways(scene: &Scene, from: &Who) -> Vec<Link> {

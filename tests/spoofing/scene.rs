@@ -7,7 +7,7 @@ use std::time::Duration;
 use hostctl::testbed::frames::{Link, Udp, contains, udp};
 use hostctl::testbed::{Capture, FrameLog, Options, Service, address, usual_services};
 
-use crate::lab::{Guest, Lab, compile};
+use crate::support::lab::{Guest, Lab, compile};
 
 /// Networks a (two guests, peered with c), b (alone) and n (two guests, no
 /// IPv6 at all).

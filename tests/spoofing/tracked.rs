@@ -9,8 +9,8 @@ use hostctl::testbed::frames::{
     router_solicitation,
 };
 
-use crate::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
-use crate::scene::{Attacks, Scene, Who, is_error};
+use crate::spoofing::craft::{PLAIN, icmp, icmp6, ipv4_frame, ipv6_frame};
+use crate::spoofing::scene::{Attacks, Scene, Who, is_error};
 
 const QUIET: Duration = Duration::from_millis(250);
 

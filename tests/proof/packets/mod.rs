@@ -15,9 +15,9 @@ use hostctl::testbed::address;
 use hostctl::topology::Port;
 use proptest::test_runner::{TestCaseError, TestError};
 
-use super::lab::Lab;
-use super::random_hosts::{RandomHost, Size, hosts, runner, seed};
 use super::scene::{Scene, addresses_of, entry, way};
+use crate::support::lab::Lab;
+use crate::support::random_hosts::{RandomHost, Size, hosts, runner, seed};
 use listen::{HOST, Seen};
 pub use stage::lab;
 use stage::{Sent, Stage, owner, sender};

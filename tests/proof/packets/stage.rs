@@ -12,10 +12,10 @@ use hostctl::testbed::{FakeGuest, Netns, Options, Route, address};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with};
 
-use super::super::lab::Lab;
 use super::super::scene::{Scene, UPLINK};
 use super::listen::{End, HOST, INTERNET, LAPTOP, Listener, METADATA};
 use super::wire;
+use crate::support::lab::Lab;
 
 /// Somebody who sends.
 enum Sender {

@@ -2,15 +2,13 @@
 //! prefixes, so that subnets, peerings and policies meet. They shrink to a
 //! host with one network.
 
-#![allow(clippy::unwrap_used, dead_code, missing_docs)]
-
 use std::fmt::Write;
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use super::random_policies::policies;
+use crate::support::random_policies::policies;
 
 /// The networks' names; a host has the first of them.
 const NETWORKS: [&str; 5] = ["a", "b", "c", "d", "e"];

@@ -1,8 +1,5 @@
 //! Host specs in a directory of their own.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test that can't write its files has failed")]
-
 use std::path::{Path, PathBuf};
 
 use hostctl::root_dir::RootDir;

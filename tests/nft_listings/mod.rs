@@ -6,8 +6,6 @@
 //! 1.0.6 is Debian 12's, 1.1.3 Debian 13's; 1.1.7 prints `"count"` in sets that
 //! rules fill. Only the first was on a machine with `/etc/protocols`.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 use hostctl::firewall::{Difference, Listing, deviations};
 use serde_json::{Value, json};
 

@@ -3,8 +3,6 @@
 //! unit's settings do is what they do on a machine; only the targets of a boot
 //! are missing.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant};
 use hostctl::testbed::{NamedNamespaces, Options};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
-use crate::lab::Lab;
+use crate::support::lab::Lab;
 
 /// Where the host's files, the program and the images are, wherever the clone
 /// lies: no unit hides this directory from its processes, as it may hide /root,

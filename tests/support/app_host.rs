@@ -1,7 +1,5 @@
 //! A host with one namespace, prod-web, and one app in it.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, dead_code)]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;

@@ -28,7 +28,7 @@ const INTRODUCTION: &str = "\
 # Host spec
 
 Every key of a host spec. This file is generated from `hostctl schema`:
-`UPDATE_DOCS=1 cargo test --features testbed --test docs` writes it. The same JSON Schema
+`UPDATE_DOCS=1 cargo test --features testbed --test all docs::` writes it. The same JSON Schema
 gives completion in editors.
 
 - A spec is TOML or JSON with the same keys; the file's ending says which. Without a

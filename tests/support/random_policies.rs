@@ -1,7 +1,5 @@
 //! Random policies over few addresses and ports, so that rules meet.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
 use std::fmt::Write;
 
 use proptest::prelude::*;

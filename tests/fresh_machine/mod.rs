@@ -1,8 +1,6 @@
 //! What `make test` lets tests see, and what `make fresh` refuses. The machines
 //! themselves are made by run.sh.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -61,7 +61,7 @@ pub fn reference() -> String {
     let mut text = String::from(
         "# Command line\n\n\
          What each command's `--help` says. This file is generated from the program:\n\
-         `UPDATE_DOCS=1 cargo test --features testbed --test docs` writes it.\n\n",
+         `UPDATE_DOCS=1 cargo test --features testbed --test all docs::` writes it.\n\n",
     );
     for help in commands.iter().filter(|help| !help.path.is_empty() && help.children().is_empty()) {
         let about = help.text.lines().next().unwrap_or_default().trim_end_matches('.');

@@ -6,8 +6,6 @@
 //! nixpkgs' place is taken by `stub-nixpkgs`, whose `lib` was written for
 //! these tests. `HOSTCTL_NIXPKGS_LIB=DIR` takes nixpkgs' own lib.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
-
 mod guests;
 mod hosts;
 mod options;

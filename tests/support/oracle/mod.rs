@@ -6,8 +6,6 @@
 //! Of nft it knows what hostctl emits. Whatever else stands in a listing is an
 //! error, so that no rule is passed over in silence.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
-
 mod evaluate;
 mod expression;
 mod listing;

@@ -1,8 +1,6 @@
 //! A host in a small world: hostctl's library works in the hypervisor's
 //! namespace, guests without QEMU sit on its TAPs.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
-
 use std::net::IpAddr;
 use std::path::PathBuf;
 

@@ -1,7 +1,5 @@
 //! A host with one VM, in a network namespace of its own.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
-
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;

@@ -1,13 +1,11 @@
 //! The hostctl program, run in a lab.
 
-#![allow(clippy::unwrap_used, dead_code, missing_docs)]
-
 use std::fs;
 use std::process::Output;
 
 use serde_json::Value;
 
-use crate::lab::Lab;
+use crate::support::lab::Lab;
 
 /// Writes the host's own spec file.
 pub fn write(lab: &Lab, text: &str) {

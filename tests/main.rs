@@ -1,0 +1,66 @@
+//! All tests of the whole in one program, which links hostctl once. A new file
+//! is a module here; what several of them need is in `support`.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod action_journal;
+mod addresses;
+mod adversary;
+mod app_supervisor;
+mod app_webserver;
+mod apply;
+mod apps;
+mod architecture;
+mod audit;
+mod audit_foreign;
+mod audit_watch;
+mod cli;
+mod confirm;
+mod docs;
+mod examples;
+mod explain;
+mod firewall_only;
+mod firewall_ruleset;
+mod flows_cut;
+mod flush;
+mod fresh_machine;
+mod full_disk;
+mod generate;
+mod isolation;
+mod killed;
+mod nft_listings;
+mod nix;
+mod offloads;
+mod policies;
+mod policy_packets;
+mod policy_ruleset;
+mod policy_spec;
+mod private;
+mod proof;
+mod reach;
+mod restarts;
+mod rollback;
+mod scripted;
+mod seed_001;
+mod seed_002;
+mod spec_errors;
+mod spec_files;
+mod spec_roundtrip;
+mod spec_words;
+mod spoofing;
+mod subnets;
+mod support;
+mod systemd;
+mod terminal;
+mod test_files;
+mod testbed;
+mod vm_exec;
+mod vm_guests;
+mod vm_supervisor;
+mod vm_systemd;
+mod vm_taken;
+mod vm_tap;
+mod vm_troubled;
+mod vm_two_hosts;
+mod vpc_commands;
+mod way_out;

@@ -1,0 +1,11 @@
+//! Three accounts of what a host lets pass, held against each other: the
+//! reachability model (from the topology), the rules that the kernel lists
+//! (evaluated by tests/support/oracle), and real packets. See docs/proof.md.
+
+mod flows;
+mod interpreter;
+mod losses;
+mod packets;
+mod rules;
+mod scene;
+mod soak;
