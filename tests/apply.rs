@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::lab::Lab;
 use hostctl::host::{Host, HostError, Step, Watch};
-use hostctl::testbed::{Flow, Options, Probe, address, probe};
+use hostctl::testbed::{Connection, Options, Probe, address, probe};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -195,10 +195,10 @@ fn flows_survive_an_unrelated_apply_and_end_with_their_permission() {
     lab.apply(TWO);
     let (a1, b1) = (lab.guest(TWO, "a1"), lab.guest(TWO, "b1"));
     let far = (address::FAR, 80).into();
-    let mut of_a = Flow::open(a1.netns(), far, SECOND).unwrap();
-    let mut of_b = Flow::open(b1.netns(), far, SECOND).unwrap();
-    let mut from_laptop = Flow::open(&lab.world.laptop, (a1.v4, 80).into(), SECOND).unwrap();
-    let mut from_host = Flow::open(&lab.world.hypervisor, (b1.v4, 80).into(), SECOND).unwrap();
+    let mut of_a = Connection::open(a1.netns(), far, SECOND).unwrap();
+    let mut of_b = Connection::open(b1.netns(), far, SECOND).unwrap();
+    let mut from_laptop = Connection::open(&lab.world.laptop, (a1.v4, 80).into(), SECOND).unwrap();
+    let mut from_host = Connection::open(&lab.world.hypervisor, (b1.v4, 80).into(), SECOND).unwrap();
     lab.apply(&three());
     for flow in [&mut of_a, &mut of_b, &mut from_laptop, &mut from_host] {
         assert!(flow.still_alive(SECOND));

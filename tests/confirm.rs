@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::commands::{code, done, json, killed_at, links, refused, run, write};
 use crate::support::lab::Lab;
-use hostctl::testbed::{Flow, Options, Service, address};
+use hostctl::testbed::{Connection, Options, Service, address};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const OLD: &str = "[networks.a]\ncidr = \"10.1.0.0/24\"\n";
@@ -60,7 +60,7 @@ fn an_operator_who_cut_their_own_session_gets_the_host_back() {
     write(&lab, OLD);
     done(&lab, &["apply"]);
     let targets = [(address::UPLINK, 22).into(), (address::UPLINK6, 22).into()];
-    let open = |target: SocketAddr| Flow::open(&lab.world.internet, target, SHORT);
+    let open = |target: SocketAddr| Connection::open(&lab.world.internet, target, SHORT);
     let mut sessions = targets.map(|target| open(target).unwrap());
     assert!(sessions.iter_mut().all(|session| session.still_alive(SHORT)));
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::support::lab::Lab;
-use hostctl::testbed::{Flow, Options, Service, address};
+use hostctl::testbed::{Connection, Options, Service, address};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -158,8 +158,8 @@ fn an_edited_spec_is_enforced_before_its_links_are() {
     let lab = Lab::new(Options::default());
     apply(&lab, SPEC);
     let a1 = lab.guest(SPEC, "a1");
-    let mut out = Flow::open(a1.netns(), (address::FAR, 80).into(), SECOND).unwrap();
-    let mut tailnet = Flow::open(&lab.world.laptop, (a1.v4, 80).into(), SECOND).unwrap();
+    let mut out = Connection::open(a1.netns(), (address::FAR, 80).into(), SECOND).unwrap();
+    let mut tailnet = Connection::open(&lab.world.laptop, (a1.v4, 80).into(), SECOND).unwrap();
     let edited = SPEC.replace("tailscale = true", "").replace("10.2.0.0/24", "10.7.0.0/24");
     firewall_only(&lab, &edited);
     assert!(!tailnet.still_alive(SECOND), "the tailnet may not come in any more");
@@ -176,21 +176,21 @@ fn an_operators_connection_survives_it() {
     let lab = Lab::new(Options::default());
     let ssh = (address::UPLINK, 22).into();
     let _sshd = Service::tcp(&lab.world.hypervisor, "sshd", "[::]:22".parse().unwrap()).unwrap();
-    let mut before = Flow::open(&lab.world.internet, ssh, SECOND).unwrap();
+    let mut before = Connection::open(&lab.world.internet, ssh, SECOND).unwrap();
     firewall_only(&lab, SPEC);
     assert!(before.still_alive(SECOND));
-    Flow::open(&lab.world.internet, ssh, SECOND).unwrap();
+    Connection::open(&lab.world.internet, ssh, SECOND).unwrap();
     // Also where the spec is refused, and there is nothing to fall back on.
     lab.down();
     let (code, _, _) = run(&lab, &["apply", "--firewall-only"], "[networks.a]\n");
     assert_eq!(code, Some(3));
     assert!(before.still_alive(SECOND));
-    Flow::open(&lab.world.internet, ssh, SECOND).unwrap();
+    Connection::open(&lab.world.internet, ssh, SECOND).unwrap();
     // A host that shuts itself keeps the port that it opens.
     let full = "[host]\nfirewall = \"full\"\nallow_input = [{ port = 22, protocol = \"tcp\" }]\n";
     firewall_only(&lab, &format!("{full}{SPEC}"));
     assert!(before.still_alive(SECOND));
-    Flow::open(&lab.world.internet, ssh, SECOND).unwrap();
+    Connection::open(&lab.world.internet, ssh, SECOND).unwrap();
 }
 
 #[test]

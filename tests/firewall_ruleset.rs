@@ -15,7 +15,7 @@ fn topology(text: &str) -> Topology {
     compile(&spec).unwrap()
 }
 
-/// Seed 003's host with `count` networks.
+/// The microVM host of examples/five-networks.toml with `count` networks.
 fn networks(count: usize, host: &str) -> Topology {
     let mut text = format!("{host}\n[host.tailscale]\ninterface = \"tailscale0\"\n");
     for n in 1..=count {

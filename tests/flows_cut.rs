@@ -14,7 +14,7 @@ use crate::support::lab::{Guest, Lab, compile};
 use crate::support::random_policies::policies;
 use hostctl::firewall::{Flow as Tracked, FlowPolicy, Gone, conntrack};
 use hostctl::reach::{FarEnd, decide};
-use hostctl::testbed::{Flow, Netns, Options, address};
+use hostctl::testbed::{Connection, Netns, Options, address};
 use hostctl::topology::{Action, Direction, Topology};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -66,9 +66,9 @@ egress = [{q}]
 }
 
 /// A connection and what the kernel has of it.
-struct Connection {
+struct Watched {
     what: String,
-    flow: Flow,
+    flow: Connection,
     id: String,
     /// Whether the tightened spec allows it.
     stays: bool,
@@ -90,7 +90,7 @@ fn ids(lab: &Lab) -> BTreeMap<(IpAddr, u16), String> {
     found
 }
 
-impl Connection {
+impl Watched {
     fn key(&self) -> (IpAddr, u16) {
         let address = self.flow.local_address().unwrap();
         (address.ip().to_canonical(), address.port())
@@ -144,10 +144,10 @@ fn exactly_the_flows_that_a_tightened_spec_forbids_end() {
         let targets = if to == "far" { far } else { both(to) };
         for (target, stays) in targets.into_iter().zip(stays) {
             let what = format!("{from} to {to}, {target} port {port}");
-            let mut flow = Flow::open(netns(from), SocketAddr::new(target, port), SECOND)
+            let mut flow = Connection::open(netns(from), SocketAddr::new(target, port), SECOND)
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(flow.still_alive(SECOND), "{what}");
-            connections.push(Connection { what, flow, id: String::new(), stays });
+            connections.push(Watched { what, flow, id: String::new(), stays });
         }
     }
     let before = ids(&lab);
@@ -163,7 +163,7 @@ fn exactly_the_flows_that_a_tightened_spec_forbids_end() {
         assert_eq!(after.get(&connection.key()), wanted, "{}", connection.what);
     }
     std::thread::scope(|scope| {
-        for Connection { what, flow, stays, .. } in &mut connections {
+        for Watched { what, flow, stays, .. } in &mut connections {
             let time = if *stays { 5 * SECOND } else { SECOND / 2 };
             scope.spawn(move || assert_eq!(flow.still_alive(time), *stays, "{what}"));
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::lab::{Guest, Lab};
 use hostctl::firewall::probe_guard;
-use hostctl::testbed::{Flow, Netns, Options, Probe, Verdict, address};
+use hostctl::testbed::{Connection, Netns, Options, Probe, Verdict, address};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,7 +176,7 @@ fn nothing_passes_while_a_holder_holds_the_tables() {
     let holder = Running::hold(&lab);
     lab.apply(SPEC);
     let (a1, b1) = (lab.guest(SPEC, "a1"), lab.guest(SPEC, "b1"));
-    let mut internet = Flow::open(a1.netns(), (address::FAR, 80).into(), SECOND).unwrap();
+    let mut internet = Connection::open(a1.netns(), (address::FAR, 80).into(), SECOND).unwrap();
     let rules = lab.output("nft", &["list", "ruleset"]);
     assert_eq!(rules.matches("flags owner").count(), 2, "{rules}");
 

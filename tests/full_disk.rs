@@ -10,7 +10,7 @@ use crate::support::commands;
 use crate::support::commands::{code, done, refused, run, write};
 use crate::support::lab::Lab;
 use hostctl::host::{HostError, Step, Watch};
-use hostctl::spec::Change;
+use hostctl::spec::SpecEdit;
 use hostctl::testbed::Options;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -138,7 +138,7 @@ fn a_drop_in_is_put_back_where_there_is_no_room() {
     done(&lab, &["vpc", "create", "--name", "a", "--cidr", "10.1.0.0/24"]);
     let drop_in = state.join("host.d/commands.json");
     let before = fs::read_to_string(&drop_in).unwrap();
-    let change = Change::CreateNetwork {
+    let change = SpecEdit::CreateNetwork {
         name: hostctl::spec::Name::new("b").unwrap(),
         cidr: "10.2.0.0/24".parse().unwrap(),
         cidr6: None,

@@ -9,7 +9,7 @@ use crate::support::lab::{Guest, Lab, compile};
 use crate::support::random_policies::policies;
 use hostctl::reach::{FarEnd, decide};
 use hostctl::testbed::{
-    Expectation, ExpectedVerdict, Flow, Netns, Options, Probe, Row, address, all_ok, probe_all, render,
+    Connection, Expectation, ExpectedVerdict, Netns, Options, Probe, Row, address, all_ok, probe_all, render,
 };
 use hostctl::topology::{Action, Direction, Topology};
 use proptest::strategy::{Strategy, ValueTree};
@@ -204,7 +204,7 @@ ingress = [{rules}]
     let (a1, b1) = (lab.guest(&open, "a1"), lab.guest(&open, "b1"));
     let second = Duration::from_secs(1);
     let mut flows =
-        [80, 22].map(|port| Flow::open(b1.netns(), SocketAddr::new(a1.v4, port), second).unwrap());
+        [80, 22].map(|port| Connection::open(b1.netns(), SocketAddr::new(a1.v4, port), second).unwrap());
     // A change of the rules alone is a change of elements.
     let commands = lab.commands(&tight);
     assert!(commands.iter().any(|command| command.starts_with("nft delete element")), "{commands:?}");

@@ -51,7 +51,7 @@ fn isolated<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-fn the_seeds_policy() {
+fn a_web_servers_policy() {
     let text = text(
         r#"
 [networks.production]

@@ -1,12 +1,13 @@
 //! Policies as operators write them, in files of their own and in host specs:
-//! the seeds' JSON as it is, and every kind of mistake.
+//! VPC tools' JSON as it is, and every kind of mistake.
 
 use crate::support::spec_support;
 use crate::support::spec_support::{Case, toml};
 use hostctl::spec::{Action, Direction, load_policy};
 use insta::assert_snapshot;
 
-const SEED_000: &str = r#"{
+/// As a VPC tool's architecture document has it.
+const WEB_TIER: &str = r#"{
   "version": "1.0",
   "subnet": "10.0.1.0/24",
   "namespace": "production-web-tier",
@@ -42,8 +43,8 @@ const SEED_000: &str = r#"{
   ]
 }"#;
 
-/// Seeds 001 and 004 have the same one.
-const SEED_001: &str = r#"{
+/// Two VPC tools' documents have the same one.
+const WITHOUT_SSH: &str = r#"{
   "subnet": "10.0.1.0/24",
   "ingress": [
     {
@@ -66,11 +67,11 @@ fn policy_file(name: &str, text: &str) -> Result<hostctl::spec::Policy, String> 
 }
 
 #[test]
-fn the_seeds_policies_are_read_as_they_are() {
-    let first = policy_file("policy.json", SEED_000).unwrap();
+fn policy_files_of_vpc_tools_are_read_as_they_are() {
+    let first = policy_file("policy.json", WEB_TIER).unwrap();
     assert_eq!((first.ingress.as_ref().unwrap().len(), first.egress.as_ref().unwrap().len()), (3, 1));
     assert_eq!(first.namespace.as_deref(), Some("production-web-tier"));
-    let second = policy_file("policy.json", SEED_001).unwrap();
+    let second = policy_file("policy.json", WITHOUT_SSH).unwrap();
     assert_eq!(second.default_of(Direction::Ingress), Some(Action::Deny));
     assert_eq!(second.default_of(Direction::Egress), None);
     for policy in [first, second] {
@@ -82,14 +83,14 @@ fn the_seeds_policies_are_read_as_they_are() {
 }
 
 #[test]
-fn a_seeds_policy_in_a_host_spec() {
+fn a_vpc_tools_policy_in_a_host_spec() {
     let host = |attached: &str, cidr: &str| {
         format!(
             r#"{{
   "networks": {{ "production": {{ "cidr": "10.0.0.0/16", "subnets": {{
     "web-tier": {{ "cidr": "{cidr}", "type": "public", "policy": "{attached}" }}
   }} }} }},
-  "policies": {{ "web": {SEED_000} }}
+  "policies": {{ "web": {WEB_TIER} }}
 }}"#
         )
     };

@@ -11,8 +11,8 @@ use hostctl::testbed::address::{
 };
 use hostctl::testbed::frames::{self, Arp, Link, Udp};
 use hostctl::testbed::{
-    Capture, DEFAULT_TIMEOUT, FakeGuest, Flow, Netns, Options, Probe, Route, Service, Tap, Verdict, World,
-    http_get, probe, probe_all, probe_all_within, probe_from, usual_services,
+    Capture, Connection, DEFAULT_TIMEOUT, FakeGuest, Netns, Options, Probe, Route, Service, Tap, Verdict,
+    World, http_get, probe, probe_all, probe_all_within, probe_from, usual_services,
 };
 use hostctl::topology::{IfName, MacAddr, Name, Port, PortV6, link_local};
 
@@ -280,7 +280,7 @@ fn a_packet_that_was_not_masqueraded_is_seen_and_not_answered() {
 #[test]
 fn a_flow_lives_until_its_packets_are_dropped() {
     let world = World::new(Options::default()).unwrap();
-    let mut flow = Flow::open(&world.hypervisor, at(FAR, 80), SOON).unwrap();
+    let mut flow = Connection::open(&world.hypervisor, at(FAR, 80), SOON).unwrap();
     assert!(flow.greeting().contains(&flow.local_address().unwrap().to_string()));
     assert!(flow.still_alive(SOON));
     nft(&world.internet, "table inet t { chain i { type filter hook input priority 0; policy drop; }; }");
@@ -468,7 +468,7 @@ fn dropping_ends_threads_services_and_descriptors() {
         add_bridge(&world.hypervisor);
         let guest = FakeGuest::attach_to_new_port(&world.hypervisor, &port("a", 2)).unwrap();
         let _capture = Capture::start(&world.hypervisor, "vm-a").unwrap();
-        let _flow = Flow::open(&world.hypervisor, at(FAR, 80), SOON).unwrap();
+        let _flow = Connection::open(&world.hypervisor, at(FAR, 80), SOON).unwrap();
         assert!(probe(guest.netns(), Probe::Icmp(Ipv4Addr::new(10, 7, 0, 1).into()), SOON).is_allowed());
         assert!(count("task") > threads);
     }

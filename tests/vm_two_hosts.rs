@@ -19,12 +19,12 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A hostctl's place: a mount and a network namespace, and a root directory.
-struct Place {
+/// A hostctl of its own: a mount and a network namespace, and a root directory.
+struct Installation {
     mounts: OwnedFd,
     net: Netns,
     root: PathBuf,
-    /// What the app's program is called with: this place's own.
+    /// What the app's program is called with: this one's own.
     seconds: u32,
     files: tempfile::TempDir,
 }
@@ -39,7 +39,7 @@ fn tmpfs(path: impl AsRef<Path>) {
     mount("tmpfs", path.as_ref(), "tmpfs", MountFlags::empty(), Some(c"mode=755")).unwrap();
 }
 
-impl Place {
+impl Installation {
     /// With a mount namespace that `prepare` prepares.
     fn new(root: &Path, index: u32, prepare: impl FnOnce() + Send) -> Self {
         let images = std::env::var_os("HOSTCTL_TEST_IMAGES")
@@ -146,7 +146,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Installation {
     fn drop(&mut self) {
         let (success, text) = self.try_hostctl(&["down"]);
         assert!(success || std::thread::panicking(), "{text}");
@@ -177,7 +177,7 @@ fn assert_live(processes: [u32; 2], when: &str) {
 }
 
 /// Everything that one does, beside what the other has running.
-fn live_side_by_side(one: &Place, other: &Place) {
+fn live_side_by_side(one: &Installation, other: &Installation) {
     one.apply(&one.spec());
     let ones = one.processes();
     other.apply(&other.spec());
@@ -221,7 +221,7 @@ fn the_same_path_is_two_directories() {
     let root = tempfile::tempdir().unwrap();
     let [one, other] = [0, 1].map(|index| {
         let directory = directories[index].path();
-        Place::new(root.path(), u32::try_from(index).unwrap(), || {
+        Installation::new(root.path(), u32::try_from(index).unwrap(), || {
             mount_bind(directory, root.path()).unwrap();
             tmpfs("/run/netns");
         })
@@ -234,7 +234,7 @@ fn the_machines_own_root_is_that_of_two_hosts() {
     // Containers that see each other's processes: one `/`, and each its own
     // of what hostctl writes to.
     let [one, other] = [2, 3].map(|index| {
-        Place::new(Path::new("/"), index, || {
+        Installation::new(Path::new("/"), index, || {
             tmpfs("/run");
             tmpfs("/var/lib");
         })
@@ -245,7 +245,7 @@ fn the_machines_own_root_is_that_of_two_hosts() {
 #[test]
 fn a_directory_has_one_network_namespace_at_a_time() {
     let root = tempfile::tempdir().unwrap();
-    let one = Place::new(root.path(), 4, || tmpfs("/run/netns"));
+    let one = Installation::new(root.path(), 4, || tmpfs("/run/netns"));
     one.apply(&one.spec());
     let ones = one.processes();
     // The very same directory, from somewhere else.
@@ -311,10 +311,10 @@ fn a_directory_has_one_network_namespace_at_a_time() {
 fn names_of_namespaces_may_be_shared() {
     // One /run/netns, two network namespaces with a hostctl each.
     let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let one = Place::new(roots[0].path(), 5, || tmpfs("/run/netns"));
+    let one = Installation::new(roots[0].path(), 5, || tmpfs("/run/netns"));
     one.apply(&one.spec());
     let ones = one.processes();
-    let other = Place {
+    let other = Installation {
         mounts: one.mounts.try_clone().unwrap(),
         net: Netns::new().unwrap(),
         root: roots[1].path().into(),
@@ -332,7 +332,7 @@ fn names_of_namespaces_may_be_shared() {
     let names = one.command("ip").args(["netns", "list"]).output().unwrap();
     assert!(String::from_utf8(names.stdout).unwrap().contains("a-in"));
     // An earlier version's mark doesn't say whose it is: its port does.
-    let mark = |net: &Place, text: &str| {
+    let mark = |net: &Installation, text: &str| {
         let arguments = ["-n", "a-in", "link", "set", "lo", "alias", text];
         assert!(net.command("ip").args(arguments).status().unwrap().success());
     };

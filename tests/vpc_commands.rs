@@ -1,4 +1,4 @@
-//! The commands that edit the spec: seed 004's demo, refusals, many networks.
+//! The commands that edit the spec: a VPC tool's demo, refusals, many networks.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::support::lab::Lab;
 use hostctl::firewall::nft;
 use hostctl::host::{HostError, Step, Watch};
-use hostctl::spec::{Change, Name, Subnet, SubnetKind};
+use hostctl::spec::{Name, SpecEdit, Subnet, SubnetKind};
 use hostctl::testbed::{Netns, Options, Probe, probe, usual_services};
 use serde_json::Value;
 
@@ -129,7 +129,7 @@ fn demo(lab: &Lab) -> Vec<(i32, String)> {
 }
 
 #[test]
-fn the_demo_of_seed_004_runs_as_it_says() {
+fn the_demo_of_a_vpc_tool_runs_as_it_says() {
     let lab = Lab::new(Options::default());
     let ran = demo(&lab);
     let one = |start: &str| {
@@ -360,7 +360,7 @@ fn a_failed_step_takes_host_and_drop_in_back() {
     ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
     ok(&lab, "subnet add --vpc vpc1 --name a --cidr 10.0.1.0/24 --type public");
     let before = state(&lab);
-    let change = Change::AddSubnet {
+    let change = SpecEdit::AddSubnet {
         network: "vpc1".into(),
         name: Name::new("b").unwrap(),
         subnet: Box::new(Subnet {

@@ -76,7 +76,7 @@ fn the_internet_is_the_public_one_unless_a_network_says_otherwise() {
 
     // What the host denies nobody reaches, and open connections end.
     let to = SocketAddr::new(DENIED[0].parse().unwrap(), 22);
-    let mut open = hostctl::testbed::Flow::open(m1.netns(), to, DEFAULT_TIMEOUT).unwrap();
+    let mut open = hostctl::testbed::Connection::open(m1.netns(), to, DEFAULT_TIMEOUT).unwrap();
     let deny = "deny = [\"203.0.114.0/24\", \"2001:db8:114::/48\", \"192.168.7.1\"]";
     lab.apply(&spec(deny, "lan = true", ""));
     assert!(!open.still_alive(DEFAULT_TIMEOUT), "a connection to what is denied goes on");

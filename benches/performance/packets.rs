@@ -69,7 +69,7 @@ fn ask_way(way: Way, report: &mut Report) {
             contestants.push(contestant(way, UNLIMITED, networks, &unlimited.join("\n")));
             contestants.push(contestant(way, UNBRIDGED, networks, &without_bridge_table(&text)));
         }
-        // Neither seed 003 nor libvirt has peerings.
+        // Neither the microVM host's file nor libvirt has peerings.
         for (layout, most) in
             [(Layout::Matrix, MATRIX_MOST), (Layout::Iptables, MATRIX_MOST), (Layout::Linear, LINEAR_MOST)]
         {

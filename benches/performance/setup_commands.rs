@@ -1,6 +1,6 @@
 //! How long do the nine commands take that set up two networks with subnets,
 //! NAT, a peering and a policy? The baselines: the same nine by a Python
-//! program that starts `ip` and `iptables` (`seed/vpcctl.py`), and the bare
+//! program that starts `ip` and `iptables` (`vpcctl/vpcctl.py`), and the bare
 //! `ip` and `iptables` commands of that program as one shell script. And does
 //! it matter how many networks there are already?
 
@@ -101,7 +101,7 @@ fn words(command: &str, host: &Host) -> Vec<String> {
 /// The nine commands by the Python program, on a new host.
 fn python(host: &Host, environment: &[(&str, &str)]) -> f64 {
     host.file("policy.json", POLICY);
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/performance/seed/vpcctl.py");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/performance/vpcctl/vpcctl.py");
     let run = |command: &&str| {
         let start = ["/usr/bin/python3", program].map(String::from);
         let mut program = Program::new(start.into_iter().chain(words(command, host)));

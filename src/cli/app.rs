@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use hostctl::app::{self, Namespace, User, webserver};
-use hostctl::spec::{App, AppLimits, AppRestart, Change, Memory};
+use hostctl::spec::{App, AppLimits, AppRestart, Memory, SpecEdit};
 use hostctl::topology::Name;
 
 use super::change::{Deletion, How, change, delete};
@@ -141,7 +141,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::List => list(context),
         Command::Logs(arguments) => logs(context, &arguments),
         Command::Stop(Stop { name, deletion }) => {
-            delete(context, &deletion, Change::RemoveApp { name }).await
+            delete(context, &deletion, SpecEdit::RemoveApp { name }).await
         }
         Command::Supervise(arguments) => supervise(context, &arguments).await,
         Command::Init(Init { uid, gid, command }) => {
@@ -191,7 +191,7 @@ async fn start(context: &Context, run: Run) -> Result<(), Failure> {
 pub async fn add(context: &Context, how: &How, name: Name, app: App) -> Result<(), Failure> {
     let namespace = Namespace::new(format!("{}-{}", app.network, app.subnet));
     let namespace = namespace.map_err(|error| Failure::other(error.to_string()))?;
-    change(context, how, &Change::AddApp { name: name.clone(), app: Box::new(app) }).await?;
+    change(context, how, &SpecEdit::AddApp { name: name.clone(), app: Box::new(app) }).await?;
     if how.is_dry_run() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use hostctl::host::Compared;
 use hostctl::reach;
-use hostctl::spec::{Change, Cidr4, Cidr6, IfName, Name};
+use hostctl::spec::{Cidr4, Cidr6, IfName, Name, SpecEdit};
 use serde_json::{Value, json};
 
 use super::apply::{host, preview_json, print_preview};
@@ -41,28 +41,28 @@ impl How {
 
 impl Deletion {
     /// How, and the change with what becomes of it where there is nothing.
-    pub fn of(&self, change: Change) -> (&How, Change) {
-        (&self.how, if self.if_exists { Change::IfExists(Box::new(change)) } else { change })
+    pub fn of(&self, change: SpecEdit) -> (&How, SpecEdit) {
+        (&self.how, if self.if_exists { SpecEdit::IfExists(Box::new(change)) } else { change })
     }
 }
 
 /// Makes something go.
-pub async fn delete(context: &Context, deletion: &Deletion, change: Change) -> Result<(), Failure> {
+pub async fn delete(context: &Context, deletion: &Deletion, change: SpecEdit) -> Result<(), Failure> {
     let (how, change) = deletion.of(change);
     make(context, how, &change, false).await
 }
 
 /// Writes the change to the commands' drop-in and applies the spec.
-pub async fn change(context: &Context, how: &How, change: &Change) -> Result<(), Failure> {
+pub async fn change(context: &Context, how: &How, change: &SpecEdit) -> Result<(), Failure> {
     make(context, how, change, false).await
 }
 
 /// As [`change`], and says what it opens and what it shuts.
-pub async fn change_and_compare(context: &Context, how: &How, change: &Change) -> Result<(), Failure> {
+pub async fn change_and_compare(context: &Context, how: &How, change: &SpecEdit) -> Result<(), Failure> {
     make(context, how, change, true).await
 }
 
-async fn make(context: &Context, how: &How, change: &Change, compares: bool) -> Result<(), Failure> {
+async fn make(context: &Context, how: &How, change: &SpecEdit, compares: bool) -> Result<(), Failure> {
     let host = host(context)?;
     let difference =
         |compared: &Compared| compares.then(|| reach::Change::between(&compared.before, &compared.after));

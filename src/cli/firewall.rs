@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use hostctl::host::{HoldNews, HostError};
-use hostctl::spec::{Change, Checked, find_network, find_subnet, load_policy};
+use hostctl::spec::{Checked, SpecEdit, find_network, find_subnet, load_policy};
 use hostctl::topology::{Action, Direction, Policy, Port, Topology};
 use serde_json::{Value, json};
 
@@ -75,10 +75,10 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Apply(Apply { of: Of { vpc: network, subnet }, policy, how }) => {
             let policy = Box::new(load_policy(&policy)?);
-            change_and_compare(context, &how, &Change::SetPolicy { network, subnet, policy }).await
+            change_and_compare(context, &how, &SpecEdit::SetPolicy { network, subnet, policy }).await
         }
         Command::Remove(Remove { of: Of { vpc: network, subnet }, deletion }) => {
-            let (how, change) = deletion.of(Change::RemovePolicy { network, subnet });
+            let (how, change) = deletion.of(SpecEdit::RemovePolicy { network, subnet });
             change_and_compare(context, how, &change).await
         }
         Command::Show(of) => show(context, &of),

@@ -1,7 +1,7 @@
 //! `hostctl nat …`.
 
 use clap::{Args, Subcommand};
-use hostctl::spec::{Change, IfName};
+use hostctl::spec::{IfName, SpecEdit};
 
 use super::change::{How, change, interface};
 use super::{Context, Failure};
@@ -46,5 +46,5 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Enable(Enable { vpc, interface, how }) => (how, vpc, Some(interface)),
         Command::Disable(Disable { vpc, how }) => (how, vpc, None),
     };
-    change(context, &how, &Change::SetNat { network, interface }).await
+    change(context, &how, &SpecEdit::SetNat { network, interface }).await
 }

@@ -1,7 +1,7 @@
 //! `hostctl peer …`.
 
 use clap::{Args, Subcommand};
-use hostctl::spec::{Change, Name};
+use hostctl::spec::{Name, SpecEdit};
 use serde_json::json;
 
 use super::change::{Deletion, How, change, delete, name};
@@ -52,10 +52,10 @@ pub struct Delete {
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Create(Create { vpc1, vpc2, how }) => {
-            change(context, &how, &Change::CreatePeering { between: [vpc1, vpc2] }).await
+            change(context, &how, &SpecEdit::CreatePeering { between: [vpc1, vpc2] }).await
         }
         Command::Delete(Delete { vpc1, vpc2, deletion }) => {
-            delete(context, &deletion, Change::DeletePeering { between: [vpc1, vpc2] }).await
+            delete(context, &deletion, SpecEdit::DeletePeering { between: [vpc1, vpc2] }).await
         }
         Command::List => list(context),
     }

@@ -1,6 +1,6 @@
 //! `hostctl status`.
 
-use hostctl::host::{self, Status};
+use hostctl::host::{self, HostStatus};
 
 use super::terminal::{Tone, paint};
 use super::{Context, Failure, line, output};
@@ -13,7 +13,7 @@ pub async fn status(context: &Context) -> Result<(), Failure> {
     if context.json { output::json(&status) } else { print(&status) }
 }
 
-fn print(status: &Status) -> Result<(), Failure> {
+fn print(status: &HostStatus) -> Result<(), Failure> {
     let generation = status.generation.map_or("none".to_string(), |number| number.to_string());
     let uplinks = if status.uplinks.is_empty() { "none".into() } else { status.uplinks.join(", ") };
     let firewall = if status.firewall.loaded {

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand, ValueEnum};
-use hostctl::spec::{Change, Checked, Cidr4, Cidr6, LimitOverrides, Name, Subnet, SubnetKind, find_network};
+use hostctl::spec::{
+    Checked, Cidr4, Cidr6, LimitOverrides, Name, SpecEdit, Subnet, SubnetKind, find_network,
+};
 use hostctl::topology::Topology;
 use serde::Serialize;
 
@@ -99,10 +101,10 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
                 limits: LimitOverrides::default(),
             };
             let subnet = Box::new(subnet);
-            change(context, &how, &Change::AddSubnet { network: vpc, name, subnet }).await
+            change(context, &how, &SpecEdit::AddSubnet { network: vpc, name, subnet }).await
         }
         Command::Delete(Delete { vpc, name, deletion }) => {
-            delete(context, &deletion, Change::DeleteSubnet { network: vpc, name }).await
+            delete(context, &deletion, SpecEdit::DeleteSubnet { network: vpc, name }).await
         }
         Command::List(List { vpc }) => {
             let checked = load_default(context)?;

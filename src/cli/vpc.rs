@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use hostctl::link::namespace;
-use hostctl::spec::{Change, Checked, Cidr4, Cidr6, Name, SpecPath, find_network, find_subnet};
+use hostctl::spec::{Checked, Cidr4, Cidr6, Name, SpecEdit, SpecPath, find_network, find_subnet};
 use hostctl::topology::{Nat, Network, Topology};
 use serde_json::{Value, json};
 
@@ -85,10 +85,10 @@ pub struct Exec {
 pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Create(Create { name, cidr, cidr6, how }) => {
-            change(context, &how, &Change::CreateNetwork { name, cidr, cidr6 }).await
+            change(context, &how, &SpecEdit::CreateNetwork { name, cidr, cidr6 }).await
         }
         Command::Delete(Delete { name, force, deletion }) => {
-            delete(context, &deletion, Change::DeleteNetwork { name, force }).await
+            delete(context, &deletion, SpecEdit::DeleteNetwork { name, force }).await
         }
         Command::List => list(context),
         Command::Show(arguments) => show(context, &arguments.name),

@@ -1,7 +1,7 @@
 //! Commands that change the spec: they write a drop-in and apply it.
 
 use crate::spec::{
-    Before, Change, Checked, EditError, HostSpec, Loaded, Replaced, SpecPath, load, load_checked_with,
+    Before, Checked, EditError, HostSpec, Loaded, Replaced, SpecEdit, SpecPath, load, load_checked_with,
     load_drop_in,
 };
 use crate::topology::Topology;
@@ -61,7 +61,7 @@ impl Host {
     /// # Errors
     /// Where the change is refused, nothing was touched; else those of
     /// [`Host::apply`].
-    pub async fn edit(&self, change: &Change, watch: &mut dyn Watch) -> Result<Edited, HostError> {
+    pub async fn edit(&self, change: &SpecEdit, watch: &mut dyn Watch) -> Result<Edited, HostError> {
         let lock = self.begin_with(&change.to_string(), watch)?;
         let rejected = self.settle(&lock).await?;
         let Draft { checked, text, also, same, before } = self.draft(change)?;
@@ -122,14 +122,14 @@ impl Host {
     ///
     /// # Errors
     /// Where the change is refused, or the host can't be read.
-    pub async fn plan_edit(&self, change: &Change) -> Result<PlannedEdit, HostError> {
+    pub async fn plan_edit(&self, change: &SpecEdit) -> Result<PlannedEdit, HostError> {
         Self::check_root()?;
         let Draft { checked, before, .. } = self.draft(change)?;
         let preview = self.preview(&checked.spec, &checked.compiled).await?;
         Ok(PlannedEdit { preview, compared: Compared { before, after: checked.compiled } })
     }
 
-    fn draft(&self, change: &Change) -> Result<Draft, HostError> {
+    fn draft(&self, change: &SpecEdit) -> Result<Draft, HostError> {
         let path = drop_in::drop_in(&self.root);
         let Loaded { spec: whole, sources } = load(None, &self.root)?;
         let last = generation::last(&self.root)?;

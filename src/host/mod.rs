@@ -46,6 +46,6 @@ pub use look::connectivity::{
 pub use look::doctor::{Check, Level, doctor};
 pub use look::flow_room::shortage as flow_shortage;
 pub use look::status::{
-    AppStatus, FirewallStatus, GuestStatus, NamespaceStatus, NetworkStatus, Status, guests, status,
+    AppStatus, FirewallStatus, GuestStatus, HostStatus, NamespaceStatus, NetworkStatus, guests, status,
 };
 pub use rollback::{Files, RolledBack};

@@ -68,7 +68,7 @@ pub enum Rule {
 
 /// What comes and what goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct ApartChange {
     /// In this order, after `gone`'s look-ups, before the rest of them.
     pub new: Vec<Part>,
     /// In this order.
@@ -109,14 +109,14 @@ pub(super) fn wanted(topology: &Topology, uplinks: &[IfName]) -> BTreeSet<Part> 
 }
 
 /// From what there is to what is wanted; none where that is the same.
-pub(super) fn change(wanted: &BTreeSet<Part>, found: &BTreeSet<Part>) -> Option<Change> {
+pub(super) fn change(wanted: &BTreeSet<Part>, found: &BTreeSet<Part>) -> Option<ApartChange> {
     let mut gone: Vec<Part> = found.difference(wanted).cloned().collect();
     gone.reverse();
-    let change = Change { new: wanted.difference(found).cloned().collect(), gone };
-    (change != Change::default()).then_some(change)
+    let change = ApartChange { new: wanted.difference(found).cloned().collect(), gone };
+    (change != ApartChange::default()).then_some(change)
 }
 
-impl Change {
+impl ApartChange {
     /// The commands that do it by hand.
     pub fn commands(&self) -> Vec<String> {
         self.steps().map(|(add, part)| part.command(add)).collect()

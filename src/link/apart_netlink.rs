@@ -18,7 +18,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use nix::libc;
 use rtnetlink::{Error, IpVersion};
 
-use super::apart::{ALLOWED, Change, END, JUDGED, OTHERS, PASS, Part, Rule, TABLE};
+use super::apart::{ALLOWED, ApartChange, END, JUDGED, OTHERS, PASS, Part, Rule, TABLE};
 use super::netlink::{LinkError, Netlink, asked};
 
 impl Netlink {
@@ -45,7 +45,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub async fn keep_apart(&self, change: &Change) -> Result<(), LinkError> {
+    pub async fn keep_apart(&self, change: &ApartChange) -> Result<(), LinkError> {
         for (add, part) in change.steps() {
             let done = match (part, add) {
                 (Part::Prohibit(to), true) => self.handle.route().add(prohibit(*to)).execute().await,

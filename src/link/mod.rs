@@ -20,7 +20,7 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 
-pub use apart::{Change as ApartChange, JUDGED, Part, Rule};
+pub use apart::{ApartChange, JUDGED, Part, Rule};
 pub use desired::{
     Bridge, CONNTRACK_MAX_KEY, Desired, FORWARDING6_KEY, GROUP, INSIDE, Namespace, Port, PortKind, Sysctl,
     forwarding4_key, unforwarding,

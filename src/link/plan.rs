@@ -18,7 +18,7 @@ pub struct Plan {
     /// What comes, after the firewall is changed.
     pub build: Vec<Step>,
     /// What keeps networks apart where the firewall is gone.
-    pub apart: Option<apart::Change>,
+    pub apart: Option<apart::ApartChange>,
 }
 
 /// Something on the host that hostctl didn't make and won't touch is in the

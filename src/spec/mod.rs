@@ -7,11 +7,11 @@ mod schema;
 mod text;
 
 pub use closest::closest;
-pub use edit::apply_change::{After, Before, find_network, find_subnet, policy_name};
-pub use edit::change::Change;
+pub use edit::apply_edit::{After, Before, find_network, find_subnet, policy_name};
 pub use edit::defined_names::DefinedNames;
 pub use edit::edit_error::EditError;
 pub use edit::policy_subnet::PolicySubnet;
+pub use edit::spec_edit::SpecEdit;
 pub use model::app::{App, AppLimits, AppRestart, AppWebserver};
 pub use model::cidr::{Cidr4, Cidr6, CidrError, IPV4_PREFIX_MAX, IPV6_PREFIX_MAX};
 pub use model::host_spec::{Disk, Host, HostSpec, Nat, Network, Peering, Subnet, Tailscale, Uplink, Vm};

@@ -7,8 +7,8 @@
 //! descriptor, so that all of it is gone when the process is.
 
 mod capture;
+mod connection;
 mod echo;
-mod flow;
 pub mod frames;
 mod guest;
 mod http;
@@ -23,7 +23,7 @@ mod worker;
 mod world;
 
 pub use capture::{Capture, FrameLog};
-pub use flow::Flow;
+pub use connection::Connection;
 pub use guest::FakeGuest;
 pub use http::http_get;
 pub use links::{Links, Route};

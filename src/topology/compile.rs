@@ -14,7 +14,7 @@ use super::{
     Uplink, Vm,
 };
 
-/// Resolvers where the spec names none: those of seed 003.
+/// Resolvers where the spec names none: Cloudflare's and Google's.
 const DEFAULT_DNS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8))];
 

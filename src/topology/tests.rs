@@ -29,11 +29,11 @@ fn v6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
 
-const SEED: &str = include_str!("../../examples/five-networks.toml");
+const FIVE_NETWORKS: &str = include_str!("../../examples/five-networks.toml");
 
 #[test]
 fn the_seeds_host_has_the_seeds_addresses() {
-    let topology = topology(SEED);
+    let topology = topology(FIVE_NETWORKS);
     assert_eq!((topology.networks.len(), topology.vms.len()), (5, 5));
     for (n, (network, vm)) in topology.networks.iter().zip(&topology.vms).enumerate() {
         let n = n + 1;
@@ -54,7 +54,7 @@ fn the_seeds_host_has_the_seeds_addresses() {
 
 #[test]
 fn macs_link_locals_and_users_follow_from_names() {
-    let topology = topology(SEED);
+    let topology = topology(FIVE_NETWORKS);
     let seen: Vec<_> = topology
         .vms
         .iter()

@@ -8,7 +8,7 @@ use hostctl::testbed::frames::{
     Arp, Udp, arp, icmp_echo, ipv4_fragments, neighbor_advertisement, neighbor_solicitation, protocol,
     tagged, tcp_syn, udp,
 };
-use hostctl::testbed::{DEFAULT_TIMEOUT, Flow, address};
+use hostctl::testbed::{Connection, DEFAULT_TIMEOUT, address};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
@@ -22,7 +22,7 @@ use crate::spoofing::scene::{Scene, Who};
 const FRAMES: usize = 3000;
 
 #[derive(Debug, Clone)]
-enum Change {
+enum Damage {
     /// Bits of a byte near the beginning, where the headers are.
     Flip(u8, u8),
     /// Two bytes there.
@@ -35,7 +35,7 @@ enum Change {
     Repeat(u8, u8),
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn damage() -> impl Strategy<Value = Damage> {
     let place = || prop_oneof![0u8..14, 14u8..34, 34u8..54, 54u8..100];
     let words = prop_oneof![
         Just([0, 0]),
@@ -48,19 +48,19 @@ fn change() -> impl Strategy<Value = Change> {
         any::<[u8; 2]>(),
     ];
     prop_oneof![
-        5 => (place(), 1u8..).prop_map(|(place, bits)| Change::Flip(place, bits)),
-        3 => (place(), words).prop_map(|(place, word)| Change::Put(place, word)),
+        5 => (place(), 1u8..).prop_map(|(place, bits)| Damage::Flip(place, bits)),
+        3 => (place(), words).prop_map(|(place, word)| Damage::Put(place, word)),
         3 => (prop::sample::select(vec![0, 6, 22, 26, 28, 30, 38, 62]), any::<Index>())
-            .prop_map(|(place, whose)| Change::Address(place, whose)),
-        1 => (14u8..).prop_map(Change::Cut),
-        1 => any::<u8>().prop_map(Change::Grow),
-        1 => (place(), 1u8..9).prop_map(|(place, length)| Change::Repeat(place, length)),
+            .prop_map(|(place, whose)| Damage::Address(place, whose)),
+        1 => (14u8..).prop_map(Damage::Cut),
+        1 => any::<u8>().prop_map(Damage::Grow),
+        1 => (place(), 1u8..9).prop_map(|(place, length)| Damage::Repeat(place, length)),
     ]
 }
 
 /// An honest frame, how it is changed, and whether its checksums are put right.
-fn mutation() -> impl Strategy<Value = (Index, Vec<Change>, bool)> {
-    (any::<Index>(), prop::collection::vec(change(), 1..5), any::<bool>())
+fn mutation() -> impl Strategy<Value = (Index, Vec<Damage>, bool)> {
+    (any::<Index>(), prop::collection::vec(damage(), 1..5), any::<bool>())
 }
 
 fn honest(scene: &Scene, from: &Who, mark: &[u8]) -> Vec<Vec<u8>> {
@@ -107,19 +107,19 @@ fn honest(scene: &Scene, from: &Who, mark: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-fn changed(scene: &Scene, frame: &[u8], change: &Change) -> Vec<u8> {
+fn changed(scene: &Scene, frame: &[u8], damage: &Damage) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let end = frame.len();
-    match change {
-        Change::Flip(place, bits) => {
+    match damage {
+        Damage::Flip(place, bits) => {
             let place = usize::from(*place).min(end - 1);
             frame[place] ^= bits;
         }
-        Change::Put(place, word) => {
+        Damage::Put(place, word) => {
             let place = usize::from(*place).min(end - 2);
             frame[place..place + 2].copy_from_slice(word);
         }
-        Change::Address(place, whose) => {
+        Damage::Address(place, whose) => {
             let others = ["a1", "a2", "c1", "n1"].map(|name| scene.who(name));
             let other = whose.get(&others);
             let bytes: Vec<u8> = match place {
@@ -130,9 +130,9 @@ fn changed(scene: &Scene, frame: &[u8], change: &Change) -> Vec<u8> {
             let place = usize::from(*place);
             frame.iter_mut().skip(place).zip(bytes).for_each(|(old, new)| *old = new);
         }
-        Change::Cut(length) => frame.truncate(usize::from(*length).clamp(14, end)),
-        Change::Grow(length) => frame.resize(end + usize::from(*length), 0x5a),
-        Change::Repeat(place, length) => {
+        Damage::Cut(length) => frame.truncate(usize::from(*length).clamp(14, end)),
+        Damage::Grow(length) => frame.resize(end + usize::from(*length), 0x5a),
+        Damage::Repeat(place, length) => {
             let place = usize::from(*place).min(end - 1);
             let piece = frame[place..(place + usize::from(*length)).min(end)].to_vec();
             frame.splice(place..place, piece);
@@ -195,21 +195,21 @@ fn frames_changed_at_random_reach_nobody() {
     let scene = Scene::new(seed.is_multiple_of(2));
     let from = scene.who("b1");
     let host = SocketAddr::new(address::UPLINK.into(), 22);
-    let mut operator = Flow::open(&scene.lab.world.internet, host, DEFAULT_TIMEOUT).unwrap();
+    let mut operator = Connection::open(&scene.lab.world.internet, host, DEFAULT_TIMEOUT).unwrap();
     let far = SocketAddr::new(address::FAR.into(), 22);
-    let mut guest = Flow::open(scene.who("a1").guest.netns(), far, DEFAULT_TIMEOUT).unwrap();
+    let mut guest = Connection::open(scene.who("a1").guest.netns(), far, DEFAULT_TIMEOUT).unwrap();
     let known = |scene: &Scene| scene.neighbour_tables("a1").1;
     let before = known(&scene);
     let mut crossing = Crossing::new(&scene, "b1");
     for _ in 0..count {
-        let (index, changes, repaired) = mutation().new_tree(&mut runner).unwrap().current();
+        let (index, damages, repaired) = mutation().new_tree(&mut runner).unwrap().current();
         // Its own ping's answer and the internet are what it may have.
         let may = &["br-b", "uplink0", "b1"];
-        crossing.send(&format!("{changes:?}"), may, |mark| {
+        crossing.send(&format!("{damages:?}"), may, |mark| {
             let honest = honest(&scene, from, mark);
             let mut frame = index.get(&honest).clone();
-            for change in &changes {
-                frame = changed(&scene, &frame, change);
+            for damage in &damages {
+                frame = changed(&scene, &frame, damage);
             }
             if repaired {
                 repair(&mut frame);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use hostctl::testbed::frames::{Link, Udp, double_tagged, ethernet, protocol, tcp_syn, udp};
-use hostctl::testbed::{DEFAULT_TIMEOUT, Flow, address};
+use hostctl::testbed::{Connection, DEFAULT_TIMEOUT, address};
 
 use crate::adversary::crossing::Crossing;
 use crate::spoofing::craft::{Header, PLAIN, fragment6, group_mac, icmp, icmp6, ipv4_frame, ipv6_frame};
@@ -197,9 +197,9 @@ fn odd_packets_reach_nobody() {
         let from = scene.who("b1");
         let listeners = listeners(&scene);
         let host = SocketAddr::new(address::UPLINK.into(), 22);
-        let mut operator = Flow::open(&scene.lab.world.internet, host, DEFAULT_TIMEOUT).unwrap();
+        let mut operator = Connection::open(&scene.lab.world.internet, host, DEFAULT_TIMEOUT).unwrap();
         let far = SocketAddr::new(address::FAR.into(), 22);
-        let mut guest = Flow::open(scene.who("a1").guest.netns(), far, DEFAULT_TIMEOUT).unwrap();
+        let mut guest = Connection::open(scene.who("a1").guest.netns(), far, DEFAULT_TIMEOUT).unwrap();
         let mut crossing = Crossing::new(&scene, "b1");
         for to in forbidden4(&scene, from) {
             // By the host, and by everybody on the bridge.
@@ -293,7 +293,7 @@ fn anothers_connection_is_not_to_be_ended() {
             (address::FAR6.into(), scene.who("a1").v6.into()),
         ] {
             let server = SocketAddr::new(far, 22);
-            let mut flow = Flow::open(scene.who("a1").guest.netns(), server, DEFAULT_TIMEOUT).unwrap();
+            let mut flow = Connection::open(scene.who("a1").guest.netns(), server, DEFAULT_TIMEOUT).unwrap();
             let client = flow.local_address().unwrap();
             assert_eq!(client.ip(), own);
             scene.capture("uplink0").clear();

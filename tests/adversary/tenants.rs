@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hostctl::testbed::frames::Link;
-use hostctl::testbed::{DEFAULT_TIMEOUT, Flow, Options, Probe, Service, address, probe, usual_services};
+use hostctl::testbed::{
+    Connection, DEFAULT_TIMEOUT, Options, Probe, Service, address, probe, usual_services,
+};
 use hostctl::topology::{Topology, link_local};
 
 use crate::support::lab::{Guest, Lab, compile};
@@ -39,7 +41,7 @@ pub struct Tenants {
     pub n1: Guest,
     pub b1: Guest,
     /// Connections of others: the operator's to the host, guests' to the internet.
-    flows: Vec<(&'static str, Flow)>,
+    flows: Vec<(&'static str, Connection)>,
     _host: Vec<Service>,
 }
 
@@ -55,7 +57,8 @@ impl Tenants {
         let host = usual_services(&lab.world.hypervisor, "host").unwrap();
         let [m1, n1, b1] = ["m1", "n1", "b1"].map(|name| lab.guest(&spec, name));
         let (_, topology) = compile(&spec);
-        let open = |netns, ip: IpAddr| Flow::open(netns, SocketAddr::new(ip, 22), DEFAULT_TIMEOUT).unwrap();
+        let open =
+            |netns, ip: IpAddr| Connection::open(netns, SocketAddr::new(ip, 22), DEFAULT_TIMEOUT).unwrap();
         let flows = vec![
             ("the operator's", open(&lab.world.internet, address::UPLINK.into())),
             ("the operator's over IPv6", open(&lab.world.internet, address::UPLINK6.into())),

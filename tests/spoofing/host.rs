@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use hostctl::host::{HostError, Step, Watch};
 use hostctl::testbed::frames::{Udp, contains, udp};
-use hostctl::testbed::{DEFAULT_TIMEOUT, Flow, Netns, Options, Probe, Route, address, probe, usual_services};
+use hostctl::testbed::{
+    Connection, DEFAULT_TIMEOUT, Netns, Options, Probe, Route, address, probe, usual_services,
+};
 use hostctl::topology::MacAddr;
 
 use crate::spoofing::scene::Scene;
@@ -173,7 +175,8 @@ fn the_operators_connection_outlives_the_first_load() {
     let lab = Lab::new(Options::default());
     let _services = usual_services(&lab.world.hypervisor, "host").unwrap();
     for host in [IpAddr::V4(address::UPLINK), address::UPLINK6.into()] {
-        let mut flow = Flow::open(&lab.world.internet, SocketAddr::new(host, 22), DEFAULT_TIMEOUT).unwrap();
+        let mut flow =
+            Connection::open(&lab.world.internet, SocketAddr::new(host, 22), DEFAULT_TIMEOUT).unwrap();
         flow.ping(DEFAULT_TIMEOUT).unwrap();
         lab.apply(SPEC);
         assert!(flow.still_alive(DEFAULT_TIMEOUT), "{host}");

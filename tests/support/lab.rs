@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hostctl::host::{self, Host, HostError, Outcome, Silent, Status, Step, Watch};
+use hostctl::host::{self, Host, HostError, HostStatus, Outcome, Silent, Step, Watch};
 use hostctl::root_dir::RootDir;
 use hostctl::spec::HostSpec;
 use hostctl::testbed::{FakeGuest, Netns, Options, Service, World};
@@ -118,7 +118,7 @@ impl Lab {
         result.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> HostStatus {
         let root = &self.host.root;
         let result = self.world.hypervisor.block_on(|| async move { host::status(root).await }).unwrap();
         result.unwrap_or_else(|error| panic!("{error}"))

@@ -14,7 +14,7 @@ use super::specs;
 pub enum Layout {
     /// Hostctl's tables: the same rules for every N, the networks in sets.
     Hostctl,
-    /// Seed 003's: a drop rule for each ordered pair of networks, then an
+    /// The microVM host's by hand: a drop rule for each ordered pair of networks, then an
     /// accept rule for each network, as one nft file.
     Matrix,
     /// The same for iptables-restore.

@@ -178,9 +178,9 @@ fn topology(text: &str) -> crate::topology::Topology {
     compile(&spec).unwrap()
 }
 
-/// The seeds' policies, word for word.
+/// The policies of three VPC tools' documents, word for word.
 #[test]
-fn the_seeds_policies_mean_what_the_seeds_say() {
+fn policies_of_vpc_tools_mean_what_those_say() {
     let topology = topology(
         r#"
 [networks.production]

@@ -10,7 +10,7 @@ use super::packet::{Exits, Journey, journeys};
 use super::program::{Program, program};
 use super::remedy;
 use super::ruleset::Foreign;
-use super::walk::{Effect, Event, Place, walk};
+use super::walk::{Effect, Event, RulePlace, walk};
 
 /// Something of another program's that is in guests' way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ struct Alike {
 /// Where it happens, and to whom.
 #[derive(Default)]
 struct Happening<'j, 't> {
-    places: BTreeSet<Place>,
+    places: BTreeSet<RulePlace>,
     journeys: Vec<&'j Journey<'t>>,
 }
 
@@ -78,7 +78,7 @@ pub fn hazards(foreign: &Foreign, topology: &Topology, exits: Exits<'_>) -> Vec<
         }
     }
     // What is certain of one is not worth saying as possible of another.
-    let certain: BTreeSet<(Effect, Place)> = happenings
+    let certain: BTreeSet<(Effect, RulePlace)> = happenings
         .iter()
         .filter(|(alike, _)| alike.severity > Severity::Info)
         .flat_map(|(alike, happening)| happening.places.iter().map(|place| (alike.effect, place.clone())))
@@ -137,7 +137,7 @@ fn severity(event: &Event, journey: &Journey<'_>, links: &BTreeSet<&str>) -> Opt
 
 fn hazard(alike: &Alike, happening: &Happening<'_, '_>, foreign: &Foreign) -> Hazard {
     let Alike { severity, effect, program, hook, .. } = alike;
-    let places: Vec<&Place> = happening.places.iter().collect();
+    let places: Vec<&RulePlace> = happening.places.iter().collect();
     let who = some(happening.journeys.iter().map(|journey| journey.who.as_str()), "; ");
     let does = match (effect, *severity > Severity::Info) {
         (Effect::Drop, true) => "drops",
@@ -188,7 +188,7 @@ fn some<'a>(all: impl Iterator<Item = &'a str>, between: &str) -> String {
 }
 
 /// Which rules or chains: one by its number, several by their chains.
-fn object(places: &[&Place], program: Program) -> String {
+fn object(places: &[&RulePlace], program: Program) -> String {
     let legacy = places.iter().any(|place| place.legacy_table().is_some());
     let name = if legacy && program == Program::Iptables {
         "iptables-legacy".into()
@@ -197,7 +197,7 @@ fn object(places: &[&Place], program: Program) -> String {
     } else {
         program.name().to_string()
     };
-    let chain = |place: &Place| {
+    let chain = |place: &RulePlace| {
         format!("{} {} {}", place.family, place.legacy_table().unwrap_or(&place.table), place.chain)
     };
     let chains: BTreeSet<String> = places.iter().map(|place| chain(place)).collect();
@@ -205,7 +205,7 @@ fn object(places: &[&Place], program: Program) -> String {
     let plural = if chains.contains(',') { "s" } else { "" };
     let rules = places.iter().filter(|place| place.handle.is_some()).count();
     match places {
-        [Place { handle: Some(handle), .. }] => format!("rule {handle} of chain {chains} ({name})"),
+        [RulePlace { handle: Some(handle), .. }] => format!("rule {handle} of chain {chains} ({name})"),
         _ if rules > 1 => format!("{rules} rules of chain{plural} {chains} ({name})"),
         _ => format!("chain{plural} {chains} ({name})"),
     }

@@ -1,7 +1,7 @@
 //! Which program a foreign table is of.
 
 use super::ruleset::Foreign;
-use super::walk::Place;
+use super::walk::RulePlace;
 
 /// A program that loads rules of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,14 +19,14 @@ pub(super) enum Program {
 }
 
 /// Tables that iptables-nft makes are named and built as iptables' always were.
-fn is_iptables(place: &Place) -> bool {
+fn is_iptables(place: &RulePlace) -> bool {
     let table = place.legacy_table().unwrap_or(&place.table);
     matches!(table, "filter" | "nat" | "mangle" | "raw" | "security")
         && place.base == place.hook.to_uppercase()
 }
 
 /// Whose rule it is.
-pub(super) fn program(place: &Place, foreign: &Foreign) -> Program {
+pub(super) fn program(place: &RulePlace, foreign: &Foreign) -> Program {
     let has = |chain: &str| foreign.has(&place.family, &place.table, chain);
     let table = place.table.as_str();
     let chain = place.chain.as_str();
@@ -80,7 +80,7 @@ impl Program {
 
     /// The chain of that table that is made for others' rules, and passed
     /// before the program's own.
-    pub(super) fn entrance<'p>(self, place: &'p Place, foreign: &Foreign) -> &'p str {
+    pub(super) fn entrance<'p>(self, place: &'p RulePlace, foreign: &Foreign) -> &'p str {
         let docker = place.base == "FORWARD" && foreign.has(&place.family, &place.table, "DOCKER-USER");
         if self == Self::Docker && docker { "DOCKER-USER" } else { &place.base }
     }

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use super::packet::Journey;
 use super::program::Program;
 use super::ruleset::Foreign;
-use super::walk::Place;
+use super::walk::RulePlace;
 
 /// A link of hostctl's, by the side of a rule that it is on.
 type Link<'a> = (&'static str, &'a str);
 
 /// The bridges and ports that these packets come from and go to, as far as a
 /// rule at that hook can name them.
-fn links<'a>(place: &Place, journeys: &[&Journey<'a>]) -> BTreeSet<Link<'a>> {
+fn links<'a>(place: &RulePlace, journeys: &[&Journey<'a>]) -> BTreeSet<Link<'a>> {
     journeys
         .iter()
         // What answers look like before they are known as a guest's can't be
@@ -27,7 +27,7 @@ fn links<'a>(place: &Place, journeys: &[&Journey<'a>]) -> BTreeSet<Link<'a>> {
 
 /// The commands that help now.
 pub(super) fn commands(
-    places: &[&Place],
+    places: &[&RulePlace],
     journeys: &[&Journey<'_>],
     program: Program,
     foreign: &Foreign,
@@ -50,9 +50,9 @@ pub(super) fn commands(
 /// A rule in front of the others; hostctl's own table goes on judging. In
 /// iptables' tables each rule is one that iptables could have made: it refuses
 /// to list a table with others.
-fn exception(place: &Place, (key, link): Link<'_>, program: Program, foreign: &Foreign) -> String {
+fn exception(place: &RulePlace, (key, link): Link<'_>, program: Program, foreign: &Foreign) -> String {
     let chain = program.entrance(place, foreign);
-    let Place { family, .. } = place;
+    let RulePlace { family, .. } = place;
     match place.legacy_table() {
         Some(table) => {
             let tool = if family == "ip6" { "ip6tables-legacy" } else { "iptables-legacy" };
@@ -92,13 +92,13 @@ fn firewalld(links: &BTreeSet<Link<'_>>, foreign: &Foreign) -> Vec<String> {
 
 /// Whether ufw's own rules come before this one: those of its before.rules
 /// don't wait for them.
-fn takes_user_rules(place: &Place) -> bool {
+fn takes_user_rules(place: &RulePlace) -> bool {
     let chain = place.chain.trim_start_matches("ufw6").trim_start_matches("ufw");
     matches!(place.hook.as_str(), "input" | "forward" | "output")
         && !["-before", "-not-local"].iter().any(|start| chain.starts_with(start))
 }
 
-fn ufw(place: &Place, links: &BTreeSet<Link<'_>>) -> Vec<String> {
+fn ufw(place: &RulePlace, links: &BTreeSet<Link<'_>>) -> Vec<String> {
     let route = if place.hook == "forward" { "route " } else { "" };
     links
         .iter()
@@ -111,7 +111,7 @@ fn ufw(place: &Place, links: &BTreeSet<Link<'_>>) -> Vec<String> {
 /// What to set there so that it lasts, besides the commands.
 pub(super) fn setting(
     program: Program,
-    places: &[&Place],
+    places: &[&RulePlace],
     commands: &[String],
     journeys: &[&Journey<'_>],
 ) -> String {
@@ -139,7 +139,7 @@ pub(super) fn setting(
         }
         Program::Firewalld => "the commands last; hostctl's own rules go on denying. In /etc/firewalld they are the zone hostctl and, where others may speak to guests, the policy to-hostctl".into(),
         Program::Ufw if commands.iter().any(|command| !command.starts_with("ufw ")) => {
-            let suffix = |place: &&Place| if place.family == "ip6" { "6" } else { "" };
+            let suffix = |place: &&RulePlace| if place.family == "ip6" { "6" } else { "" };
             let files: BTreeSet<String> =
                 places.iter().map(|place| format!("/etc/ufw/before{}.rules", suffix(place))).collect();
             let files: Vec<String> = files.into_iter().collect();

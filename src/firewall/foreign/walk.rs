@@ -38,7 +38,7 @@ pub(super) enum Effect {
 
 /// Where it happens: a rule, or the end of a base chain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Place {
+pub(super) struct RulePlace {
     pub family: String,
     pub table: String,
     /// The base chain by which the packet got there.
@@ -51,7 +51,7 @@ pub(super) struct Place {
     pub text: String,
 }
 
-impl Place {
+impl RulePlace {
     /// The table's name with iptables-legacy, where it is one of its.
     pub(super) fn legacy_table(&self) -> Option<&str> {
         self.table.strip_prefix(legacy::PREFIX)
@@ -74,7 +74,7 @@ pub(super) struct Event {
     pub effect: Effect,
     /// Whether it happens to each such packet, or perhaps to some.
     pub certain: bool,
-    pub place: Place,
+    pub place: RulePlace,
     /// Of [`Effect::Offload`]: the devices.
     pub devices: Vec<String>,
 }
@@ -148,7 +148,7 @@ struct Walk<'w, 'p> {
 
 impl<'w> Walk<'w, '_> {
     fn event(&mut self, effect: Effect, certain: bool, chain: &str, handle: Option<u64>, text: String) {
-        let place = Place {
+        let place = RulePlace {
             family: self.family.into(),
             table: self.table.into(),
             base: self.base_name.into(),

@@ -28,7 +28,7 @@ pub enum Difference {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
+struct ElementsChange {
     add: bool,
     family: String,
     set: String,
@@ -65,7 +65,12 @@ impl Difference {
                         return Self::Replace { reason: format!("set {set} has elements of another kind") };
                     };
                     if !elements.is_empty() {
-                        changes.push(Change { add, family: family.clone(), set: set.clone(), elements });
+                        changes.push(ElementsChange {
+                            add,
+                            family: family.clone(),
+                            set: set.clone(),
+                            elements,
+                        });
                     }
                 }
             }
@@ -103,7 +108,7 @@ fn shape_differs(family: &str, found: &Table, wanted: &Table) -> Option<String> 
 }
 
 /// As commands for `nft -j -f -` (libnftables-json(5)).
-fn to_nftables(changes: &[Change]) -> Result<Nftables<'_>, serde_json::Error> {
+fn to_nftables(changes: &[ElementsChange]) -> Result<Nftables<'_>, serde_json::Error> {
     let mut batch = Batch::new();
     for change in changes {
         let elements = change.elements.iter().map(Expression::deserialize);
@@ -119,13 +124,13 @@ fn to_nftables(changes: &[Change]) -> Result<Nftables<'_>, serde_json::Error> {
 }
 
 /// As a line for `nft -f -`.
-fn text(change: &Change) -> String {
-    let Change { add, family, set, elements } = change;
+fn text(change: &ElementsChange) -> String {
+    let ElementsChange { add, family, set, elements } = change;
     let verb = if *add { "add" } else { "delete" };
     format!("{verb} element {family} hostctl {set} {{ {} }}\n", element_texts(*add, elements).join(", "))
 }
 
-fn command(change: &Change) -> String {
+fn command(change: &ElementsChange) -> String {
     // Names need no quotes where a person types them.
     let elements = element_texts(change.add, &change.elements).into_iter();
     let elements: Vec<String> = elements.map(|element| element.replace('"', "")).collect();

@@ -333,7 +333,7 @@ impl Host {
     pub(in crate::host) fn remember(&self, steps: &[Step], goal: &Goal<'_>, current: &Current) {
         let changes = |step: &&Step| matches!(step, Step::LoadFirewall { .. } | Step::ChangeFirewall(_));
         let changes = u32::from(steps.iter().any(|step| changes(&step)));
-        loaded::write(&self.root, current.mark.as_ref(), changes, &goal.ruleset);
+        loaded::write(&self.root, current.stamp.as_ref(), changes, &goal.ruleset);
     }
 
     /// Removes everything of hostctl's, found by its marks.

@@ -1,7 +1,7 @@
 //! Reads the host: links, firewall, guests.
 
 use crate::app;
-use crate::firewall::{Live, Mark, Surroundings, nft};
+use crate::firewall::{Live, Stamp, Surroundings, nft};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
 use crate::topology::Topology;
@@ -31,7 +31,7 @@ pub async fn observe_network(root: &RootDir, topology: &Topology) -> Result<Curr
 async fn network(
     root: &RootDir,
     topology: &Topology,
-    (firewall, mark): (Live, Option<Mark>),
+    (firewall, stamp): (Live, Option<Stamp>),
 ) -> Result<Current, HostError> {
     let netlink = Netlink::open()?;
     // Which settings matter depends on which links lead to the internet.
@@ -39,7 +39,7 @@ async fn network(
     let desired = Desired::new(topology, &uplinks(topology, &first));
     let unheld = !firewall.is_empty() && hold::is_missed(root);
     let record::Record { surroundings: recorded, bridges: former_bridges } = record::read(root);
-    let mut current = Current { firewall, mark, unheld, recorded, former_bridges, ..Current::default() };
+    let mut current = Current { firewall, stamp, unheld, recorded, former_bridges, ..Current::default() };
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.extend([link::FORWARDING6_KEY.into(), FORWARDING4_KEY.into()]);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::app;
-use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Mark, Ruleset, Surroundings, nft};
+use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Ruleset, Stamp, Surroundings, nft};
 use crate::link::{self, Conflict};
 use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 use crate::vm::Pending;
@@ -23,7 +23,7 @@ pub struct Current {
     pub firewall: Live,
     /// The state of the kernel's tables when they were read, where they stood
     /// still.
-    pub mark: Option<Mark>,
+    pub stamp: Option<Stamp>,
     /// Whether its tables could be held against other programs and aren't.
     pub unheld: bool,
     /// Its guests.

@@ -9,7 +9,7 @@ use nix::ifaddrs::getifaddrs;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use crate::firewall::{self, FlowPolicy, Gone, Mark, Tables};
+use crate::firewall::{self, FlowPolicy, Gone, Stamp, Tables};
 use crate::topology::FirewallMode;
 
 use crate::host::apply::execute::cut_flows;
@@ -52,7 +52,7 @@ impl Host {
             return Ok(None);
         }
         if let Some(ruleset) = loaded::last(&self.root) {
-            let before = Mark::read().ok();
+            let before = Stamp::read().ok();
             super::way(&self.root)?.load(&firewall::render(&ruleset)?)?;
             loaded::write(&self.root, before.as_ref(), 1, &ruleset);
         } else {

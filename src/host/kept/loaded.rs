@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::create;
-use crate::firewall::{self, Listing, Live, Mark, NftError, Ruleset, nft};
+use crate::firewall::{self, Listing, Live, NftError, Ruleset, Stamp, nft};
 use crate::private;
 use crate::root_dir::RootDir;
 
@@ -19,22 +19,24 @@ use crate::root_dir::RootDir;
 struct Loaded {
     /// Where and by whom: another boot, network namespace or hostctl knows
     /// nothing of it.
-    place: Place,
+    #[serde(rename = "place")]
+    validity: Validity,
     /// The state of the kernel's tables after it was loaded; none where somebody
     /// else changed them meanwhile.
-    mark: Option<Mark>,
+    #[serde(rename = "mark")]
+    stamp: Option<Stamp>,
     /// What was loaded.
     ruleset: Ruleset,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+struct Validity {
     boot: String,
     namespace: (u64, u64),
     shape: u64,
 }
 
-impl Place {
+impl Validity {
     fn here() -> Option<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let namespace = fs::metadata("/proc/thread-self/ns/net").ok()?;
@@ -48,25 +50,25 @@ fn path(root: &RootDir) -> PathBuf {
     root.run().join("firewall.json")
 }
 
-/// The firewall that the kernel has, and its mark where it didn't change
+/// The firewall that the kernel has, and its stamp where it didn't change
 /// meanwhile.
 ///
 /// # Errors
 /// Where it has to be listed, and nft can't be run or understood.
-pub fn observe(root: &RootDir) -> Result<(Live, Option<Mark>), NftError> {
-    // Where the kernel has no marks, or keeps them to itself, tables are listed.
-    let Ok(mark) = Mark::read() else { return Ok((Live::Listed(nft::observe()?), None)) };
-    if mark.is_bare() {
-        return Ok((Live::Listed(Listing::default()), Some(mark)));
+pub fn observe(root: &RootDir) -> Result<(Live, Option<Stamp>), NftError> {
+    // Where the kernel has no stamps, or keeps them to itself, tables are listed.
+    let Ok(stamp) = Stamp::read() else { return Ok((Live::Listed(nft::observe()?), None)) };
+    if stamp.is_bare() {
+        return Ok((Live::Listed(Listing::default()), Some(stamp)));
     }
     let written = read(root);
-    if let Some(loaded) = written.as_ref().filter(|loaded| loaded.mark.as_ref() == Some(&mark)) {
-        return Ok((Live::Known(Box::new(loaded.ruleset.clone())), Some(mark)));
+    if let Some(loaded) = written.as_ref().filter(|loaded| loaded.stamp.as_ref() == Some(&stamp)) {
+        return Ok((Live::Known(Box::new(loaded.ruleset.clone())), Some(stamp)));
     }
     let listing = nft::observe()?;
     // A listing during which somebody changed something may be of neither.
-    let mark = Mark::read().ok().filter(|now| *now == mark);
-    // Other programs' transactions leave marks too.
+    let stamp = Stamp::read().ok().filter(|now| *now == stamp);
+    // Other programs' transactions leave stamps too.
     let same = written.filter(|loaded| {
         let text = firewall::render(&loaded.ruleset).ok();
         text.and_then(|text| nft::rehearse(&text).ok()).is_some_and(|loaded| loaded == listing)
@@ -75,7 +77,7 @@ pub fn observe(root: &RootDir) -> Result<(Live, Option<Mark>), NftError> {
         Some(loaded) => Live::Known(Box::new(loaded.ruleset)),
         None => Live::Listed(listing),
     };
-    Ok((live, mark))
+    Ok((live, stamp))
 }
 
 /// The firewall that was loaded last in this network namespace since it booted,
@@ -86,16 +88,16 @@ pub fn last(root: &RootDir) -> Option<Ruleset> {
 
 fn read(root: &RootDir) -> Option<Loaded> {
     let loaded: Loaded = serde_json::from_slice(&fs::read(path(root)).ok()?).ok()?;
-    (Some(&loaded.place) == Place::here().as_ref()).then_some(loaded)
+    (Some(&loaded.validity) == Validity::here().as_ref()).then_some(loaded)
 }
 
 /// Writes down that `ruleset` is loaded: it was, or was made so by `changes`
 /// transactions since `before`. Where somebody else made one, it has to be
 /// looked at.
-pub fn write(root: &RootDir, before: Option<&Mark>, changes: u32, ruleset: &Ruleset) {
-    let mark = before.and_then(|before| Mark::read().ok().filter(|now| now.is_after(before, changes)));
-    let mark = mark.filter(|mark| !mark.is_bare());
-    let loaded = Place::here().map(|place| Loaded { place, mark, ruleset: ruleset.clone() });
+pub fn write(root: &RootDir, before: Option<&Stamp>, changes: u32, ruleset: &Ruleset) {
+    let stamp = before.and_then(|before| Stamp::read().ok().filter(|now| now.is_after(before, changes)));
+    let stamp = stamp.filter(|stamp| !stamp.is_bare());
+    let loaded = Validity::here().map(|validity| Loaded { validity, stamp, ruleset: ruleset.clone() });
     match loaded {
         Some(loaded) if read(root).as_ref() == Some(&loaded) => {}
         Some(loaded) => {
@@ -120,6 +122,6 @@ pub fn write(root: &RootDir, before: Option<&Mark>, changes: u32, ruleset: &Rule
 
 /// Forgets it.
 pub fn forget(root: &RootDir) {
-    // What stays has another mark than the kernel.
+    // What stays has another stamp than the kernel.
     _ = fs::remove_file(path(root));
 }

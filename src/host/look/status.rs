@@ -18,7 +18,7 @@ use crate::spec::load;
 
 /// The state of a host.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub struct HostStatus {
     /// The number of the generation that was applied last.
     pub generation: Option<u64>,
     /// When that was, in seconds since 1970-01-01 UTC.
@@ -130,7 +130,7 @@ pub struct GuestStatus {
 /// # Errors
 /// Where the kernel or nft doesn't answer, or the last generation can't be
 /// read.
-pub async fn status(root: &RootDir) -> Result<Status, HostError> {
+pub async fn status(root: &RootDir) -> Result<HostStatus, HostError> {
     let (last, unreadable) = generation::newest_readable(root)?;
     let topology = last.as_ref().and_then(|last| last.compile().ok());
     let applied = topology.is_some();
@@ -144,7 +144,7 @@ pub async fn status(root: &RootDir) -> Result<Status, HostError> {
         topology.networks.iter().any(|network| network.bridge.as_str() == name)
             || topology.ports().any(|port| port.interface.as_str() == name)
     };
-    Ok(Status {
+    Ok(HostStatus {
         generation: last.as_ref().map(|last| last.number),
         applied_at: last.as_ref().map(|last| last.applied_at),
         uplinks: uplinks(&topology, &current.links).iter().map(ToString::to_string).collect(),

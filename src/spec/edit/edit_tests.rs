@@ -1,10 +1,10 @@
 //! What commands make of their drop-in.
 
-use super::apply_change::{After, Before};
-use crate::spec::{Change, EditError, HostSpec, LimitOverrides, Name, Policy, Subnet, SubnetKind};
+use super::apply_edit::{After, Before};
+use crate::spec::{EditError, HostSpec, LimitOverrides, Name, Policy, SpecEdit, Subnet, SubnetKind};
 
 /// What a change makes of the drop-in, where `file` is another file.
-fn edit(drop_in: &HostSpec, file: &str, change: &Change) -> Result<After, EditError> {
+fn edit(drop_in: &HostSpec, file: &str, change: &SpecEdit) -> Result<After, EditError> {
     let mut whole: HostSpec = toml::from_str(file).unwrap();
     whole.networks.extend(drop_in.networks.clone());
     whole.peerings.extend(drop_in.peerings.clone());
@@ -12,9 +12,9 @@ fn edit(drop_in: &HostSpec, file: &str, change: &Change) -> Result<After, EditEr
     change.apply(Before { drop_in, whole: &whole, place: &|_| Some("host.toml:7".into()) })
 }
 
-fn create(name: &str) -> Change {
+fn create(name: &str) -> SpecEdit {
     let name = Name::new(name).unwrap();
-    Change::CreateNetwork { name, cidr: "10.0.0.0/16".parse().unwrap(), cidr6: None }
+    SpecEdit::CreateNetwork { name, cidr: "10.0.0.0/16".parse().unwrap(), cidr6: None }
 }
 
 fn subnet_of(cidr: &str) -> Box<Subnet> {
@@ -41,15 +41,15 @@ fn what_is_made_and_deleted_leaves_nothing() {
     let changes = [
         create("a"),
         create("b"),
-        Change::AddSubnet {
+        SpecEdit::AddSubnet {
             network: network.clone(),
             name: Name::new("web").unwrap(),
             subnet: subnet_of("10.0.1.0/24"),
         },
-        Change::SetPolicy { network: network.clone(), subnet: Some(subnet), policy: Box::default() },
-        Change::CreatePeering { between: ["a", "b"].map(|name| Name::new(name).unwrap()) },
-        Change::DeleteNetwork { name: network, force: false },
-        Change::DeleteNetwork { name: "b".into(), force: false },
+        SpecEdit::SetPolicy { network: network.clone(), subnet: Some(subnet), policy: Box::default() },
+        SpecEdit::CreatePeering { between: ["a", "b"].map(|name| Name::new(name).unwrap()) },
+        SpecEdit::DeleteNetwork { name: network, force: false },
+        SpecEdit::DeleteNetwork { name: "b".into(), force: false },
     ];
     let mut drop_in = HostSpec::default();
     for change in &changes {
@@ -63,10 +63,10 @@ fn what_another_file_says_is_edited_there() {
     let file = "[networks.b]\ncidr = \"10.1.0.0/16\"\n[[peerings]]\nbetween = [\"a\", \"b\"]";
     let drop_in = edit(&HostSpec::default(), "", &create("a")).unwrap().drop_in;
     let elsewhere = |what: &str| Err(EditError::Elsewhere { what: what.into(), place: "host.toml:7".into() });
-    let delete = |name: &str| Change::DeleteNetwork { name: name.into(), force: true };
+    let delete = |name: &str| SpecEdit::DeleteNetwork { name: name.into(), force: true };
     assert_eq!(edit(&drop_in, file, &delete("b")), elsewhere("the network b"));
     assert_eq!(edit(&drop_in, file, &delete("a")), elsewhere("the peering of a and b"));
-    let change = Change::DeletePeering { between: ["b".into(), "a".into()] };
+    let change = SpecEdit::DeletePeering { between: ["b".into(), "a".into()] };
     assert_eq!(edit(&drop_in, file, &change), elsewhere("the peering of b and a"));
 }
 
@@ -78,11 +78,11 @@ fn a_policy_takes_the_place_of_the_last_one() {
     let mut drop_in: HostSpec = toml::from_str(text).unwrap();
     for words in ["one", "two"] {
         let policy = Box::new(Policy { description: Some(words.into()), ..Policy::default() });
-        let change = Change::SetPolicy { network: network.clone(), subnet: Some(subnet.clone()), policy };
+        let change = SpecEdit::SetPolicy { network: network.clone(), subnet: Some(subnet.clone()), policy };
         drop_in = edit(&drop_in, "", &change).unwrap().drop_in;
     }
     assert_eq!(drop_in.policies["a-web"].description.as_deref(), Some("two"));
-    let change = Change::RemovePolicy { network, subnet: Some(subnet) };
+    let change = SpecEdit::RemovePolicy { network, subnet: Some(subnet) };
     drop_in = edit(&drop_in, "", &change).unwrap().drop_in;
     assert_eq!(drop_in, toml::from_str(text).unwrap());
     assert!(matches!(edit(&drop_in, "", &change), Err(EditError::NoPolicy { .. })));

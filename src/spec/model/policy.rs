@@ -1,5 +1,5 @@
 //! Policies: what may reach a guest, and what a guest may reach. The JSON of
-//! seeds 000, 001 and 004 is read as it is.
+//! VPC tools before hostctl is read as it is.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub struct Policy {
 /// The version of a policy's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PolicyVersion {
-    /// Seed 000's.
+    /// The only one.
     #[serde(rename = "1.0")]
     V1,
 }

@@ -1,4 +1,4 @@
-//! A policy in a file of its own, such as seed 000's JSON.
+//! A policy in a file of its own, such as the JSON of VPC tools before hostctl.
 
 use std::path::Path;
 

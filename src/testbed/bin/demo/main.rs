@@ -1,4 +1,4 @@
-//! `make demo`: seed 003's host with five real guests, in namespaces of its
+//! `make demo`: a microVM host with five real guests, in namespaces of its
 //! own, and the proof by real packets that it is what the spec says.
 
 #![allow(clippy::print_stdout, reason = "it is a demonstration")]

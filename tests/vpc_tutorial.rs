@@ -1,4 +1,4 @@
-//! The test scenarios of seed 001, each by the commands that it would have
+//! The test scenarios of the VPC tutorial ("Building Your Own VPC on Linux from Scratch"), each by the commands that it would have
 //! typed, with real packets.
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use hostctl::testbed::{Netns, Options, Probe, Service, probe, usual_services};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server on the internet (RFC 5737), where the seed has 8.8.8.8.
+/// A server on the internet (RFC 5737), where the tutorial has 8.8.8.8.
 const INTERNET: &str = "203.0.113.1";
 
 fn run(lab: &Lab, lines: &[&str]) {
@@ -33,7 +33,7 @@ fn connects(from: &str, to: &str) -> bool {
     probe(&named(from), Probe::Tcp(to.parse::<SocketAddr>().unwrap()), SECOND).is_allowed()
 }
 
-/// The seed's VPC and its neighbour.
+/// The tutorial's VPC and its neighbour.
 fn two_vpcs() -> Lab {
     let lab = Lab::new(Options::default());
     run(
@@ -117,7 +117,7 @@ fn test_5_a_policy_opens_port_80_and_not_port_22() {
     drop(served);
 }
 
-/// The list of what the seed's own suite tests, from creation to cleanup.
+/// The list of what the tutorial's own suite tests, from creation to cleanup.
 #[test]
 fn cleanup_leaves_nothing() {
     let lab = two_vpcs();

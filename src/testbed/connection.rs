@@ -8,13 +8,13 @@ use super::netns::Netns;
 
 /// An open TCP connection to a [`super::Service::tcp`].
 #[derive(Debug)]
-pub struct Flow {
+pub struct Connection {
     stream: BufReader<TcpStream>,
     greeting: String,
     sent: u64,
 }
 
-impl Flow {
+impl Connection {
     /// Connects from inside a namespace and reads the service's line.
     ///
     /// # Errors
@@ -23,9 +23,9 @@ impl Flow {
         let stream = netns.try_run(|| TcpStream::connect_timeout(&server, timeout))??;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
-        let mut flow = Self { stream: BufReader::new(stream), greeting: String::new(), sent: 0 };
-        flow.greeting = flow.line()?;
-        Ok(flow)
+        let mut connection = Self { stream: BufReader::new(stream), greeting: String::new(), sent: 0 };
+        connection.greeting = connection.line()?;
+        Ok(connection)
     }
 
     /// What the service said first: its name and whom it sees.
@@ -55,7 +55,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Whether a [`Flow::ping`] comes back within `timeout`.
+    /// Whether a [`Connection::ping`] comes back within `timeout`.
     pub fn still_alive(&mut self, timeout: Duration) -> bool {
         self.ping(timeout).is_ok()
     }

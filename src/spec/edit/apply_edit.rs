@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::edit_error::EditError;
 use super::edit_same as differing;
 use crate::spec::{
-    App, Change, HostSpec, IfName, Imds, Lan, LimitOverrides, Name, Nat, Network, OneOrMany, Peering, Policy,
-    SpecPath, Subnet, closest,
+    App, HostSpec, IfName, Imds, Lan, LimitOverrides, Name, Nat, Network, OneOrMany, Peering, Policy,
+    SpecEdit, SpecPath, Subnet, closest,
 };
 
 /// What there is before a change.
@@ -33,7 +33,7 @@ pub struct After {
     pub same: bool,
 }
 
-impl Change {
+impl SpecEdit {
     /// The drop-in after this change.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What the author of seed 002 ran into, and what he wished for.
+//! What the author of a VPC tool ran into ("What I Learned Building VPC Control"), and what he wished for.
 
 use std::process::Output;
 

@@ -6,7 +6,7 @@ use crate::spec::{App, Cidr4, Cidr6, IfName, Name, Policy, Subnet, SubnetKind};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum SpecEdit {
     /// A new network, without subnets and without a way out.
     CreateNetwork {
         /// Its name.
@@ -85,7 +85,7 @@ pub enum Change {
         name: String,
     },
     /// Something goes, where it is there.
-    IfExists(Box<Change>),
+    IfExists(Box<SpecEdit>),
 }
 
 /// `subnet web of prod`, `network prod`.
@@ -96,7 +96,7 @@ fn place(network: &str, subnet: Option<&str>) -> String {
     }
 }
 
-impl Change {
+impl SpecEdit {
     /// What is said where nothing had to change: what was asked for is there
     /// already, or what should go isn't there.
     pub fn unchanged(&self) -> String {
@@ -133,7 +133,7 @@ impl Change {
 }
 
 /// What was done, in words.
-impl fmt::Display for Change {
+impl fmt::Display for SpecEdit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateNetwork { name, cidr, .. } => write!(f, "network {name} ({cidr}) created"),

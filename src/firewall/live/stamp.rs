@@ -17,14 +17,14 @@ use crate::firewall::netfilter::{is_end, open, receive, send};
 /// `linux/netfilter/nf_tables.h`), and gives each table that is made a number
 /// of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct Stamp {
     transaction: u32,
     /// Hostctl's tables, by family.
     tables: BTreeMap<u8, u64>,
 }
 
-impl Mark {
-    /// The mark of now.
+impl Stamp {
+    /// The stamp of now.
     ///
     /// # Errors
     /// Where the kernel doesn't answer; it wants root.
@@ -52,7 +52,7 @@ impl Mark {
         self.tables.is_empty()
     }
 
-    /// Whether exactly `count` transactions lie between an earlier mark and
+    /// Whether exactly `count` transactions lie between an earlier stamp and
     /// this one.
     pub fn is_after(&self, earlier: &Self, count: u32) -> bool {
         // The kernel's counter leaves out zero (nf_tables_commit in
@@ -82,26 +82,26 @@ mod tests {
     use crate::firewall::live::nft;
 
     #[test]
-    fn every_transaction_leaves_a_mark() {
+    fn every_transaction_changes_the_stamp() {
         let thread = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            let bare = Mark::read().unwrap();
+            let bare = Stamp::read().unwrap();
             assert!(bare.is_bare());
-            assert_eq!(Mark::read().unwrap(), bare);
+            assert_eq!(Stamp::read().unwrap(), bare);
             nft::load("table inet hostctl { set s { type ifname; }; }\ntable inet other {}").unwrap();
-            let first = Mark::read().unwrap();
+            let first = Stamp::read().unwrap();
             assert!(first.is_after(&bare, 1) && !first.is_bare());
             assert_eq!(first.tables.len(), 1);
             nft::observe().unwrap();
-            assert_eq!(Mark::read().unwrap(), first, "looking changes nothing");
+            assert_eq!(Stamp::read().unwrap(), first, "looking changes nothing");
             nft::load("add element inet hostctl s { a }").unwrap();
             nft::load("add table inet another").unwrap();
-            let third = Mark::read().unwrap();
+            let third = Stamp::read().unwrap();
             assert!(third.is_after(&first, 2) && !third.is_after(&first, 1));
             assert_eq!(third.tables, first.tables);
             nft::load(&nft::removal()).unwrap();
             nft::load("table inet hostctl {}").unwrap();
-            assert_ne!(Mark::read().unwrap().tables, first.tables, "a table made again is another");
+            assert_ne!(Stamp::read().unwrap().tables, first.tables, "a table made again is another");
         });
         thread.join().unwrap();
     }
