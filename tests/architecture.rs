@@ -12,7 +12,9 @@ const ROOMS: [&[&str]; 6] =
     [&["spec"], &["topology"], &["reach", "tap"], &["app", "firewall", "link", "vm"], &["host"], &["cli"]];
 
 /// Files that decide: no process, no file, no socket, no clock.
-const PURE: [&str; 12] = [
+const PURE: [&str; 14] = [
+    "packet.rs",
+    "packet",
     "topology",
     "reach",
     "spec/model",

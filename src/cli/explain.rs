@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use hostctl::packet::Family;
 use hostctl::reach::{
-    Answer, End, EndError, Family, FamilyAnswer, Model, Outcome, Place, Service, Stage, Verdict, Verdicts,
-    Vicinity, alike, explain as answers,
+    Answer, End, EndError, FamilyAnswer, Model, Outcome, Place, Service, Stage, Verdict, Verdicts, Vicinity,
+    alike, explain as answers,
 };
 use hostctl::spec::Checked;
 use hostctl::topology::{Topology, Uplink};

@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
-use crate::reach::metadata;
+use crate::packet::prefix::metadata;
 use crate::topology::{IfName, Topology};
 
 use super::GROUP;

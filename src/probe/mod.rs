@@ -17,6 +17,8 @@ use nix::sys::socket::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::packet::Family;
+
 use icmp_error::IcmpError;
 
 /// How long a probe waits: a SYN is sent again after one second (RFC 6298),
@@ -130,7 +132,7 @@ pub fn attempt(source: Option<IpAddr>, probe: Probe, timeout: Duration) -> Verdi
             Some(text.lines().next().unwrap_or_default().to_owned())
         }),
         Probe::Icmp(_) | Probe::IcmpScoped(..) => {
-            let (request, reply) = if target.is_ipv4() { (8, 0) } else { (128, 129) };
+            let (request, reply) = Family::of(target.ip()).echo();
             // The kernel fills in checksum and identifier (RFC 792, RFC 4443).
             let message = [&[request, 0, 0, 0, 0, 0, 0, 1], b"hostctl's probe.".as_slice()].concat();
             exchange(&fd, &message, end, |answer| {

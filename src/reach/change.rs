@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::packet::prefix::{inhabited, is_private};
+use crate::packet::{Family, Range, number};
 use crate::topology::{IfName, Imds, Name, Nat, Port, SubnetKind, Topology};
 
 use super::class::{Class, Classes, Guest, guests};
-use super::closed::{inhabited, is_private};
 use super::names::{self, Names};
 use super::policy::Indexed;
 use super::services::{Both, Services};
-use super::side::{Family, Pair, Range, Side, number, regions, telling};
+use super::side::{Pair, Side, regions, telling};
 use super::{Model, Vicinity};
 
 /// What a new topology opens and closes.
@@ -290,7 +291,7 @@ impl<'t> Comparison<'t> {
             let network = port.and_then(|port| topology.network(&port.network));
             for net in network.into_iter().flat_map(|network| &network.lan) {
                 match net.prefix_len() {
-                    0 => nets.extend(inhabited().filter(|inhabited| net.contains(*inhabited))),
+                    0 => nets.extend(inhabited().iter().filter(|inhabited| net.contains(*inhabited))),
                     _ => nets.extend([*net]),
                 }
             }

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::packet::{Family, Range, number, range};
 use crate::topology::{Direction, Name, Port, Topology};
 
-use super::side::{Family, Range, address_of, number, range};
+use super::side::address_of;
 
 /// A guest by its name in the spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use crate::packet::Family;
 use crate::spec::closest;
 use crate::topology::{Network, Port, Topology};
 
 use super::class::{Guest, guests};
-use super::side::{Family, Side};
+use super::side::Side;
 
 /// One end of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::packet::{Family, Range};
 use crate::topology::Nat;
 
 use super::class::{Class, Classes};
 use super::end::End;
 use super::names::ranges;
 use super::services::Services;
-use super::side::{Family, Pair, Range, Service, Side, is_usual, regions, telling};
+use super::side::{Pair, Service, Side, is_usual, regions, telling};
 use super::{Judgement, Model, Verdict};
 
 /// What becomes of flows from some to others, of which all that is said holds

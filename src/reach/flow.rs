@@ -9,18 +9,6 @@ use crate::topology::IfName;
 
 use super::Key;
 
-/// The numbers of protocols (IANA) that rules tell apart.
-pub mod protocol {
-    /// ICMP for IPv4.
-    pub const ICMP: u8 = 1;
-    /// TCP.
-    pub const TCP: u8 = 6;
-    /// UDP.
-    pub const UDP: u8 = 17;
-    /// ICMP for IPv6.
-    pub const ICMPV6: u8 = 58;
-}
-
 /// The first packet of a flow, as it meets the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {

@@ -6,19 +6,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::packet::prefix::{is_metadata, is_metadata_service, is_private};
+use crate::packet::protocol::{TCP, UDP};
+use crate::packet::{Family, is_link_local6, port};
 use crate::topology::{
     Action, Direction, FirewallMode, IfName, Imds, Name, Nat, Network, Port, SubnetKind, Topology, Transport,
 };
 
-use super::closed::is_private;
-use super::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
-use super::metadata::{is_metadata, is_metadata_service};
 use super::policy::{FarEnd, Indexed};
 use super::route::Route;
 use super::{Entry, Flow, Judgement, Key, Place, Stage, Verdict, Vicinity};
-
-/// Where DHCP's clients listen (RFC 2131, RFC 8415).
-const DHCP_CLIENT: [u16; 2] = [68, 546];
 
 /// Who may reach whom on one host.
 #[derive(Debug)]
@@ -159,12 +156,12 @@ impl<'t> Model<'t> {
         );
         let to = flow.destination;
         let forwarded = matches!(self.route(to), Route::Bridge(_) | Route::Link(_) | Route::Nowhere);
-        if forwarded && is_link_local(flow.source) {
+        if forwarded && is_link_local6(flow.source) {
             return way.drop(Place::Forward, "what is from a link-local address isn't routed", None);
         }
         match self.route(to) {
             Route::Host => {
-                let ping = if to.is_ipv4() { ICMP } else { ICMPV6 };
+                let ping = Family::of(to).icmp();
                 let gateway = [Some(IpAddr::V4(network.gateway)), network.gateway6.map(IpAddr::V6)];
                 if !gateway.contains(&Some(to)) {
                     return way.drop(
@@ -184,7 +181,7 @@ impl<'t> Model<'t> {
                 self.policed(flow, Some(port), None, way)
             }
             Route::Group => way.drop(Place::Input, format!("{to} is a group's: it reaches nobody"), None),
-            _ if is_link_local(to) => {
+            _ if is_link_local6(to) => {
                 way.drop(Place::Input, "link-local addresses reach nobody: guests meet on the host", None)
             }
             Route::Bridge(other) => self.between(flow, port, network, other, way),
@@ -218,9 +215,9 @@ impl<'t> Model<'t> {
             return way.drop(Place::Forward, format!("no guest reaches {to}"), Some(Key::Host("deny")));
         }
         let resolver =
-            matches!(flow.protocol, TCP | UDP) && flow.port == 53 && self.topology.dns.contains(&to);
+            matches!(flow.protocol, TCP | UDP) && flow.port == port::DNS && self.topology.dns.contains(&to);
         if is_metadata(to) && !resolver {
-            let served = is_metadata_service(to) && flow.protocol == TCP && flow.port == 80;
+            let served = is_metadata_service(to) && flow.protocol == TCP && flow.port == port::HTTP;
             if network.imds != Imds::Host {
                 let what = format!("{to} is a cloud's: imds = \"deny\"");
                 return way.drop(Place::Forward, what, key("imds"));
@@ -480,13 +477,9 @@ fn at_port(port: &Port, flow: &Flow) -> Result<(), String> {
     if !has_address(port, flow.source) {
         return Err(format!("{} isn't the address of the guest at {}", flow.source, port.interface));
     }
-    let client = DHCP_CLIENT[usize::from(flow.source.is_ipv6())];
+    let client = Family::of(flow.source).dhcp_client();
     if flow.protocol == UDP && flow.port == client {
         return Err("a guest is no DHCP server".into());
     }
     Ok(())
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }

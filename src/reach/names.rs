@@ -2,13 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::{IpSubnets, Ipv4Subnets, Ipv6Subnets};
-use std::net::IpAddr;
-
+use crate::packet::{Family, Range};
 use crate::topology::{Name, Topology};
 
 use super::class::{Guest, guests};
-use super::side::{Family, Range};
 
 /// Which guests a topology's networks and subnets have.
 pub(super) struct Names<'t> {
@@ -56,21 +53,7 @@ impl<'t> Names<'t> {
 pub(super) fn ranges(family: Family, ranges: &[Range]) -> String {
     /// More aren't written out.
     const MOST: usize = 4;
-    let text = |&(first, last): &Range| {
-        let (first, last) = (family.address(first), family.address(last));
-        let subnets = match (first, last) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => IpSubnets::V4(Ipv4Subnets::new(first, last, 0)),
-            (IpAddr::V6(first), IpAddr::V6(last)) => IpSubnets::V6(Ipv6Subnets::new(first, last, 0)),
-            _ => return format!("{first}-{last}"),
-        };
-        let mut subnets = subnets;
-        match (subnets.next(), subnets.next()) {
-            (Some(net), None) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
-            (Some(net), None) => net.to_string(),
-            _ => format!("{first}-{last}"),
-        }
-    };
-    let texts: Vec<_> = ranges.iter().take(MOST).map(text).collect();
+    let texts: Vec<_> = ranges.iter().take(MOST).map(|range| family.text(*range)).collect();
     match ranges.len().saturating_sub(MOST) {
         0 => texts.join(", "),
         more => format!("{} and {more} more ranges", texts.join(", ")),

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::packet::protocol;
 use crate::topology::{Action, PolicyProtocol, Rule, RuleList};
 
 /// A flow as one of its ends' policies sees it.
@@ -46,10 +47,10 @@ fn decide_by<'l>(
 fn matches(rule: &Rule, flow: &FarEnd) -> bool {
     let protocol = match rule.protocol {
         PolicyProtocol::Any => true,
-        PolicyProtocol::Tcp => flow.protocol == 6,
-        PolicyProtocol::Udp => flow.protocol == 17,
-        PolicyProtocol::Icmp => flow.protocol == 1 && flow.address.is_ipv4(),
-        PolicyProtocol::Icmpv6 => flow.protocol == 58 && flow.address.is_ipv6(),
+        PolicyProtocol::Tcp => flow.protocol == protocol::TCP,
+        PolicyProtocol::Udp => flow.protocol == protocol::UDP,
+        PolicyProtocol::Icmp => flow.protocol == protocol::ICMP && flow.address.is_ipv4(),
+        PolicyProtocol::Icmpv6 => flow.protocol == protocol::ICMPV6 && flow.address.is_ipv6(),
     };
     let port = rule.ports.is_empty()
         || rule.ports.iter().any(|ports| (ports.first()..=ports.last()).contains(&flow.port));

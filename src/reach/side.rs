@@ -5,25 +5,14 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use serde::Serialize;
 
+use crate::packet::protocol::{SCTP, TCP, UDP};
+use crate::packet::{Family, Range, number, port, prefix, range};
 use crate::topology::{Direction, IfName, Port, RuleList};
 
-use super::flow::protocol::{ICMP, ICMPV6, TCP, UDP};
 use super::services::Services;
-use super::vicinity::{HOST4, HOST6, TAILNET4, TAILNET6};
+use super::vicinity::{HOST4, HOST6};
 use super::{Entry, Flow, Judgement, Model, Verdict};
-
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Family {
-    /// IPv4.
-    #[serde(rename = "4")]
-    V4,
-    /// IPv6.
-    #[serde(rename = "6")]
-    V6,
-}
 
 /// A sender or receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +31,11 @@ pub enum Side<'t> {
     Address(IpAddr),
 }
 
-/// Addresses as numbers, both ends included.
-pub(super) type Range = (u128, u128);
-
 /// A protocol that rules don't tell from the others: SCTP's number.
-const ANY_OTHER: u8 = 132;
+const ANY_OTHER: u8 = SCTP;
+
+/// The UDP ports at which guests are sent nothing.
+const DHCP_CLIENTS: [u16; 2] = [port::DHCP_CLIENT, port::DHCPV6_CLIENT];
 
 /// Stand for the internet and the tailnet where all of it is the same.
 const INTERNET: [IpAddr; 2] =
@@ -55,56 +44,11 @@ const TAILNET: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1)),
     IpAddr::V6(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1)),
 ];
-const IMDS: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
+const IMDS: [IpAddr; 2] = [IpAddr::V4(prefix::IMDS4), IpAddr::V6(prefix::IMDS6)];
 
 /// Whether an address is one that stands for all.
 pub(super) fn is_usual(address: IpAddr) -> bool {
     INTERNET.contains(&address) || TAILNET.contains(&address)
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of an address.
-    pub const fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    fn pick(self, [v4, v6]: [IpAddr; 2]) -> IpAddr {
-        match self {
-            Self::V4 => v4,
-            Self::V6 => v6,
-        }
-    }
-
-    const fn last(self) -> u128 {
-        match self {
-            Self::V4 => u32::MAX as u128,
-            Self::V6 => u128::MAX,
-        }
-    }
-
-    pub(super) fn address(self, number: u128) -> IpAddr {
-        match self {
-            Self::V4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
-            Self::V6 => Ipv6Addr::from(number).into(),
-        }
-    }
-}
-
-pub(super) fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u32::from(address).into(),
-        IpAddr::V6(address) => address.into(),
-    }
-}
-
-pub(super) fn range(net: &IpNet) -> Range {
-    (number(net.network()), number(net.broadcast()))
 }
 
 /// A port's address of a family, where it has one.
@@ -214,7 +158,7 @@ impl<'t> Pair<'t> {
     }
 
     fn ping(&self) -> Flow {
-        self.flow(if self.source.is_ipv4() { ICMP } else { ICMPV6 }, 0)
+        self.flow(Family::of(self.source).icmp(), 0)
     }
 
     /// What becomes of one service's flows.
@@ -236,7 +180,7 @@ impl<'t> Pair<'t> {
             for (index, &first) in borders.iter().enumerate() {
                 let last = borders.get(index + 1).map_or(u16::MAX, |next| next - 1);
                 // A port that stands for the range.
-                let sample = (first..=last).find(|port| tcp || ![68, 546].contains(port)).unwrap_or(first);
+                let sample = (first..=last).find(|port| tcp || !DHCP_CLIENTS.contains(port)).unwrap_or(first);
                 found(&self.flow(protocol, sample), &|services: &mut Services| {
                     let ports = if tcp { &mut services.tcp } else { &mut services.udp };
                     ports.push(first, last);
@@ -267,7 +211,7 @@ impl<'t> Pair<'t> {
     fn borders(&self, model: &Model<'t>) -> Vec<u16> {
         let ranges = self.rules.iter().flatten().flat_map(|list| &list.rules).flat_map(|rule| &rule.ports);
         let open = model.topology().allow_input.iter().map(|open| (open.port, open.port));
-        let fixed = [(53, 53), (80, 80)].into_iter().chain(open);
+        let fixed = [port::DNS, port::HTTP].map(|port| (port, port)).into_iter().chain(open);
         let ranges = ranges.map(|ports| (ports.first(), ports.last())).chain(fixed);
         let borders = ranges.flat_map(|(first, last)| [Some(first), last.checked_add(1)]);
         let borders: BTreeSet<u16> = borders.flatten().chain([0]).collect();
@@ -305,9 +249,8 @@ pub(super) fn regions(
     family: Family,
 ) -> Vec<(Range, IpAddr)> {
     let whole = match (side, family) {
-        (Side::Tailnet, Family::V4) => range(&IpNet::V4(TAILNET4)),
-        (Side::Tailnet, Family::V6) => range(&IpNet::V6(TAILNET6)),
-        _ => (0, family.last()),
+        (Side::Tailnet, family) => range(&family.pick(prefix::TAILNET)),
+        (_, family) => (0, family.last()),
     };
     let prefer = family.pick(if side == Side::Tailnet { TAILNET } else { INTERNET });
     let nets = rules.iter().flat_map(|list| &list.rules).flat_map(|rule| rule.peers.iter().flatten());
@@ -332,21 +275,15 @@ pub(super) fn regions(
     parts.filter_map(sample).collect()
 }
 
-/// What isn't anybody's on the internet (IANA's special-purpose registries).
-const NOBODYS: [&str; 7] =
-    ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/8", "fec0::/10", "ff00::/8"];
-
-static NOBODYS_NETS: std::sync::LazyLock<Vec<IpNet>> =
-    std::sync::LazyLock::new(|| NOBODYS.iter().filter_map(|text| text.parse().ok()).collect());
-
 impl Model<'_> {
     /// The last address of the prefix for which an address isn't `side`'s.
     fn elsewhere(&self, address: IpAddr, side: Side<'_>) -> Option<u128> {
         let tailnet = self.topology().tailscale.is_some() && side != Side::Tailnet;
-        let tailnet = tailnet.then_some([IpNet::V4(TAILNET4), IpNet::V6(TAILNET6)]);
+        let tailnet = tailnet.then_some(prefix::TAILNET);
         // The tailnet's are of RFC 6598 and RFC 4193.
-        let private = (side != Side::Tailnet).then_some(super::private()).into_iter().flatten();
-        let nets = NOBODYS_NETS.iter().chain(super::metadata()).chain(tailnet.iter().flatten());
+        let private = (side != Side::Tailnet).then_some(prefix::private()).into_iter().flatten();
+        let nobodys = [IpNet::V6(prefix::RESERVED6)];
+        let nets = nobodys.iter().chain(prefix::metadata()).chain(tailnet.iter().flatten());
         let nets = nets.chain(private).chain(&self.vicinity().on_link);
         let fixed = nets.filter(|net| net.contains(&address)).map(|net| range(net).1).max();
         let network = self.network_of(address).map(|(net, _)| range(&net).1);

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::protocol::{ICMP, ICMPV6, TCP, UDP};
 use super::*;
+use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
 use crate::topology::{IfName, Topology, compile};
 
 /// The documentation's addresses (RFC 5737, RFC 3849) are the internet and the

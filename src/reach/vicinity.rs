@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::packet::prefix::{TAILNET, TAILNET4, metadata};
 use crate::topology::{IfName, Topology, Uplink};
 
 use super::Vicinity;
@@ -13,11 +14,6 @@ use super::Vicinity;
 pub const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 /// As [`HOST4`].
 pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 8);
-
-/// The tailnet's addresses (RFC 6598, and Tailscale's unique local prefix).
-pub const TAILNET4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
-/// As [`TAILNET4`].
-pub const TAILNET6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0), 48);
 
 impl Vicinity {
     /// A host as it most often is: the first uplink holds the default routes,
@@ -35,11 +31,11 @@ impl Vicinity {
             routes.extend([any4, any6].map(|net| (net, uplink.clone())));
             addresses.extend([IpAddr::V4(HOST4), IpAddr::V6(HOST6)].map(|address| (uplink.clone(), address)));
             // Alibaba's metadata service lies among the tailnet's addresses.
-            let services = super::metadata().iter().filter(|net| IpNet::V4(TAILNET4).contains(*net));
+            let services = metadata().iter().filter(|net| IpNet::V4(TAILNET4).contains(*net));
             routes.extend(services.map(|net| (*net, uplink.clone())));
         }
         if let Some(tailnet) = &topology.tailscale {
-            routes.extend([IpNet::V4(TAILNET4), IpNet::V6(TAILNET6)].map(|net| (net, tailnet.clone())));
+            routes.extend(TAILNET.map(|net| (net, tailnet.clone())));
         }
         Self { uplinks, addresses, routes, opened: Vec::new(), closed6: false, on_link: Vec::new() }
     }

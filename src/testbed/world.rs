@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::packet::prefix;
+
 use super::links::Route;
 use super::netns::Netns;
 use super::service::{Service, usual_services};
@@ -27,6 +29,8 @@ use super::service::{Service, usual_services};
 /// Who has which address in a [`World`].
 pub mod address {
     use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use crate::packet::prefix;
 
     /// The hypervisor's on `uplink0`; masqueraded packets come from it.
     pub const UPLINK: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -41,15 +45,13 @@ pub mod address {
     /// As [`FAR`].
     pub const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 1);
     /// The cloud's metadata service.
-    pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+    pub const METADATA: Ipv4Addr = prefix::IMDS4;
     /// As [`METADATA`], of AWS.
-    pub const METADATA6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    pub const METADATA6: Ipv6Addr = prefix::IMDS6;
     /// Where other clouds have theirs: Azure and Alibaba.
-    pub const METADATA_TWINS: [Ipv4Addr; 2] =
-        [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
+    pub const METADATA_TWINS: [Ipv4Addr; 2] = prefix::OTHER_IMDS4;
     /// As [`METADATA_TWINS`]: Google and Scaleway.
-    pub const METADATA_TWINS6: [Ipv6Addr; 2] =
-        [Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)];
+    pub const METADATA_TWINS6: [Ipv6Addr; 2] = prefix::OTHER_IMDS6;
     /// The hypervisor's on `tailscale0`.
     pub const TAILSCALE: Ipv4Addr = Ipv4Addr::new(100, 101, 102, 103);
     /// As [`TAILSCALE`].
@@ -240,10 +242,7 @@ fn tailnet(hypervisor: &Netns, laptop: &Netns, options: Options) -> io::Result<(
         hypervisor,
         options,
         &[(here, host(address::TAILSCALE)), (here, host(address::TAILSCALE6))],
-        &[
-            (net([100, 64, 0, 0], 10), None, here),
-            (net(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 0), 48), None, here),
-        ],
+        &[(prefix::TAILNET4.into(), None, here), (prefix::TAILNET6.into(), None, here)],
     )?;
     let there = "tailnet0";
     configure(

@@ -3,52 +3,40 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::packet::prefix;
 
 /// Addresses that a guest can't have, with the reason; a network that
-/// overlaps one is refused (IANA's special-purpose registries, RFC 6890).
-const RESERVED4: [(&str, &str); 6] = [
+/// overlaps one is refused (IANA's special-purpose registries, RFC 6890). So is
+/// one that overlaps [`prefix::metadata`]'s.
+const RESERVED: [(&str, &str); 13] = [
     ("0.0.0.0/8", "\"this network\" (RFC 791)"),
     ("127.0.0.0/8", "loopback"),
     ("169.254.0.0/16", "link-local, where the clouds' metadata services are"),
     ("224.0.0.0/4", "multicast"),
     ("240.0.0.0/4", "reserved"),
-    ("168.63.129.16/32", "a cloud's metadata address"),
-];
-
-const RESERVED6: [(&str, &str); 9] = [
     ("::/96", "the unspecified and loopback addresses"),
     ("::ffff:0:0/96", "IPv4-mapped"),
     ("64:ff9b::/96", "NAT64, another way to an IPv4 address"),
+    ("64:ff9b:1::/48", "NAT64, another way to an IPv4 address"),
     ("fe80::/10", "link-local"),
     ("fec0::/10", "site-local, deprecated"),
     ("ff00::/8", "multicast"),
     ("fd00:ec2::/32", "where a cloud's metadata services are"),
-    ("fd20:ce::254/128", "a cloud's metadata address"),
-    ("fd00:42::42/128", "a cloud's metadata address"),
 ];
 
-/// The tailnet's own addresses (RFC 6598 and Tailscale's ULA prefix).
-const TAILNET4: &str = "100.64.0.0/10";
-const TAILNET6: &str = "fd7a:115c:a1e0::/48";
-
 /// Why `net` can't be a network's prefix, if it can't.
-pub(super) fn reserved4(net: Ipv4Net, tailscale: bool) -> Option<String> {
-    let metadata = ("100.100.100.200/32", "a cloud's metadata address");
-    let tailnet = tailscale.then_some((TAILNET4, "the tailnet's"));
-    RESERVED4.into_iter().chain([metadata]).chain(tailnet).find_map(|(text, what)| {
-        let other: Ipv4Net = text.parse().ok()?;
-        (net.contains(&other) || other.contains(&net)).then(|| format!("{text} is {what}"))
-    })
-}
-
-/// Why `net` can't be a network's prefix, if it can't.
-pub(super) fn reserved6(net: Ipv6Net, tailscale: bool) -> Option<String> {
-    let tailnet = tailscale.then_some((TAILNET6, "the tailnet's"));
-    RESERVED6.into_iter().chain(tailnet).find_map(|(text, what)| {
-        let other: Ipv6Net = text.parse().ok()?;
-        (net.contains(&other) || other.contains(&net)).then(|| format!("{text} is {what}"))
-    })
+pub(super) fn reserved(net: IpNet, tailscale: bool) -> Option<String> {
+    let overlaps = |other: &IpNet| net.contains(other) || other.contains(&net);
+    let listed = RESERVED.iter().find(|(text, _)| text.parse().is_ok_and(|other| overlaps(&other)));
+    if let Some((text, what)) = listed {
+        return Some(format!("{text} is {what}"));
+    }
+    let metadata = prefix::metadata().iter().map(|other| (*other, "a cloud's metadata address"));
+    let tailnet = tailscale.then_some(prefix::TAILNET).into_iter().flatten();
+    let mut others = metadata.chain(tailnet.map(|other| (other, "the tailnet's")));
+    others.find(|(other, _)| overlaps(other)).map(|(other, what)| format!("{other} is {what}"))
 }
 
 /// Whether a resolver's address can be handed to a guest.
@@ -116,27 +104,28 @@ mod tests {
 
     #[test]
     fn the_tables_parse() {
-        for (text, _) in RESERVED4 {
-            assert!(text.parse::<Ipv4Net>().is_ok(), "{text}");
+        for (text, _) in RESERVED {
+            assert!(text.parse::<IpNet>().is_ok_and(|net| net.trunc() == net), "{text}");
         }
-        for (text, _) in RESERVED6 {
-            assert!(text.parse::<Ipv6Net>().is_ok(), "{text}");
-        }
-        assert!(TAILNET4.parse::<Ipv4Net>().is_ok() && TAILNET6.parse::<Ipv6Net>().is_ok());
     }
 
     #[test]
     fn a_network_can_neither_lie_in_nor_cover_a_reserved_prefix() {
-        let reserved = |text: &str, tailscale| reserved4(text.parse().unwrap(), tailscale);
+        let reserved = |text: &str, tailscale| reserved(text.parse().unwrap(), tailscale);
         assert_eq!(reserved("127.1.0.0/16", false).as_deref(), Some("127.0.0.0/8 is loopback"));
         assert!(reserved("160.0.0.0/4", false).is_some());
         assert!(reserved("100.100.0.0/16", false).is_some());
         assert_eq!(reserved("100.64.0.0/24", true).as_deref(), Some("100.64.0.0/10 is the tailnet's"));
         assert_eq!(reserved("100.64.0.0/24", false), None);
         assert_eq!(reserved("10.0.0.0/8", true), None);
-        assert!(reserved6("fd00::/16".parse().unwrap(), false).is_some());
-        assert!(reserved6("::/0".parse().unwrap(), false).is_some());
-        assert_eq!(reserved6("fd00:0:0:1::/64".parse().unwrap(), true), None);
+        assert!(reserved("fd00::/16", false).is_some());
+        assert!(reserved("::/0", false).is_some());
+        for services in
+            ["fd00:c1::/64", "fd20:ce::/64", "fd00:42::42/127", "168.63.129.0/24", "100.100.100.0/24"]
+        {
+            assert!(reserved(services, false).is_some_and(|why| why.ends_with("a cloud's metadata address")));
+        }
+        assert_eq!(reserved("fd00:0:0:1::/64", true), None);
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::spec::{self, Cidr4, Cidr6, HostSpec, Issue, SpecPath};
 
-use super::address::{gateway4, gateway6, reserved4, reserved6, usable_resolver};
+use super::address::{gateway4, gateway6, reserved, usable_resolver};
 use super::allocation::Allocations;
 use super::identity::{derive_mac, hash};
 use super::way_out::lan;
@@ -255,10 +255,12 @@ impl<'a> Compiler<'a> {
         const HINT: &str = "take a private prefix, such as one of 10.0.0.0/8 (RFC 1918)";
         const HINT6: &str = "take a unique local prefix, such as fd00:0:0:1::/64 (RFC 4193)";
         let tailscale = self.spec.host.tailscale.is_some();
-        if let Some(reason) = reserved4(cidr.net(), tailscale) {
+        if let Some(reason) = reserved(cidr.net().into(), tailscale) {
             self.issue(path.clone().key("cidr"), format!("{cidr} can't be a network: {reason}"), HINT);
         }
-        if let Some((cidr6, reason)) = cidr6.and_then(|net| Some((net, reserved6(net.net(), tailscale)?))) {
+        if let Some((cidr6, reason)) =
+            cidr6.and_then(|net| Some((net, reserved(net.net().into(), tailscale)?)))
+        {
             self.issue(path.clone().key("cidr6"), format!("{cidr6} can't be a network: {reason}"), HINT6);
         }
     }

@@ -8,10 +8,9 @@
 //! the same ports whose addresses touch become one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-
+use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
+use crate::packet::{Family, Range};
 use crate::topology::{PolicyProtocol, RuleList};
 
 /// Most boxes of a rule list, in one family. Loading as many takes nft a
@@ -20,19 +19,6 @@ pub const BOXES_MAX: usize = 16_384;
 
 /// Most of them before those that touch become one.
 const PARTS_MAX: usize = 64 * BOXES_MAX;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::firewall) enum Family {
-    V4,
-    V6,
-}
-
-/// Addresses, both ends included, as numbers of the family.
-type Range = (u128, u128);
 
 /// TCP or UDP ports at which the default doesn't hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,58 +58,6 @@ enum Lane {
 }
 
 const LANES: [Lane; 3] = [Lane::Tcp, Lane::Udp, Lane::Other];
-
-impl Family {
-    /// The highest address.
-    pub const fn last(self) -> u128 {
-        match self {
-            Self::V4 => u32::MAX as u128,
-            Self::V6 => u128::MAX,
-        }
-    }
-
-    const fn bits(self) -> u32 {
-        match self {
-            Self::V4 => 32,
-            Self::V6 => 128,
-        }
-    }
-
-    /// A prefix as a range; none for the other family's.
-    fn range(self, net: &IpNet) -> Option<Range> {
-        match (self, net) {
-            (Self::V4, IpNet::V4(net)) => {
-                Some((u32::from(net.network()).into(), u32::from(net.broadcast()).into()))
-            }
-            (Self::V6, IpNet::V6(net)) => Some((net.network().into(), net.broadcast().into())),
-            _ => None,
-        }
-    }
-
-    fn address(self, number: u128) -> String {
-        match self {
-            Self::V4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).to_string(),
-            Self::V6 => Ipv6Addr::from(number).to_string(),
-        }
-    }
-
-    /// A range in nft's notation: an address, a prefix, or two ends.
-    pub fn text(self, (first, last): Range) -> String {
-        if first == last {
-            return self.address(first);
-        }
-        // A prefix's length in addresses is a power of two, and begins at a
-        // multiple of it; the whole of IPv6 wraps to 0.
-        let size = (last - first).wrapping_add(1);
-        let host_bits = if size == 0 { 128 } else { size.trailing_zeros() };
-        let prefix = size == 0 || (size.is_power_of_two() && first.trailing_zeros() >= host_bits);
-        if prefix {
-            format!("{}/{}", self.address(first), self.bits().saturating_sub(host_bits))
-        } else {
-            format!("{}-{}", self.address(first), self.address(last))
-        }
-    }
-}
 
 impl Boxes {
     /// Where the default of `list` doesn't hold.
@@ -242,8 +176,8 @@ fn exceptions(list: &RuleList, inforce: &BTreeSet<usize>, lane: Lane, family: Fa
                 &whole
             }
             (PolicyProtocol::Tcp, Lane::Tcp, _) | (PolicyProtocol::Udp, Lane::Udp, _) => &ports,
-            (PolicyProtocol::Icmp, Lane::Other, Family::V4) => &[(1, 1)],
-            (PolicyProtocol::Icmpv6, Lane::Other, Family::V6) => &[(58, 58)],
+            (PolicyProtocol::Icmp, Lane::Other, Family::V4) => &[(ICMP as u16, ICMP as u16)],
+            (PolicyProtocol::Icmpv6, Lane::Other, Family::V6) => &[(ICMPV6 as u16, ICMPV6 as u16)],
             _ => &[],
         };
         for &claim in claims {

@@ -3,9 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::packet::Family;
+use crate::packet::protocol::TCP;
 use crate::topology::{Action, Direction, Policy, RuleList};
 
-use super::policy_boxes::{BOXES_MAX, Boxes, Family};
+use super::policy_boxes::{BOXES_MAX, Boxes};
 use super::ruleset::Elements;
 
 /// A policy that takes more elements than can be loaded.
@@ -91,7 +93,7 @@ impl PolicyChain {
 
 fn ports(boxes: &Boxes, family: Family) -> Elements {
     let element = |b: &super::policy_boxes::PortBox| {
-        let protocol = if b.protocol == 6 { "tcp" } else { "udp" };
+        let protocol = if b.protocol == TCP { "tcp" } else { "udp" };
         format!("{} . {protocol} . {}", family.text(b.addresses), numbers(b.ports.0, b.ports.1))
     };
     boxes.ports.iter().map(element).collect()

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::policy_boxes::{BOXES_MAX, Boxes, Family, TooMany};
+use super::policy_boxes::{BOXES_MAX, Boxes, TooMany};
+use crate::packet::Family;
 use crate::reach::{FarEnd, decide};
 use crate::spec::HostSpec;
 use crate::topology::{Action, PolicyProtocol, PortRange, Rule, RuleList, compile};

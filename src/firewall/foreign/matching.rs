@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::firewall::live::rule_text::only;
+use crate::packet::prefix;
+use crate::packet::protocol::{ICMP, ICMPV6, TCP};
 
 use super::packet::{Carries, Packet, Span};
 
@@ -149,9 +151,9 @@ fn meta<'a>(key: &str, packet: &Packet<'a>) -> Subject<'a> {
             _ => Subject::Text(if packet.v6 { "ip6" } else { "ip" }),
         },
         "l4proto" => match packet.carries {
-            Carries::Tcp => Subject::Protocol(&["tcp"], 6),
-            Carries::Ping if packet.v6 => Subject::Protocol(&["ipv6-icmp", "icmpv6"], 58),
-            Carries::Ping => Subject::Protocol(&["icmp"], 1),
+            Carries::Tcp => Subject::Protocol(&["tcp"], TCP.into()),
+            Carries::Ping if packet.v6 => Subject::Protocol(&["ipv6-icmp", "icmpv6"], ICMPV6.into()),
+            Carries::Ping => Subject::Protocol(&["icmp"], ICMP.into()),
             Carries::Any => Subject::Unknown,
         },
         "pkttype" if packet.carries != Carries::Any => Subject::Either(&["host", "unicast"]),
@@ -318,24 +320,11 @@ fn within(span: Span, right: &[IpNet]) -> Truth {
     })
 }
 
-/// Whether a prefix has public addresses (the IANA special-purpose address
-/// registries; documentation's count as public).
+/// Whether a prefix has public addresses; documentation's count as public.
 fn is_public(prefix: IpNet) -> bool {
-    const SPECIAL: [&str; 8] = [
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "224.0.0.0/3",
-    ];
+    let special = || prefix::private().iter().chain(prefix::metadata());
     match prefix {
-        IpNet::V4(_) => !SPECIAL
-            .iter()
-            .filter_map(|text| text.parse::<IpNet>().ok())
-            .any(|special| special.contains(&prefix)),
+        IpNet::V4(_) => !special().any(|special| special.contains(&prefix)),
         IpNet::V6(prefix) => match from_6to4(prefix) {
             Some(inner) => is_public(inner),
             None => "2000::/3"

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::packet::prefix::{TAILNET4, TAILNET6};
 use crate::topology::{IfName, Network, SubnetKind, Topology};
 
 /// An address that is known only so far.
@@ -257,8 +258,7 @@ fn of_network<'a>(
     let answer = Packet { local: true, reply: true, ..packet(v6, Some(bridge), None, guests, gateway) };
     found.push(journey(format!("answers of guests of {name} to the host"), answer, INWARD, true));
     if let (true, Some(tailnet)) = (network.tailscale, &topology.tailscale) {
-        let from = if v6 { "fd7a:115c:a1e0::/48" } else { "100.64.0.0/10" };
-        let from = from.parse().map_or(Span::Any, Span::Within);
+        let from = Span::Within(if v6 { TAILNET6.into() } else { TAILNET4.into() });
         let there = packet(v6, Some(tailnet.as_str()), Some(bridge), from, guests);
         let [mut there, mut back] = both(format!("the tailnet to guests of {name}"), there, false);
         (there.ours, there.outbound) = (bridge, false);

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::reach::{FarEnd, closed, decide, is_metadata};
+use crate::packet::port;
+use crate::packet::prefix::{TAILNET, is_metadata};
+use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
+use crate::reach::{FarEnd, closed, decide};
 use crate::topology::{
     Action, Direction, FirewallMode, Imds, Name, Nat, Policy, Port, SubnetKind, Topology, Transport,
 };
@@ -79,14 +82,6 @@ enum Party<'p> {
     Outside,
 }
 
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
-
-/// Tailscale's addresses: 100.64.0.0/10 (RFC 6598) and its part of fd00::/8.
-const TAILNET: [&str; 2] = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"];
-
 impl FlowPolicy {
     /// The policy of `topology` on a host with these addresses, whose uplinks
     /// have the prefixes `on_link`, and whose firewall loses what is in `gone`.
@@ -153,8 +148,8 @@ impl FlowPolicy {
     fn enters_host(&self, flow: &Flow) -> bool {
         let Some(open) = &self.open else { return true };
         // The host's own DHCP, as the ruleset has it.
-        let dhcp = flow.protocol == UDP && matches!(flow.port, 68 | 546);
-        let tailnet = || self.tailnet && is_in(&TAILNET, flow.source);
+        let dhcp = flow.protocol == UDP && matches!(flow.port, port::DHCP_CLIENT | port::DHCPV6_CLIENT);
+        let tailnet = || self.tailnet && TAILNET.iter().any(|net| net.contains(&flow.source));
         open.contains(&(flow.protocol, flow.port)) || dhcp || tailnet()
     }
 
@@ -212,10 +207,10 @@ impl FlowPolicy {
             return false;
         }
         let resolver = matches!(flow.protocol, TCP | UDP)
-            && flow.port == 53
+            && flow.port == port::DNS
             && self.resolvers.contains(&flow.destination);
         if is_metadata(flow.destination) && !resolver {
-            return network.imds && flow.protocol == TCP && flow.port == 80;
+            return network.imds && flow.protocol == TCP && flow.port == port::HTTP;
         }
         if within(&self.closed) && !resolver && !within(&network.lan) {
             return false;
@@ -247,10 +242,6 @@ fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
 /// Whether an address is a group's, or everybody's.
 fn to_many(address: IpAddr) -> bool {
     address.is_multicast() || address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
-}
-
-fn is_in(prefixes: &[&str], address: IpAddr) -> bool {
-    prefixes.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|prefix| prefix.contains(&address))
 }
 
 #[cfg(test)]

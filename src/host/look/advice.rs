@@ -8,6 +8,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+use crate::packet::prefix;
 use crate::topology::{Disk, Image, Topology, Vm};
 
 /// What the machine has.
@@ -111,20 +112,9 @@ impl<'p> Identity<'p> {
 }
 
 /// Whether it is of what is given to somebody on the internet.
-fn is_public(prefix: &IpNet) -> bool {
-    const NOBODYS: [&str; 10] = [
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "198.18.0.0/15",
-        "192.0.2.0/24",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "fc00::/7",
-        "2001:db8::/32",
-    ];
-    !NOBODYS.iter().filter_map(|text| text.parse::<IpNet>().ok()).any(|private| private.contains(prefix))
+fn is_public(net: &IpNet) -> bool {
+    let nobodys = prefix::private().iter().chain(prefix::documentation());
+    !nobodys.into_iter().any(|private| private.contains(net))
 }
 
 #[cfg(test)]

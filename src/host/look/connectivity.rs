@@ -7,8 +7,9 @@ use std::thread;
 use serde::Serialize;
 
 use crate::link::namespace;
+use crate::packet::protocol;
 use crate::probe::{DEFAULT_TIMEOUT, Probe, Verdict, attempt};
-use crate::reach::{Entry, Flow, Model, Verdict as Judged, Vicinity, protocol};
+use crate::reach::{Entry, Flow, Model, Verdict as Judged, Vicinity};
 use crate::topology::{Port, Topology, Transport};
 
 /// Probes that run at the same time; each is a thread.

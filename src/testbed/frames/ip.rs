@@ -4,23 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::checksum::Sum16BitWords;
 
-/// Protocol and next-header numbers (IANA).
-pub mod protocol {
-    /// IPv6 hop-by-hop options.
-    pub const HOP_BY_HOP: u8 = 0;
-    /// ICMP.
-    pub const ICMP: u8 = 1;
-    /// TCP.
-    pub const TCP: u8 = 6;
-    /// UDP.
-    pub const UDP: u8 = 17;
-    /// IPv6 fragment header.
-    pub const FRAGMENT: u8 = 44;
-    /// ICMPv6.
-    pub const ICMPV6: u8 = 58;
-    /// IPv6 destination options.
-    pub const DESTINATION: u8 = 60;
-}
+use crate::packet::protocol;
 
 /// A header between IPv6's own and the payload's, behind which a filter that
 /// doesn't look far enough misses the payload (RFC 6980, RFC 7113).

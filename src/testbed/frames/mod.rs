@@ -11,12 +11,11 @@ mod ip;
 mod neighbour;
 mod transport;
 
+pub use crate::packet::protocol;
 pub use arp::{Arp, arp};
 pub use bridging::{bpdu, double_tagged, lldp, tagged, unknown_ethertype};
 pub use dhcp::{Dhcp4Offer, Dhcp6Reply};
-pub use ip::{
-    ExtensionHeader, Ipv4Fragment, ipv4, ipv4_fragments, ipv6, ipv6_behind, ipv6_hop_limit, protocol,
-};
+pub use ip::{ExtensionHeader, Ipv4Fragment, ipv4, ipv4_fragments, ipv6, ipv6_behind, ipv6_hop_limit};
 pub use neighbour::{
     NdOption, neighbor_advertisement, neighbor_solicitation, redirect, router_advertisement,
     router_solicitation, solicited_node, solicited_node_mac,

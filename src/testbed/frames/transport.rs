@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::ip::{put_checksum, put_plain_checksum};
+use crate::packet::Family;
+
 use super::{Link, ethernet, ethertype, ipv4, ipv6, protocol};
 
 /// A UDP datagram's two ends and payload.
@@ -56,7 +58,7 @@ pub fn tcp_syn(link: Link, source: SocketAddr, destination: SocketAddr) -> Vec<u
 /// A frame with an ICMP or ICMPv6 echo request. `source` and `destination`
 /// are of the same family.
 pub fn icmp_echo(link: Link, source: IpAddr, destination: IpAddr, payload: &[u8]) -> Vec<u8> {
-    let kind = if source.is_ipv4() { 8 } else { 128 };
+    let (kind, _) = Family::of(source).echo();
     let mut message = [[kind, 0, 0, 0, 0x42, 0x42, 0, 1].as_slice(), payload].concat();
     if source.is_ipv4() {
         put_plain_checksum(&mut message, 2);
