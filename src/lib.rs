@@ -14,7 +14,8 @@
 //!
 //! Arrows point downwards only: a room never imports one that comes later in
 //! this list, and the rooms of step 4 don't import each other. What several
-//! rooms need lies in leaves beside them: [`packet`] (what is in headers), [`root_dir`], [`tap`], `confine` (how a
+//! rooms need lies in leaves beside them: [`packet`] (what is in headers),
+//! [`ownership`] (what is hostctl's own), [`root_dir`], [`tap`], `confine` (how a
 //! program is kept that may turn against the host) and others.
 
 pub mod app;
@@ -25,6 +26,7 @@ mod guarded_file;
 pub mod host;
 pub mod link;
 pub mod os_error;
+pub mod ownership;
 pub mod packet;
 pub mod private;
 pub mod probe;

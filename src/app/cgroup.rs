@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::bounded::read_bounded;
+use crate::ownership::CGROUP;
 use crate::root_dir::RootDir;
 use crate::topology::Name;
 
 use super::error::AppError;
 use super::model::{App, Limits, Namespace};
 
-/// The directory of hostctl's own groups, in the root of the hierarchy.
-const PARENT: &str = "hostctl";
 /// The period of `cpu.max`, in microseconds: the kernel's default.
 const PERIOD: u64 = 100_000;
 
@@ -55,7 +54,7 @@ fn settings(limits: &Limits) -> Vec<Setting> {
 }
 
 fn path(mount: &Path, root: &RootDir, namespace: &Namespace, name: &Name) -> PathBuf {
-    mount.join(PARENT).join(format!("{}.{namespace}.{name}", root.instance()))
+    mount.join(CGROUP).join(format!("{}.{namespace}.{name}", root.instance()))
 }
 
 fn mounted() -> Result<(Option<PathBuf>, bool), AppError> {
@@ -88,7 +87,7 @@ impl Cgroup {
         let (v2, v1) = mounted()?;
         let settings = settings(&app.limits);
         let mount = check(v2.as_deref(), v1, &settings)?;
-        let parent = mount.join(PARENT);
+        let parent = mount.join(CGROUP);
         make(&parent)?;
         for setting in &settings {
             // Controllers are handed down a level at a time.
@@ -267,6 +266,6 @@ mod tests {
         child.wait().unwrap();
         drop(group);
         assert!(!path.exists() && Cgroup::find(&root, &namespace, &name).is_none());
-        let _ = fs::remove_dir(mount.join(PARENT));
+        let _ = fs::remove_dir(mount.join(CGROUP));
     }
 }

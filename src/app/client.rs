@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bounded::create;
+use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
 use crate::supervise::control::{Connection, REPLY_LIMIT, millis};
 use crate::topology::Name;
@@ -15,7 +16,6 @@ use super::error::AppError;
 use super::model::{App, Namespace};
 use super::runtime_dir::{CONTROL, DESIRED, ENDED, FAILURE, RuntimeDir, SUPERVISOR_LOG, label};
 use super::state::State;
-use super::strays::MARKER;
 
 /// The longest answer, in bytes.
 const REPLY_MAX: u64 = 64 * 1024;
@@ -128,7 +128,7 @@ pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(),
     command.args(["app", "supervise", app.namespace.as_str(), app.name.as_str()]);
     command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
     // Started from within another app, it is none of that one's processes.
-    command.env_remove(MARKER).env_remove("NOTIFY_SOCKET");
+    command.env_remove(APP_VARIABLE).env_remove("NOTIFY_SOCKET");
     crate::supervise::process::in_own_session(&mut command);
     let error = |source| AppError::Spawn { program: program.display().to_string(), source };
     let mut child = command.spawn().map_err(error)?;

@@ -11,12 +11,13 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, setsid};
 use tokio::net::unix::pipe::Receiver;
 
+use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
 
 use super::cgroup::Cgroup;
 use super::error::AppError;
 use super::model::{App, User, Workload};
-use super::strays::{MARKER, mark};
+use super::strays::mark;
 use super::user::{become_user, limit_capabilities, usual_umask};
 
 /// Where `ip netns` keeps the names of namespaces.
@@ -53,7 +54,7 @@ pub(super) fn launch(root: &RootDir, app: &App) -> Result<Launched, AppError> {
 
     let (mut command, user) = command(app);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(&app.environment);
-    command.env(MARKER, mark(root, &app.namespace, &app.name)).current_dir("/");
+    command.env(APP_VARIABLE, mark(root, &app.namespace, &app.name)).current_dir("/");
     let [stdout, stderr] = words;
     command.stdout(stdout).stderr(stderr).stdin(Stdio::null());
     let mut lifeline = None;

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ownership::APP_VARIABLE;
 use crate::spec::{AppRestart, Memory, is_of_a_name, is_ragged};
 use crate::topology::{self, Name};
 
 use super::error::AppError;
-use super::strays::MARKER;
 
 /// The longest name of a namespace, in bytes: that of a network, a hyphen and
 /// that of a subnet.
@@ -235,7 +235,7 @@ impl App {
             return invalid("its environment is larger than 64 KiB");
         }
         for (key, value) in &self.environment {
-            if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') || key == MARKER {
+            if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') || key == APP_VARIABLE {
                 return invalid("a variable of its environment can't be set");
             }
         }

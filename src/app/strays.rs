@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
 use crate::supervise::birthplace;
 use crate::supervise::process::{Process, pids};
@@ -21,8 +22,6 @@ use super::launch::NAMES;
 use super::model::Namespace;
 use super::runtime_dir::{RuntimeDir, label};
 
-/// The variable: `HOSTCTL_APP=<instance>:<namespace>/<name>`.
-pub(super) const MARKER: &str = "HOSTCTL_APP";
 /// How much of an environment is read, in bytes; an app's own is smaller.
 const ENVIRONMENT_MAX: u64 = 1024 * 1024;
 /// How long a killed process may take to end.
@@ -102,7 +101,7 @@ struct Marks {
 
 impl Marks {
     fn of(root: &RootDir) -> Self {
-        let prefix = |instance: String| format!("{MARKER}={instance}:");
+        let prefix = |instance: String| format!("{APP_VARIABLE}={instance}:");
         Self { prefix: prefix(root.instance()), former: prefix(root.former_instance()) }
     }
 
@@ -155,12 +154,12 @@ mod tests {
         let root = RootDir::new(here.path());
         let (namespace, name) = (Namespace::new("prod-web").unwrap(), Name::new("api").unwrap());
         let mark = mark(&root, &namespace, &name);
-        let environment = format!("PATH=/bin\0{MARKER}={mark}\0HOME=/\0");
-        let prefix = |root: &RootDir| format!("{MARKER}={}:", root.instance());
+        let environment = format!("PATH=/bin\0{APP_VARIABLE}={mark}\0HOME=/\0");
+        let prefix = |root: &RootDir| format!("{APP_VARIABLE}={}:", root.instance());
         assert_eq!(marked(environment.as_bytes(), &prefix(&root)), Some((namespace, name)));
         assert_eq!(marked(environment.as_bytes(), &prefix(&RootDir::new(elsewhere.path()))), None);
         assert_eq!(marked(b"", &prefix(&root)), None);
-        assert_eq!(marked(format!("X{MARKER}={mark}\0").as_bytes(), &prefix(&root)), None);
+        assert_eq!(marked(format!("X{APP_VARIABLE}={mark}\0").as_bytes(), &prefix(&root)), None);
     }
 
     #[test]
@@ -169,13 +168,14 @@ mod tests {
         let root = RootDir::new(dir.path());
         let (namespace, name) = (Namespace::new("prod-web").unwrap(), Name::new("api").unwrap());
         let mut stray = std::process::Command::new("sleep");
-        let mut stray = stray.arg("60").env(MARKER, mark(&root, &namespace, &name)).spawn().unwrap();
+        let mut stray = stray.arg("60").env(APP_VARIABLE, mark(&root, &namespace, &name)).spawn().unwrap();
         // Those of an earlier version, whose path may be another directory
         // there, and those of another network namespace's hostctl stay.
         let former = format!("{}:prod-web/api", root.former_instance());
         let other = format!("{}0:prod-web/api", root.instance());
-        let others = [former, other]
-            .map(|mark| std::process::Command::new("sleep").arg("60").env(MARKER, mark).spawn().unwrap());
+        let others = [former, other].map(|mark| {
+            std::process::Command::new("sleep").arg("60").env(APP_VARIABLE, mark).spawn().unwrap()
+        });
         let ended = reap_strays(&root).unwrap();
         assert_eq!(ended, [Stray { pid: stray.id(), namespace, name }]);
         stray.wait().unwrap();

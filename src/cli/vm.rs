@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use hostctl::host::{self, GuestStatus};
+use hostctl::ownership::vm_unit;
 use hostctl::topology::{self, Name, Supervisor, Topology};
 use hostctl::vm::{self, Client, State};
 
@@ -198,7 +199,8 @@ fn not_of_a_unit(vm: &topology::Vm, verb: &str) -> Result<(), Failure> {
         Supervisor::Unit => {
             let name = &vm.name;
             Err(Failure::other(format!(
-                "{name} is its unit's to {verb}: systemctl {verb} hostctl-vm@{name}.service"
+                "{name} is its unit's to {verb}: systemctl {verb} {}",
+                vm_unit(name.as_str())
             )))
         }
     }

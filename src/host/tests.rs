@@ -83,7 +83,8 @@ fn what_goes_goes_before_the_firewall_changes() {
     let before = topology(SPEC);
     let after = topology(SPEC.split("[vms.y]").next().unwrap());
     let mut current = Current { firewall: loaded(), guests: running(&before), ..Current::default() };
-    let link = crate::link::Link { group: crate::link::GROUP, kind: "tun".into(), ..Default::default() };
+    let link =
+        crate::link::Link { group: crate::ownership::LINK_GROUP, kind: "tun".into(), ..Default::default() };
     current.links.links.insert("vm-y".into(), link);
     let steps = plan(&goal(&after, true), &current);
     assert_eq!(kinds(&steps), ["stop y", "remove link", "firewall", "cut", "link"]);
@@ -184,9 +185,11 @@ fn a_guest_without_a_supervisor_gets_one_and_one_without_a_name_is_ended() {
 fn down_ends_guests_then_links_then_the_firewall() {
     let topology = topology(SPEC);
     let mut current = Current { firewall: loaded(), guests: running(&topology), ..Current::default() };
-    for (name, kind, group) in
-        [("br-a", "bridge", crate::link::GROUP), ("vm-x", "tun", crate::link::GROUP), ("br-0", "bridge", 0)]
-    {
+    for (name, kind, group) in [
+        ("br-a", "bridge", crate::ownership::LINK_GROUP),
+        ("vm-x", "tun", crate::ownership::LINK_GROUP),
+        ("br-0", "bridge", 0),
+    ] {
         let link = crate::link::Link { group, kind: kind.into(), ..Default::default() };
         current.links.links.insert(name.into(), link);
     }

@@ -8,24 +8,15 @@ use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
+use crate::ownership::{JUDGED, ROUTING_RULES, ROUTING_TABLE};
 use crate::packet::prefix::metadata;
 use crate::topology::{IfName, Topology};
 
-use super::GROUP;
-
-/// The bit of a packet's mark that says that the firewall judged its sender
-/// (the chain `source`). The rest of the mark is others'.
-pub const JUDGED: u32 = 0x0100_0000;
-
-/// The routing table with the routes that lead nowhere.
-pub(super) const TABLE: u32 = GROUP;
-
-/// Priorities of the rules: behind the host's own addresses (0), before
-/// whatever else decides by policy.
-pub(super) const PASS: u32 = 2671;
-pub(super) const ALLOWED: u32 = 2672;
-pub(super) const OTHERS: u32 = 2673;
-pub(super) const END: u32 = 2679;
+/// Priorities of the rules.
+pub(super) const PASS: u32 = *ROUTING_RULES.start();
+pub(super) const ALLOWED: u32 = PASS + 1;
+pub(super) const OTHERS: u32 = PASS + 2;
+pub(super) const END: u32 = *ROUTING_RULES.end();
 
 /// A rule or a route; the order is that in which they are made, so that
 /// nothing that is allowed is stopped on the way.
@@ -139,9 +130,14 @@ impl Part {
         match self {
             Self::Rule { v6, rule } => format!("{} rule {verb} {rule}", family(*v6)),
             Self::Prohibit(to) => {
-                format!("{} route {verb} prohibit {to} table {TABLE}", family(matches!(to, IpNet::V6(_))))
+                format!(
+                    "{} route {verb} prohibit {to} table {ROUTING_TABLE}",
+                    family(matches!(to, IpNet::V6(_)))
+                )
             }
-            Self::Lookup { v6 } => format!("{} rule {verb} pref {OTHERS} lookup {TABLE}", family(*v6)),
+            Self::Lookup { v6 } => {
+                format!("{} rule {verb} pref {OTHERS} lookup {ROUTING_TABLE}", family(*v6))
+            }
         }
     }
 }

@@ -18,8 +18,9 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use nix::libc;
 use rtnetlink::{Error, IpVersion};
 
-use super::apart::{ALLOWED, ApartChange, END, JUDGED, OTHERS, PASS, Part, Rule, TABLE};
+use super::apart::{ALLOWED, ApartChange, END, OTHERS, PASS, Part, Rule};
 use super::netlink::{LinkError, Netlink, asked};
+use crate::ownership::{JUDGED, ROUTING_TABLE};
 
 impl Netlink {
     /// The rules, and with the routes what there is of it; none where this
@@ -92,7 +93,7 @@ fn message(part: &Part) -> RuleMessage {
         // Only rules get here.
         Part::Lookup { .. } | Part::Prohibit(_) => {
             message.header.action = RuleAction::ToTable;
-            message.attributes.push(RuleAttribute::Table(TABLE));
+            message.attributes.push(RuleAttribute::Table(ROUTING_TABLE));
             (matches!(part, Part::Lookup { v6: true }), OTHERS)
         }
     };
@@ -140,7 +141,7 @@ fn part(message: &RuleMessage, v6: bool) -> Option<Part> {
         }
     }
     let rule = match (message.header.action, priority) {
-        (RuleAction::ToTable, OTHERS) if table == TABLE => return Some(Part::Lookup { v6 }),
+        (RuleAction::ToTable, OTHERS) if table == ROUTING_TABLE => return Some(Part::Lookup { v6 }),
         (RuleAction::Nop, END) => Rule::End,
         (RuleAction::Goto, PASS | ALLOWED) if target == Some(END) => match (interface, destination, mark) {
             (Some(interface), None, None) => Rule::From(interface),
@@ -166,13 +167,13 @@ fn prohibit(to: IpNet) -> RouteMessage {
         IpAddr::V4(address) => RouteAddress::Inet(address),
         IpAddr::V6(address) => RouteAddress::Inet6(address),
     };
-    message.attributes = vec![RouteAttribute::Table(TABLE), RouteAttribute::Destination(address)];
+    message.attributes = vec![RouteAttribute::Table(ROUTING_TABLE), RouteAttribute::Destination(address)];
     message
 }
 
 /// Whether a route is one of those.
 pub(super) fn is_apart(route: &RouteMessage) -> bool {
-    let ours = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Table(TABLE));
+    let ours = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Table(ROUTING_TABLE));
     route.header.kind == RouteType::Prohibit && route.attributes.iter().any(ours)
 }
 

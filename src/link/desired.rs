@@ -6,12 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::apart::{self, Part};
+use crate::ownership::{namespace_alias, network_alias, vm_alias};
 use crate::topology::{self, IfName, MacAddr, NamespaceRoute, Network, Topology};
-
-/// The group that every link of hostctl's is in ("ho"), the mark that it is
-/// ours: it is set in the message that creates a bridge, so there is no moment
-/// without it.
-pub const GROUP: u32 = 0x686f;
 
 /// A bridge's `group_fwd_mask` that has it treat LLDP's group,
 /// 01:80:c2:00:00:0e, as any other.
@@ -118,7 +114,7 @@ fn inside(namespace: &topology::Namespace) -> Namespace {
     let default4 = NamespaceRoute::new(Ipv4Net::default(), port.gateway);
     let default6 = port.v6.as_ref().map(|v6| NamespaceRoute::new(Ipv6Net::default(), v6.gateway));
     Namespace {
-        alias: format!("hostctl:namespace:{}", namespace.name),
+        alias: namespace_alias(&namespace.name),
         name: namespace.name.clone(),
         addresses: v4.into_iter().chain(v6).collect(),
         routes: [default4].into_iter().chain(default6).chain(namespace.routes.iter().copied()).collect(),
@@ -168,10 +164,10 @@ impl Desired {
             ports: topology
                 .vms
                 .iter()
-                .map(|vm| port(format!("hostctl:vm:{}", vm.name), PortKind::Tap, &vm.port))
+                .map(|vm| port(vm_alias(vm.name.as_str()), PortKind::Tap, &vm.port))
                 .chain(topology.namespaces.iter().map(|namespace| {
                     let kind = PortKind::Veth { namespace: namespace.name.clone() };
-                    port(format!("hostctl:namespace:{}", namespace.name), kind, &namespace.port)
+                    port(namespace_alias(&namespace.name), kind, &namespace.port)
                 }))
                 .collect(),
             namespaces: topology.namespaces.iter().map(inside).collect(),
@@ -203,7 +199,7 @@ fn bridge(network: &Network) -> Bridge {
     Bridge {
         name: network.bridge.clone(),
         altname: network.altname.clone(),
-        alias: format!("hostctl:network:{}", network.name),
+        alias: network_alias(network.name.as_str()),
         mac: network.mac,
         addresses: v4.into_iter().chain(v6).collect(),
     }

@@ -15,12 +15,13 @@ use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, Rout
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::desired::{GROUP, INSIDE, LLDP_MASK};
+use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::netlink::{LinkError, Netlink, asked};
 use super::offload;
 use super::step::{Setting, Step};
 use super::sysctl;
+use crate::ownership::LINK_GROUP;
 use crate::tap;
 use crate::topology::{IfName, MacAddr};
 
@@ -63,7 +64,7 @@ impl Netlink {
             Step::CreateBridge { name, mac } => {
                 let message = LinkBridge::new(name)
                     .address(mac.octets().to_vec())
-                    .link_group(GROUP)
+                    .link_group(LINK_GROUP)
                     .stp_state(BridgeStpState::Disabled)
                     .mcast_snooping(false)
                     .group_fwd_mask(LLDP_MASK)
@@ -163,7 +164,7 @@ impl Netlink {
     /// that looks like somebody else's.
     async fn create_tap(&self, name: &str, mac: Option<MacAddr>) -> Result<(), LinkError> {
         let passing = tap::begin(&IfName::new(name)?)?;
-        let mut message = LinkUnspec::new_with_index(self.index(name).await?).link_group(GROUP);
+        let mut message = LinkUnspec::new_with_index(self.index(name).await?).link_group(LINK_GROUP);
         if let Some(mac) = mac {
             message = message.address(mac.octets().to_vec());
         }
@@ -177,7 +178,7 @@ impl Netlink {
         let link = || LinkUnspec::new_with_index(index);
         let message = match setting {
             Setting::Mac(mac) => link().address(mac.octets().to_vec()).build(),
-            Setting::Group => link().link_group(GROUP).build(),
+            Setting::Group => link().link_group(LINK_GROUP).build(),
             Setting::Alias(alias) => link().alias(alias).build(),
             Setting::Altname(altname) => {
                 let request = self.handle.link().property_add(index).alt_ifname(&[altname]);
@@ -247,7 +248,7 @@ impl Netlink {
             .address(mac.octets().to_vec())
             .setns_by_fd(std::os::fd::AsRawFd::as_raw_fd(&file))
             .build();
-        let mut message = LinkVeth::new(name, INSIDE).link_group(GROUP);
+        let mut message = LinkVeth::new(name, INSIDE).link_group(LINK_GROUP);
         if let Some(own) = own {
             message = message.address(own.octets().to_vec());
         }

@@ -20,9 +20,9 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 
-pub use apart::{ApartChange, JUDGED, Part, Rule};
+pub use apart::{ApartChange, Part, Rule};
 pub use desired::{
-    Bridge, CONNTRACK_MAX_KEY, Desired, FORWARDING6_KEY, GROUP, INSIDE, Namespace, Port, PortKind, Sysctl,
+    Bridge, CONNTRACK_MAX_KEY, Desired, FORWARDING6_KEY, INSIDE, Namespace, Port, PortKind, Sysctl,
     forwarding4_key, unforwarding,
 };
 pub use netlink::{LinkError, Netlink};

@@ -21,8 +21,9 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
-use super::observed::{Inside, Link, Observed, Tap, mark};
+use super::observed::{Inside, Link, Observed, Tap};
 use super::{apart_netlink, offload, routes, settings};
+use crate::ownership::{namespace_alias, namespace_mark};
 use crate::supervise::birthplace;
 use crate::tap::TapError;
 use crate::topology::NameError;
@@ -165,9 +166,9 @@ impl Netlink {
             // What isn't a namespace, or is gone meanwhile, isn't one of ours.
             if let Ok(netlink) = self.inside(&name) {
                 // An earlier version's mark doesn't say whose it is; a port does.
-                let alias = format!("hostctl:namespace:{name}");
+                let alias = namespace_alias(&name);
                 let port = links.values().any(|link| link.is_ours() && link.alias.as_ref() == Some(&alias));
-                let marks = [Some(mark(&alias, network)), port.then_some(alias)];
+                let marks = [Some(namespace_mark(&alias, network)), port.then_some(alias)];
                 let mut inside = netlink.observe_inside(&marks).await?;
                 if inside.link.is_some() {
                     let late = namespace::within(&name, || offload::is_late(INSIDE));

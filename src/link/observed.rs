@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::apart::Part;
-use super::desired::GROUP;
+use crate::ownership::LINK_GROUP;
 
 /// What a network namespace has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Link {
     pub index: u32,
     /// `bridge`, `tun`, `veth`, …; empty for hardware.
     pub kind: String,
-    /// Its group; [`GROUP`] marks hostctl's.
+    /// Its group; [`LINK_GROUP`] marks hostctl's.
     pub group: u32,
     /// Its alias.
     pub alias: Option<String>,
@@ -89,12 +89,6 @@ pub struct Inside {
     pub routes: BTreeSet<(IpNet, IpAddr)>,
 }
 
-/// The mark on the loopback of a namespace: the desired `alias`, and whose it
-/// is. `/run/netns` may be that of several hostctls.
-pub fn mark(alias: &str, network: u64) -> String {
-    format!("{alias}@{network:x}")
-}
-
 /// What the kernel says of a TAP (`linux/if_link.h`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tap {
@@ -140,7 +134,7 @@ impl Default for Tap {
 impl Link {
     /// Whether hostctl made it.
     pub fn is_ours(&self) -> bool {
-        self.group == GROUP
+        self.group == LINK_GROUP
     }
 }
 

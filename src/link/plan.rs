@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::apart;
 use super::desired::{Bridge, Desired, INSIDE, Namespace, Port, PortKind, Sysctl};
-use super::observed::{Inside, Link, Observed, mark};
+use super::observed::{Inside, Link, Observed};
 use super::step::{Setting, Step};
+use crate::ownership::namespace_mark;
 
 /// The steps between two states of the links.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -173,7 +174,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         if let PortKind::Veth { namespace } = &port.kind {
             let wanted = desired.namespaces.iter().find(|wanted| &wanted.name == namespace);
             if let (Some(wanted), None) = (wanted, inside) {
-                let alias = mark(&wanted.alias, observed.network);
+                let alias = namespace_mark(&wanted.alias, observed.network);
                 plan.build.push(Step::CreateNamespace { name: namespace.clone(), alias });
             }
         }
@@ -182,7 +183,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             && let Some(wanted) = desired.namespaces.iter().find(|wanted| &wanted.name == namespace)
         {
             if inside.is_some_and(|inside| inside.ours && !inside.signed) {
-                let setting = Setting::Alias(mark(&wanted.alias, observed.network));
+                let setting = Setting::Alias(namespace_mark(&wanted.alias, observed.network));
                 let step = Box::new(Step::Set { name: "lo".into(), setting });
                 plan.build.push(Step::Inside { namespace: namespace.clone(), step });
             }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::desired::{GROUP, INSIDE, LLDP_MASK, Sysctl};
+use super::desired::{INSIDE, LLDP_MASK, Sysctl};
+use crate::ownership::LINK_GROUP;
 use crate::topology::MacAddr;
 
 /// A change that the kernel does whole or not at all.
@@ -172,10 +173,10 @@ impl fmt::Display for Step {
         match self {
             Self::CreateBridge { name, mac } => write!(
                 f,
-                "ip link add {name} address {mac} group {GROUP} type bridge stp_state 0 mcast_snooping 0 group_fwd_mask {LLDP_MASK:#x}"
+                "ip link add {name} address {mac} group {LINK_GROUP} type bridge stp_state 0 mcast_snooping 0 group_fwd_mask {LLDP_MASK:#x}"
             ),
             Self::CreateTap { name, mac } => {
-                write!(f, "ip tuntap add {name} mode tap user 0 && ip link set {name} group {GROUP}")?;
+                write!(f, "ip tuntap add {name} mode tap user 0 && ip link set {name} group {LINK_GROUP}")?;
                 mac.map_or(Ok(()), |mac| write!(f, " address {mac}"))
             }
             Self::CreateNamespace { name, alias } => {
@@ -183,7 +184,7 @@ impl fmt::Display for Step {
             }
             Self::DeleteNamespace { name } => write!(f, "ip netns del {name}"),
             Self::CreateVeth { name, own, namespace, mac } => {
-                write!(f, "ip link add {name} group {GROUP}")?;
+                write!(f, "ip link add {name} group {LINK_GROUP}")?;
                 own.map_or(Ok(()), |own| write!(f, " address {own}"))?;
                 write!(f, " type veth peer name {INSIDE} address {mac} netns {namespace}")
             }
@@ -200,7 +201,7 @@ impl fmt::Display for Step {
             Self::RemoveProxy { name, address } => write!(f, "ip neigh del proxy {address} dev {name}"),
             Self::Set { name, setting } => match setting {
                 Setting::Mac(mac) => write!(f, "ip link set {name} address {mac}"),
-                Setting::Group => write!(f, "ip link set {name} group {GROUP}"),
+                Setting::Group => write!(f, "ip link set {name} group {LINK_GROUP}"),
                 Setting::Alias(alias) => write!(f, "ip link set {name} alias {alias}"),
                 Setting::Altname(altname) => write!(f, "ip link property add dev {name} altname {altname}"),
                 Setting::NoStp => write!(f, "ip link set {name} type bridge stp_state 0"),

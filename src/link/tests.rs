@@ -29,7 +29,7 @@ fn observed(desired: &Desired) -> Observed {
         let link = Link {
             index,
             kind: "bridge".into(),
-            group: GROUP,
+            group: crate::ownership::LINK_GROUP,
             alias: Some(bridge.alias.clone()),
             mac: Some(bridge.mac.octets()),
             up: true,
@@ -42,7 +42,7 @@ fn observed(desired: &Desired) -> Observed {
         let link = Link {
             index,
             kind: "tun".into(),
-            group: GROUP,
+            group: crate::ownership::LINK_GROUP,
             mac: tap.mac.map(|mac| mac.octets()),
             tap: Some(Tap::default()),
             alias: Some(tap.alias.clone()),

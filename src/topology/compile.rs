@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::ownership::BRIDGE_PREFIX;
 use crate::spec::{self, Cidr4, Cidr6, HostSpec, Issue, SpecPath};
 
 use super::address::{gateway4, gateway6, reserved, usable_resolver};
@@ -231,7 +232,7 @@ impl<'a> Compiler<'a> {
             let Some(name) = name else { continue };
             let cidr = network.cidr.net();
             let cidr6 = network.cidr6.map(Cidr6::net);
-            let (bridge, altname) = IfName::derive("br-", name.as_str(), hash(name.as_str()));
+            let (bridge, altname) = IfName::derive(BRIDGE_PREFIX, name.as_str(), hash(name.as_str()));
             networks.push(Network {
                 mac: derive_mac("network", name.as_str()),
                 bridge,

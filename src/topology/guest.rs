@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ipnet::Ipv6Net;
 
+use crate::ownership::TAP_PREFIX;
 use crate::spec::{self, SpecPath};
 
 use super::address::{unusable4, unusable6};
@@ -255,7 +256,7 @@ impl Compiler<'_> {
                 None
             }
         };
-        let (interface, altname) = interface("vm-", name.as_str(), &kept);
+        let (interface, altname) = interface(TAP_PREFIX, name.as_str(), &kept);
         if let (None, Some(address)) = (&v6, kept.address6) {
             taken.retained6.insert(interface.clone(), address);
         }

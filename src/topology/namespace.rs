@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
+use crate::ownership::VETH_PREFIX;
 use crate::spec::{self, SpecPath, label};
 
 use super::address::{unusable4, unusable6};
@@ -103,7 +104,7 @@ impl Compiler<'_> {
                 "rename the subnet",
             );
         }
-        let (interface, altname) = interface("ns-", name, &kept);
+        let (interface, altname) = interface(VETH_PREFIX, name, &kept);
         let mut v6 = None;
         if let (Some(gateway), Some(cidr6)) = (network.gateway6, subnet.cidr6) {
             let given = asked6.or(kept.address6);

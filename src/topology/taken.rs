@@ -2,24 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::ownership::{FOREIGN_UIDS, UIDS};
 use crate::spec::SpecPath;
 
 use super::address::{first_free4, first_free6, unusable4, unusable6};
 use super::allocation::Allocation;
 use super::identity::hash;
 use super::{IfName, MacAddr, Name, Network, Subnet};
-
-/// Guests' QEMUs run as users of this range, which systemd's list of user
-/// ids (UIDS-GIDS) leaves unused: 0x7000_0000 to 0x7fff_ffff.
-const UID_FIRST: u32 = 0x7000_0000;
-const UID_BITS: u32 = 0x0fff_ffff;
-
-/// But for systemd's foreign users, the owners of file trees from elsewhere.
-const UID_FOREIGN: RangeInclusive<u32> = 0x7ffe_0000..=0x7ffe_ffff;
 
 /// What is somebody's already.
 #[derive(Default)]
@@ -120,10 +112,12 @@ impl Taken {
         if let Some(kept) = self.vms.get(name.as_str()).and_then(|kept| kept.uid) {
             return kept;
         }
+        // The range begins at a multiple of its size, a power of two.
+        let first = *UIDS.start();
         let mut seed = hash(name.as_str());
         loop {
             let [.., a, b, c, d] = seed.to_be_bytes();
-            let uid = UID_FIRST | (u32::from_be_bytes([a, b, c, d]) & UID_BITS);
+            let uid = first | (u32::from_be_bytes([a, b, c, d]) & (UIDS.end() - first));
             if is_guests(uid) && self.uids.insert(uid) {
                 return uid;
             }
@@ -134,5 +128,5 @@ impl Taken {
 
 /// Whether a user id is one that a guest may have.
 fn is_guests(uid: u32) -> bool {
-    uid & !UID_BITS == UID_FIRST && !UID_FOREIGN.contains(&uid)
+    UIDS.contains(&uid) && !FOREIGN_UIDS.contains(&uid)
 }

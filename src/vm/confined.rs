@@ -3,12 +3,13 @@
 use std::io::Read;
 
 use crate::confine::{Confinement, User};
+use crate::ownership::UIDS;
 use crate::topology::Arch;
 
 use super::error::VmError;
 use super::qemu::accel::PROBE_LIMITS;
 use super::qemu::command_line::QemuCommand;
-use super::qemu::launch::{UIDS, spawn};
+use super::qemu::launch::spawn;
 
 /// Starts a QEMU as a guest's is, which only says its version. Blocks.
 ///

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 
+use crate::ownership::UIDS;
 use crate::root_dir::RootDir;
 use crate::supervise::process::{Process, of_users};
 use crate::topology::{Name, Vm};
@@ -18,7 +19,7 @@ use super::control::Status;
 use super::error::VmError;
 use super::pending::{Pending, differences};
 use super::qemu::command_line::name_of;
-use super::qemu::launch::{Launched, UIDS, adopt};
+use super::qemu::launch::{Launched, adopt};
 use super::qemu::qmp::Qmp;
 use super::runtime_dir::{BOOTED, FAILURE, LAUNCH, QMP, RuntimeDir};
 

@@ -6,13 +6,11 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::firewall::live::rule_text::only;
+use crate::ownership::{BRIDGE_PREFIX, LINK_GROUP};
 use crate::packet::prefix;
 use crate::packet::protocol::{ICMP, ICMPV6, TCP};
 
 use super::packet::{Carries, Packet, Span};
-
-/// The group of every link of hostctl's, as `iifgroup` sees it.
-const GROUP: u64 = 0x686f;
 
 /// An answer that may not be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +139,8 @@ fn meta<'a>(key: &str, packet: &Packet<'a>) -> Subject<'a> {
     match key {
         "iifname" | "iif" => name(packet.iif),
         "oifname" | "oif" => name(packet.oif),
-        "iifgroup" if packet.iif.is_some_and(is_bridge) => Subject::Number(GROUP),
-        "oifgroup" if packet.oif.is_some_and(is_bridge) => Subject::Number(GROUP),
+        "iifgroup" if packet.iif.is_some_and(is_bridge) => Subject::Number(LINK_GROUP.into()),
+        "oifgroup" if packet.oif.is_some_and(is_bridge) => Subject::Number(LINK_GROUP.into()),
         "iifkind" if packet.iif.is_some_and(is_bridge) => Subject::Text("bridge"),
         "oifkind" if packet.oif.is_some_and(is_bridge) => Subject::Text("bridge"),
         "nfproto" => Subject::Text(if packet.v6 { "ipv6" } else { "ipv4" }),
@@ -164,7 +162,7 @@ fn meta<'a>(key: &str, packet: &Packet<'a>) -> Subject<'a> {
 
 /// Bridges of hostctl's, whose names begin with this.
 fn is_bridge(name: &str) -> bool {
-    name.starts_with("br-")
+    name.starts_with(BRIDGE_PREFIX)
 }
 
 fn ct<'a>(key: &str, packet: &Packet<'a>) -> Subject<'a> {

@@ -8,6 +8,7 @@ use super::iptables_legacy;
 use super::{Extended, Foreign, script};
 use crate::firewall::live::listing::UnexpectedListing;
 use crate::firewall::live::nft::{self, NftError};
+use crate::ownership;
 
 /// A listing that is longer isn't read: 10,000 networks of hostctl's own come
 /// to about a quarter of it.
@@ -71,7 +72,7 @@ fn read() -> Result<Foreign, NftError> {
     for line in nft::nft(&["list", "tables"], None)?.lines() {
         let mut words = line.split_whitespace().skip(1);
         let (Some(family), Some(table)) = (words.next(), words.next()) else { continue };
-        if table == "hostctl" {
+        if ownership::is_table(family, table) {
             continue;
         }
         match nft_list(&["-j", "list", "table", family, table]) {

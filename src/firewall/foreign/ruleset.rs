@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::firewall::live::listing::UnexpectedListing;
 use crate::firewall::live::rule_text::only;
+use crate::ownership;
 
 use super::legacy::Unjudged;
 
@@ -81,7 +82,7 @@ impl Foreign {
             let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
             let (family, table) = (text("family"), text("table"));
             let table = if kind == "table" { text("name") } else { table };
-            if table == "hostctl" && matches!(family.as_str(), "inet" | "bridge") {
+            if ownership::is_table(&family, &table) {
                 continue;
             }
             if kind == "table" && body.get("flags").is_some() {

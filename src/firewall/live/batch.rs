@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::ownership::TABLE;
+
 const NLMSG_HEADER: usize = 16;
 /// `struct nfgenmsg`.
 const GENERIC: usize = 4;
@@ -85,7 +87,7 @@ fn read(batch: &[u8], at: usize) -> Result<(Option<OfTable>, usize), Unexpected>
         match u16_at(batch, attribute + 2)? {
             NAME => {
                 let name = batch.get(value).unwrap_or_default();
-                ours = name.strip_suffix(b"\0").unwrap_or(name) == b"hostctl";
+                ours = name.strip_suffix(b"\0").unwrap_or(name) == TABLE.as_bytes();
             }
             FLAGS if size == ATTRIBUTE + 4 => flags = Some(value),
             _ => {}
@@ -112,7 +114,9 @@ pub(in crate::firewall) fn flagging(families: impl IntoIterator<Item = u8>, flag
     let frame = |kind, sequence| message(kind, 0, sequence, 0, 10, &[]);
     let mut batch = frame(BEGIN, 0);
     for (family, sequence) in families.into_iter().zip(1..) {
-        let attributes = [attribute(NAME, b"hostctl\0"), attribute(FLAGS, &flags.to_be_bytes())].concat();
+        let attributes =
+            [attribute(NAME, &[TABLE.as_bytes(), b"\0"].concat()), attribute(FLAGS, &flags.to_be_bytes())]
+                .concat();
         batch.extend(message(NEWTABLE, NLM_F_ACK, sequence, family, 0, &attributes));
     }
     batch.extend(frame(END, u32::MAX));

@@ -7,6 +7,7 @@ use super::difference::Difference;
 use crate::firewall::desired::policy_chain::PolicyChain;
 use crate::firewall::desired::render::{TemplateFault, render_policy};
 use crate::firewall::desired::ruleset::Ruleset;
+use crate::ownership::TABLE;
 
 /// Elements of one set.
 struct Elements<'a> {
@@ -91,10 +92,10 @@ impl<'a> Script<'a> {
 
     fn delta(&self) -> Result<Delta, TemplateFault> {
         let flushed = self.flushed.iter().chain(&self.gone);
-        let flushed = flushed.map(|policy| format!("flush chain inet hostctl {}\n", policy.chain));
+        let flushed = flushed.map(|policy| format!("flush chain inet {TABLE} {}\n", policy.chain));
         let gone = self.gone.iter().map(|policy| {
-            let sets = policy.sets().map(|(set, _)| format!("delete set inet hostctl {set}\n"));
-            format!("delete chain inet hostctl {}\n{}", policy.chain, sets.concat())
+            let sets = policy.sets().map(|(set, _)| format!("delete set inet {TABLE} {set}\n"));
+            format!("delete chain inet {TABLE} {}\n{}", policy.chain, sets.concat())
         });
         let defined: Result<String, TemplateFault> = self.defined.iter().map(render_policy).collect();
         let text: String = self
@@ -103,11 +104,11 @@ impl<'a> Script<'a> {
             .map(|part| part.text("delete"))
             .chain(flushed)
             .chain(gone)
-            .chain([format!("table inet hostctl {{\n{}}}\n", defined?)])
+            .chain([format!("table inet {TABLE} {{\n{}}}\n", defined?)])
             .chain(self.added.iter().map(|part| part.text("add")))
             .collect();
         let chain = |verb: &str, policy: &PolicyChain| {
-            format!("nft {verb} chain inet hostctl {}    # and its sets: see hostctl render", policy.chain)
+            format!("nft {verb} chain inet {TABLE} {}    # and its sets: see hostctl render", policy.chain)
         };
         let commands = self
             .deleted
@@ -135,7 +136,7 @@ impl Elements<'_> {
             "delete" => elements.iter().map(|element| key(element)).collect(),
             _ => elements.iter().map(String::as_str).collect(),
         };
-        format!("{verb} element {family} hostctl {set} {{ {} }}\n", elements.join(", "))
+        format!("{verb} element {family} {TABLE} {set} {{ {} }}\n", elements.join(", "))
     }
 
     fn command(&self, add: bool) -> String {

@@ -1,5 +1,7 @@
 //! A change of the loaded tables that leaves the rest of them as it is.
 
+use crate::ownership::TABLE;
+
 /// What nft is told, in one transaction, and the same for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
@@ -38,5 +40,5 @@ pub(in crate::firewall) fn element_command(
     elements: &[String],
 ) -> String {
     let verb = if add { "add" } else { "delete" };
-    format!("nft {verb} element {family} hostctl {set} '{{ {} }}'", elements.join(", "))
+    format!("nft {verb} element {family} {TABLE} {set} '{{ {} }}'", elements.join(", "))
 }

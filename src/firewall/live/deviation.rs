@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::listing::{Listing, Table};
-use super::{nft, rule_text};
+use super::rule_text;
 use crate::firewall::severity::Severity;
+use crate::ownership::{TABLE, TABLE_FAMILIES};
 
 /// One object of hostctl's tables that isn't as it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,13 +64,13 @@ fn opens(set: &str, allows: impl Fn(&str) -> Option<bool>) -> Opens {
 
 /// The differences where there is no table at all.
 pub fn absence() -> Vec<Deviation> {
-    nft::FAMILIES.map(gone).into()
+    TABLE_FAMILIES.map(gone).into()
 }
 
 fn gone(family: &str) -> Deviation {
     Deviation {
         severity: Severity::Critical,
-        object: format!("table {family} hostctl"),
+        object: format!("table {family} {TABLE}"),
         found: ABSENT.into(),
         expected: "loaded: without it nothing is judged".into(),
         command: None,
@@ -159,8 +160,8 @@ impl Tables<'_> {
 
     fn name(&self, kind: &str, name: &str) -> String {
         match kind {
-            "table" => format!("table {} hostctl", self.family),
-            _ => format!("{kind} {} hostctl {name}", self.family),
+            "table" => format!("table {} {TABLE}", self.family),
+            _ => format!("{kind} {} {TABLE} {name}", self.family),
         }
     }
 
@@ -168,7 +169,7 @@ impl Tables<'_> {
         if live == wanted {
             return;
         }
-        let object = format!("rule in chain {} hostctl {chain}", self.family);
+        let object = format!("rule in chain {} {TABLE} {chain}", self.family);
         // As often as there are too many, or too few.
         let surplus = |of: &[Value], over: &[Value]| {
             let mut rest = over.to_vec();
@@ -186,7 +187,7 @@ impl Tables<'_> {
         if missing.is_empty() && foreign.is_empty() {
             out.push(deviation(
                 Severity::Critical,
-                format!("chain {} hostctl {chain}", self.family),
+                format!("chain {} {TABLE} {chain}", self.family),
                 "its rules in another order",
                 "the order that it was loaded with",
             ));
@@ -215,7 +216,7 @@ impl Tables<'_> {
             let last = statements(rules.last()?);
             Some(last.iter().any(|statement| statement.get("goto").is_some()))
         });
-        let object = format!("element of set {} hostctl {set}", self.family);
+        let object = format!("element of set {} {TABLE} {set}", self.family);
         let severity = |when: Opens| {
             if opens == when || opens == Opens::Either { Severity::Critical } else { Severity::Warning }
         };
@@ -224,7 +225,7 @@ impl Tables<'_> {
                 .map_or_else(|_| element.clone(), |element| rule_text::value(&element))
         };
         let command = |verb: &str, element: &str| {
-            Some(format!("nft {verb} element {} hostctl {set} '{{ {element} }}'", self.family))
+            Some(format!("nft {verb} element {} {TABLE} {set} '{{ {element} }}'", self.family))
         };
         for element in live.difference(wanted).map(text) {
             let command = command("delete", &element);

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::delta::Delta;
 use super::listing::{Listing, Table};
 use crate::firewall::desired::element_text;
+use crate::ownership::{TABLE, TABLE_FAMILIES, table};
 
 /// What separates the kernel's tables from the desired ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ struct ElementsChange {
 impl Difference {
     /// To what it should have, from nothing.
     pub fn absent() -> Self {
-        Self::Replace { reason: "table bridge hostctl isn't there".into() }
+        Self::Replace { reason: format!("table {} isn't there", table(TABLE_FAMILIES[0])) }
     }
 
     /// To the same, held: only tables that are made are.
@@ -51,7 +52,7 @@ impl Difference {
         let mut changes = Vec::new();
         for (family, wanted) in &desired.tables {
             let Some(found) = live.tables.get(family) else {
-                return Self::Replace { reason: format!("table {family} hostctl isn't there") };
+                return Self::Replace { reason: format!("table {family} {TABLE} isn't there") };
             };
             if let Some(reason) = shape_differs(family, found, wanted) {
                 return Self::Replace { reason };
@@ -100,9 +101,9 @@ fn shape_differs(family: &str, found: &Table, wanted: &Table) -> Option<String> 
     let foreign = found.difference(&wanted).count();
     let missing = wanted.difference(&found).count();
     Some(match (foreign, missing) {
-        (0, 0) => format!("table {family} hostctl has its rules in another order"),
+        (0, 0) => format!("table {family} {TABLE} has its rules in another order"),
         _ => format!(
-            "table {family} hostctl: {missing} rules, chains or sets missing, {foreign} that don't belong there"
+            "table {family} {TABLE}: {missing} rules, chains or sets missing, {foreign} that don't belong there"
         ),
     })
 }
@@ -114,7 +115,7 @@ fn to_nftables(changes: &[ElementsChange]) -> Result<Nftables<'_>, serde_json::E
         let elements = change.elements.iter().map(Expression::deserialize);
         let element = NfListObject::Element(Element {
             family: if change.family == "bridge" { NfFamily::Bridge } else { NfFamily::INet },
-            table: "hostctl".into(),
+            table: TABLE.into(),
             name: change.set.as_str().into(),
             elem: elements.collect::<Result<Vec<_>, _>>()?.into(),
         });
@@ -127,7 +128,7 @@ fn to_nftables(changes: &[ElementsChange]) -> Result<Nftables<'_>, serde_json::E
 fn text(change: &ElementsChange) -> String {
     let ElementsChange { add, family, set, elements } = change;
     let verb = if *add { "add" } else { "delete" };
-    format!("{verb} element {family} hostctl {set} {{ {} }}\n", element_texts(*add, elements).join(", "))
+    format!("{verb} element {family} {TABLE} {set} {{ {} }}\n", element_texts(*add, elements).join(", "))
 }
 
 fn command(change: &ElementsChange) -> String {

@@ -9,9 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::delta::Delta;
 use super::listing::{Listing, UnexpectedListing};
-
-/// The families that hostctl has a table in.
-pub(in crate::firewall) const FAMILIES: [&str; 2] = ["bridge", "inet"];
+use crate::ownership::{TABLE, TABLE_FAMILIES};
 
 /// Why nft didn't do as told.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +63,8 @@ pub(in crate::firewall) fn nft(arguments: &[&str], input: Option<&str>) -> Resul
 /// Where nft can't be run or understood.
 pub fn observe() -> Result<Listing, NftError> {
     let mut listing = Listing::default();
-    for family in FAMILIES {
-        match nft(&["-j", "list", "table", family, "hostctl"], None) {
+    for family in TABLE_FAMILIES {
+        match nft(&["-j", "list", "table", family, TABLE], None) {
             Ok(text) => listing.add_here(family, &text, &|name| if_nametoindex(name).ok())?,
             Err(NftError::Refused { stderr, .. }) if stderr.contains("No such file or directory") => {}
             // It says why it refuses; where it doesn't, it crashed.
@@ -142,9 +140,9 @@ pub fn change(delta: &Delta) -> Result<(), NftError> {
 
 /// The text that removes hostctl's tables, whether they are there or not.
 pub fn removal() -> String {
-    FAMILIES
+    TABLE_FAMILIES
         .iter()
-        .map(|family| format!("table {family} hostctl {{}}\ndelete table {family} hostctl\n"))
+        .map(|family| format!("table {family} {TABLE} {{}}\ndelete table {family} {TABLE}\n"))
         .collect()
 }
 

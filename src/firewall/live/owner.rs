@@ -15,6 +15,7 @@ use super::delta::Delta;
 use super::lent_socket::nft_by;
 use super::nft::{NftError, in_scratch_namespace};
 use super::tables::{GUARDED, Tables};
+use crate::ownership::table;
 
 /// The socket. A copy of it, in whatever process, is as good as the first.
 #[derive(Debug)]
@@ -119,8 +120,9 @@ impl AsFd for Owner {
 pub fn probe() -> Result<(), NftError> {
     in_scratch_namespace(|| {
         let owner = Owner::open().map_err(NftError::Lend)?;
-        let text = "table inet hostctl {}\ndelete table inet hostctl\ntable inet hostctl {}\n";
-        owner.load(text, true)?;
+        let ours = table("inet");
+        let text = format!("table {ours} {{}}\ndelete table {ours}\ntable {ours} {{}}\n");
+        owner.load(&text, true)?;
         let tables = Tables::read().map_err(NftError::Lend)?;
         let held = !tables.is_empty() && tables.are_guarded();
         let lost = || io::Error::other("the kernel took the flags and doesn't show them");

@@ -10,6 +10,7 @@ use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, Netfilte
 use netlink_sys::Socket;
 
 use crate::firewall::netfilter::{is_end, open, receive, send};
+use crate::ownership::{TABLE, TABLE_FAMILIES};
 
 /// `NFT_TABLE_F_OWNER`: only the socket that set it may change the table, and
 /// nobody else's flush takes it.
@@ -64,7 +65,7 @@ impl Tables {
 
     /// Whether both are there.
     pub fn are_complete(&self) -> bool {
-        self.0.len() == super::nft::FAMILIES.len()
+        self.0.len() == TABLE_FAMILIES.len()
     }
 
     /// The port of a socket that one of them belongs to.
@@ -102,7 +103,7 @@ fn ours(message: NetfilterMessage) -> Option<(u8, Table)> {
     let (mut named, mut found) = (false, Table { handle: 0, flags: 0, owner: None });
     for attribute in &table.attributes {
         match attribute {
-            TableAttribute::Name(name) => named = name.trim_end_matches('\0') == "hostctl",
+            TableAttribute::Name(name) => named = name.trim_end_matches('\0') == TABLE,
             TableAttribute::Handle(handle) => found.handle = *handle,
             TableAttribute::Flags(flags) => found.flags = flags.bits(),
             TableAttribute::Owner(port) => found.owner = Some(*port),

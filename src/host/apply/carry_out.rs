@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::app;
+use crate::ownership::vm_unit;
 use crate::private;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
@@ -447,10 +448,8 @@ fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> 
     let offline = !topology.networks.is_empty() && uplinks(topology, &current.links).is_empty();
     let note = "no interface holds a default route, so guests don't reach the internet; \
                 apply again once one does, or name it: [host] uplink = \"…\"";
-    let units: Vec<String> = left_to_units(topology, current, steps)
-        .into_iter()
-        .map(|name| format!("hostctl-vm@{name}.service"))
-        .collect();
+    let units: Vec<String> =
+        left_to_units(topology, current, steps).into_iter().map(|name| vm_unit(name.as_str())).collect();
     let units =
         (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
     offline.then(|| note.to_string()).into_iter().chain(units).chain(flow_shortage(topology)).collect()

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::ownership::vm_unit;
 use crate::spec::HostSpec;
 use crate::topology::{self, Move, Name, Supervisor, Topology};
 use crate::vm::Pending;
@@ -56,7 +57,7 @@ pub(in crate::host) fn pending(topology: &Topology, current: &Current, steps: &[
 /// What starts a guest again.
 pub(in crate::host) fn restart_command(topology: &Topology, name: &Name) -> String {
     match topology.vm(name.as_str()).map(|vm| vm.supervisor) {
-        Some(Supervisor::Unit) => format!("systemctl restart hostctl-vm@{name}.service"),
+        Some(Supervisor::Unit) => format!("systemctl restart {}", vm_unit(name.as_str())),
         _ => format!("hostctl vm restart {name}"),
     }
 }

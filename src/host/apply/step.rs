@@ -5,6 +5,7 @@ use std::fmt;
 use crate::app;
 use crate::firewall::{Delta, FlowPolicy};
 use crate::link;
+use crate::ownership::{TABLE_FAMILIES, table};
 use crate::topology::{Name, Vm};
 
 /// A change of the host.
@@ -88,7 +89,7 @@ impl Step {
             Self::KeepApart(change) => change.commands(),
             Self::CutFlows(_) => vec!["conntrack -D …    # each flow that the new rules don't allow".into()],
             Self::RemoveFirewall => {
-                vec!["nft delete table bridge hostctl".into(), "nft delete table inet hostctl".into()]
+                TABLE_FAMILIES.map(|family| format!("nft delete table {}", table(family))).into()
             }
             Self::StartVm { vm, .. } => vec![format!("hostctl vm up {}", vm.name)],
         }

@@ -97,7 +97,8 @@ fn owner_of_uid(topology: &Topology, uid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{GROUP, Link};
+    use crate::link::Link;
+    use crate::ownership::LINK_GROUP;
     use crate::topology::compile;
 
     const SPEC: &str = r#"
@@ -116,7 +117,7 @@ mod tests {
         let bridge = topology.networks[0].mac.octets();
         let mac = mac.map(|mac| if mac == [0; 6] { topology.vms[1].port.mac.octets() } else { mac });
         let link = Link {
-            group: GROUP,
+            group: LINK_GROUP,
             kind: "tun".into(),
             mac: mac.or(Some(bridge)),
             tap: Some(tap),

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::{create, printable, read_bounded};
 use crate::confine::{Confinement, Limits, User};
+use crate::ownership::UIDS;
 use crate::private;
 use crate::root_dir::RootDir;
 use crate::supervise::process::Process;
@@ -126,7 +127,7 @@ pub fn accelerator(root: &RootDir, vm: &Vm) -> Result<(Accelerator, String), VmE
 /// Why not.
 pub fn kvm(root: &RootDir) -> Result<(), String> {
     // Any user of the guests' range, for the first guest isn't there yet.
-    let verdict = verdict(root, 0x7000_0000);
+    let verdict = verdict(root, *UIDS.start());
     if verdict.works { Ok(()) } else { Err(verdict.reason) }
 }
 

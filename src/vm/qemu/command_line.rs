@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::ownership::qemu_name;
 use crate::topology::{Arch, Disk, DiskFormat, Machine, Vm};
 
 use super::boot_files::BootFiles;
@@ -73,7 +74,7 @@ pub struct QemuCommand {
 /// The command line that runs `vm`.
 pub fn command_line(vm: &Vm, boot: &BootFiles, accel: Accelerator, fds: &Fds) -> QemuCommand {
     let mut args = Args::default();
-    args.add("-name", process_name(&boot.instance, vm.name.as_str()));
+    args.add("-name", qemu_name(&boot.instance, vm.name.as_str()));
     args.flag("-nodefaults");
     args.flag("-no-user-config");
     args.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
@@ -124,13 +125,6 @@ pub fn command_line(vm: &Vm, boot: &BootFiles, accel: Accelerator, fds: &Fds) ->
         args.add("-append", kernel_words(vm, boot, accel));
     }
     QemuCommand { program: format!("qemu-system-{}", vm.arch), args: args.0 }
-}
-
-/// What follows `-name` on the command line of a QEMU of ours.
-pub(in crate::vm) fn process_name(instance: &str, name: &str) -> String {
-    // An instance is hexadecimal numbers and dots, a name has letters, digits,
-    // hyphens and underscores: nothing to escape.
-    format!("guest=hostctl:{instance}:{name}")
 }
 
 fn machine(machine: Machine) -> &'static str {
@@ -219,7 +213,7 @@ pub(in crate::vm) fn name_of(instance: &str, arguments: &[String]) -> Option<Str
         return None;
     }
     let at = arguments.iter().position(|word| word == "-name")?;
-    arguments.get(at + 1)?.strip_prefix(&process_name(instance, "")).map(str::to_owned)
+    arguments.get(at + 1)?.strip_prefix(&qemu_name(instance, "")).map(str::to_owned)
 }
 
 #[derive(Default)]

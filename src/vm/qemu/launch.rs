@@ -14,6 +14,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::confine::{self, Confinement, Limits};
+use crate::ownership::UIDS;
 use crate::root_dir::RootDir;
 use crate::supervise::birthplace::Birthplace;
 use crate::supervise::process::Process;
@@ -29,9 +30,6 @@ use crate::vm::runtime_dir::{AGENT, LAUNCH, QMP, RuntimeDir, SERIAL};
 
 /// The largest kernel or initial RAM disk that is copied for QEMU, in bytes.
 const COPY_MAX: u64 = 1 << 30;
-
-/// Whom QEMUs run as; see the topology's guests.
-pub(in crate::vm) const UIDS: std::ops::RangeInclusive<u32> = 0x7000_0000..=0x7fff_ffff;
 
 /// `launch.json`: the QEMU that runs, and what it was started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -119,7 +119,7 @@ impl Statement {
                 let [key, mtu] = fields(body, ["key", "value"])?;
                 // What the firewall says to routing; no rule of its own reads it.
                 let judged = *key == json!({ "meta": { "key": "mark" } })
-                    && *mtu == json!({ "|": [{ "meta": { "key": "mark" } }, hostctl::link::JUDGED] });
+                    && *mtu == json!({ "|": [{ "meta": { "key": "mark" } }, hostctl::ownership::JUDGED] });
                 let clamps = *key == json!({ "tcp option": { "name": "maxseg", "field": "size" } })
                     && *mtu == json!({ "rt": { "key": "mtu" } });
                 (clamps || judged).then_some(Self::Aside).ok_or_else(unknown)?
