@@ -9,7 +9,8 @@ use hostctl::app::{self, AppError, State};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::app_host::{Host, LONG, name, signal, until};
+use crate::support::app_host::{Host, LONG, name};
+use crate::support::processes::{signal, until};
 
 #[test]
 fn an_app_runs_in_its_namespace_is_logged_and_stopped() {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use hostctl::app::State;
 use serde_json::json;
 
-use crate::support::app_host::{Host, until};
+use crate::support::app_host::Host;
+use crate::support::processes::until;
 
 fn serving(host: &Host) {
     host.start();

@@ -3,38 +3,24 @@
 use std::time::Duration;
 
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, network, network4, tailnet};
 use hostctl::host::{Host, HostError, Step, Watch};
 use hostctl::testbed::{Connection, Options, Probe, address, probe};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const TWO: &str = r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-"#;
+const TWO: &str = concat!(
+    tailnet!(),
+    network!("a" 1),
+    "tailscale = true\n",
+    network4!("b" 2),
+    idle_vms!("a1" in "a", "b1" in "b"),
+);
 
-const THIRD: &str = r#"
-[networks.a-network-with-a-long-name]
-cidr = "10.3.0.0/24"
-[vms.a-vm-with-a-long-name]
-network = "a-network-with-a-long-name"
-image = "probe"
-autostart = false
-"#;
+const THIRD: &str = concat!(
+    network4!("a-network-with-a-long-name" 3),
+    idle_vms!("a-vm-with-a-long-name" in "a-network-with-a-long-name"),
+);
 
 fn three() -> String {
     format!("{TWO}{THIRD}")

@@ -2,45 +2,32 @@
 
 use crate::support::lab;
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, network, network4};
 use hostctl::firewall::Severity;
 use hostctl::host::{Finding, Kind};
 use hostctl::testbed::{Options, Probe, probe};
 
-const SPEC: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.b]
-cidr = "10.2.0.0/24"
-[networks.prod]
+const SPEC: &str = concat!(
+    network!("a" 1),
+    network4!("b" 2),
+    r#"[networks.prod]
 cidr = "10.20.0.0/16"
 [networks.prod.subnets.web]
 cidr = "10.20.1.0/24"
 type = "public"
 namespace = true
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-"#;
+"#,
+    idle_vms!("a1" in "a", "b1" in "b"),
+);
 
 fn drift(lab: &Lab) -> Vec<Finding> {
     lab.audit().findings.into_iter().filter(|finding| finding.kind != Kind::Foreign).collect()
 }
 
-fn run(lab: &Lab, command: &str) {
-    let words: Vec<&str> = command.split_whitespace().collect();
-    lab.output(words[0], &words[1..]);
-}
-
 /// Does something to the host; the audit has to name that object with that
 /// severity, and nothing else of another; then it is put back.
 fn meddle(lab: &Lab, command: &str, severity: Severity, object: &str, found: &str) {
-    run(lab, command);
+    lab.run_line(command);
     let findings = drift(lab);
     let named = findings.iter().find(|finding| finding.object == object);
     let named = named.unwrap_or_else(|| panic!("{command}: no {object} in {findings:#?}"));
@@ -88,12 +75,12 @@ fn a_table_that_was_put_to_sleep_is_found_and_replaced() {
         probe(a1.netns(), Probe::Tcp((b1.v4, 80).into()), std::time::Duration::from_millis(700)).is_allowed()
     };
     assert!(!open());
-    run(&lab, "nft add table inet hostctl { flags dormant ; }");
+    lab.run_line("nft add table inet hostctl { flags dormant ; }");
     // What it doesn't judge is kept apart by routes; and where those are gone too:
     assert!(!open());
-    run(&lab, "ip rule del pref 2673");
+    lab.run_line("ip rule del pref 2673");
     assert!(open(), "a dormant table keeps nobody apart");
-    run(&lab, "ip rule add pref 2673 lookup 26735");
+    lab.run_line("ip rule add pref 2673 lookup 26735");
     let findings = drift(&lab);
     assert_eq!(
         (findings[0].severity, findings[0].object.as_str()),
@@ -118,9 +105,9 @@ fn a_table_that_somebody_made_again_is_compared_object_by_object() {
     assert_ne!(text, again);
     let file = lab.root_dir().join("again.nft");
     std::fs::write(&file, again).unwrap();
-    run(&lab, "nft delete table inet hostctl");
-    run(&lab, &format!("nft -f {}", file.display()));
-    run(&lab, "nft add element inet hostctl guest4 { br-a . 10.1.0.99 }");
+    lab.run_line("nft delete table inet hostctl");
+    lab.run_line(&format!("nft -f {}", file.display()));
+    lab.run_line("nft add element inet hostctl guest4 { br-a . 10.1.0.99 }");
     let findings = drift(&lab);
     let words: Vec<_> = findings
         .iter()
@@ -140,7 +127,7 @@ fn a_table_that_somebody_made_again_is_compared_object_by_object() {
     );
     // What it says to do by hand does it.
     let command = findings[0].commands[0].replace('\'', "");
-    run(&lab, &command);
+    lab.run_line(&command);
     assert_eq!(drift(&lab).len(), 1);
 }
 
@@ -233,7 +220,7 @@ fn a_tap_that_was_turned_against_a_neighbour_is_named_with_the_culprit() {
     let second = std::time::Duration::from_secs(1);
     let reaches = || probe(a1.netns(), Probe::Tcp((a2.v4, 80).into()), second).is_allowed();
     assert!(reaches());
-    run(&lab, &format!("ip link set vm-a1 address {}", victim.port.mac));
+    lab.run_line(&format!("ip link set vm-a1 address {}", victim.port.mac));
     let found = drift(&lab);
     // Its entry in the bridge's table is gone with it.
     let [mac, owner, entry] = found.as_slice() else { panic!("{found:#?}") };
@@ -249,7 +236,7 @@ fn a_tap_that_was_turned_against_a_neighbour_is_named_with_the_culprit() {
     assert_eq!(drift(&lab), std::slice::from_ref(owner));
     assert!(reaches());
     // The other way about, for the order in which things are put right.
-    run(&lab, &format!("ip link set vm-a2 address {}", culprit.port.mac));
+    lab.run_line(&format!("ip link set vm-a2 address {}", culprit.port.mac));
     lab.apply(spec);
     assert_eq!(drift(&lab), std::slice::from_ref(owner));
     assert!(reaches());
@@ -285,7 +272,7 @@ fn the_command_says_it_to_programs_and_repairs() {
     let clean = lab.hostctl(&["audit"]);
     assert_eq!(clean.status.code(), Some(0), "{}", String::from_utf8_lossy(&clean.stdout));
 
-    run(&lab, "ip address del 10.1.0.1/24 dev br-a");
+    lab.run_line("ip address del 10.1.0.1/24 dev br-a");
     let json = lab.hostctl(&["audit", "--json"]);
     assert_eq!(json.status.code(), Some(6));
     let parsed: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -302,7 +289,7 @@ fn the_command_says_it_to_programs_and_repairs() {
     }
     assert_eq!(finding["commands"][0], "ip address add 10.1.0.1/24 dev br-a");
     assert_eq!(lab.hostctl(&["audit", "--fail-on", "critical"]).status.code(), Some(0));
-    run(&lab, "bridge link set dev vm-a1 isolated off");
+    lab.run_line("bridge link set dev vm-a1 isolated off");
     assert_eq!(lab.hostctl(&["audit", "--fail-on", "critical"]).status.code(), Some(6));
     let table = String::from_utf8(lab.hostctl(&["audit"]).stdout).unwrap();
     assert!(table.contains("\ncritical  isolation of vm-a1\n          found:    off\n"), "{table}");
@@ -329,10 +316,10 @@ fn routes_to_guests_that_go_elsewhere_are_named() {
         ("ip -6 route del fd00:0:0:1::/64 dev br-a", "route to fd00:0:0:1::/64", "not there"),
         ("ip route add 10.1.0.2/32 via 198.51.100.1 dev uplink0", "route to 10.1.0.2/32", "by uplink0"),
     ] {
-        run(&lab, meddle);
+        lab.run_line(meddle);
         let named = routes();
         assert!(named.len() == 1 && named[0].0 == object && named[0].1 == found, "{meddle}: {named:?}");
-        run(&lab, &named[0].2);
+        lab.run_line(&named[0].2);
         assert_eq!(routes(), [], "after {}", named[0].2);
     }
 }

@@ -6,42 +6,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::lab::{Guest, Lab};
+use crate::support::spec_parts::{idle_vms, network, peering, tailnet};
 use hostctl::firewall::Severity;
 use hostctl::host::{Finding, Kind};
 use hostctl::testbed::{Netns, Options, Probe, address, probe_all_within};
 
-const SPEC: &str = r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[networks.c]
-cidr = "10.3.0.0/24"
-cidr6 = "fd00:0:0:3::/64"
-[[peerings]]
-between = ["a", "b"]
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[vms.a2]
-network = "a"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-[vms.c1]
-network = "c"
-image = "probe"
-autostart = false
-"#;
+const SPEC: &str = concat!(
+    tailnet!(),
+    network!("a" 1),
+    "tailscale = true\n",
+    network!("b" 2),
+    network!("c" 3),
+    peering!("a" and "b"),
+    idle_vms!("a1" in "a", "a2" in "a", "b1" in "b", "c1" in "c"),
+);
 
 fn tcp(from: &Netns, to: IpAddr) -> (Netns, Probe) {
     (from.clone(), Probe::Tcp((to, 80).into()))

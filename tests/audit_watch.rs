@@ -1,90 +1,42 @@
 //! `hostctl audit --watch`: what somebody changes is told of, and with
 //! `--repair` put back.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::support::lab::Lab;
+use crate::support::running_hostctl::{RunningHostctl, SOON};
+use crate::support::spec_parts::{idle_vms, network};
 use hostctl::host::Events;
 use hostctl::testbed::Options;
 use serde_json::Value;
 
-/// Generous: the machine may be busy with other tests. What is measured is
-/// printed.
-const SOON: Duration = Duration::from_secs(30);
-
-const SPEC: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.prod]
+const SPEC: &str = concat!(
+    network!("a" 1),
+    r#"[networks.prod]
 cidr = "10.20.0.0/16"
 [networks.prod.subnets.web]
 cidr = "10.20.1.0/24"
 type = "public"
 namespace = true
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-"#;
+"#,
+    idle_vms!("a1" in "a"),
+);
 
 /// The program, watching the lab's host.
-struct Watching {
-    child: Child,
-    lines: Receiver<Value>,
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
+struct Watching(RunningHostctl);
 
 impl Watching {
     /// Starts it with a poll so rare that only events can be the cause.
     fn start(lab: &Lab, more: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hostctl"));
-        command.arg("--root-dir").arg(lab.root_dir()).args(["--json", "audit", "--watch"]).args(more);
-        command.stdout(Stdio::piped());
-        let mut child = lab.world.hypervisor.run(|| command.spawn()).unwrap();
-        let output = child.stdout.take().unwrap();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                _ = sender.send(serde_json::from_str(&line).unwrap());
-            }
-        });
-        let watching = Self { child, lines };
-        let first = watching.until(|news| news["event"] == "watching");
+        let watching = RunningHostctl::start(lab, &[&["audit", "--watch"], more].concat());
+        let first = watching.event("watching");
         assert_eq!(first["generation"], 1, "{first}");
-        watching
-    }
-
-    /// The first news that is `wanted`.
-    fn until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + SOON;
-        let mut other = Vec::new();
-        loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(news) if wanted(&news) => return news,
-                Ok(news) => other.push(news),
-                Err(_) => panic!("not told of within {SOON:?}; but of {other:#?}"),
-            }
-        }
+        Self(watching)
     }
 
     fn drift(&self, event: &str, object: &str) -> Value {
-        self.until(|news| news["event"] == event && news["finding"]["object"] == object)
+        self.0.until(|news| news["event"] == event && news["finding"]["object"] == object)
     }
-}
-
-fn run(lab: &Lab, command: &str) {
-    let words: Vec<&str> = command.split_whitespace().collect();
-    lab.output(words[0], &words[1..]);
 }
 
 const MEDDLE: [(&str, &str, &str); 7] = [
@@ -104,7 +56,7 @@ fn what_changes_is_told_of_and_again_when_it_is_gone() {
     let watching = Watching::start(&lab, &["--interval", "10min"]);
     for (what, command, object) in MEDDLE {
         let began = Instant::now();
-        run(&lab, command);
+        lab.run_line(command);
         let news = watching.drift("appeared", object);
         println!("{what}: told of after {:?}", began.elapsed());
         assert_eq!(news["finding"]["kind"], "drift");
@@ -116,8 +68,8 @@ fn what_changes_is_told_of_and_again_when_it_is_gone() {
     // next audit compares with.
     let wider = format!("{SPEC}\n[networks.new]\ncidr = \"10.9.0.0/24\"\n");
     lab.apply(&wider);
-    run(&lab, "ip link set br-new down");
-    let news = watching.until(|news| news["finding"]["kind"] == "drift");
+    lab.run_line("ip link set br-new down");
+    let news = watching.0.until(|news| news["finding"]["kind"] == "drift");
     assert_eq!((&news["event"], &news["finding"]["object"]), (&"appeared".into(), &"state of br-new".into()));
 }
 
@@ -133,7 +85,7 @@ fn what_the_kernel_doesnt_tell_of_is_found_by_the_next_look() {
         ),
         ("ip neigh del proxy fd00:0:0:1::2 dev br-a", "proxy entry fd00:0:0:1::2 of br-a"),
     ] {
-        run(&lab, command);
+        lab.run_line(command);
         watching.drift("appeared", object);
     }
 }
@@ -146,9 +98,9 @@ fn with_repair_it_is_put_back() {
     // One after the other is no fight yet.
     for (what, command, object) in [MEDDLE[1], MEDDLE[6]] {
         let began = Instant::now();
-        run(&lab, command);
+        lab.run_line(command);
         watching.drift("appeared", object);
-        watching.until(|news| news["event"] == "repaired" && news["steps"].as_u64() > Some(0));
+        watching.0.until(|news| news["event"] == "repaired" && news["steps"].as_u64() > Some(0));
         println!("{what}: put back after {:?}", began.elapsed());
         watching.drift("vanished", object);
         assert_eq!(lab.status().drift, Vec::<String>::new());
@@ -164,14 +116,14 @@ fn a_fight_is_bounded_and_said() {
     let watching = Watching::start(&lab, &["--repair", "--interval", "10min"]);
     let object = "state of br-a";
     for round in 1..=3 {
-        run(&lab, "ip link set br-a down");
+        lab.run_line("ip link set br-a down");
         watching.drift("appeared", object);
-        watching.until(|news| news["event"] == "repaired");
+        watching.0.until(|news| news["event"] == "repaired");
         if round < 3 {
             watching.drift("vanished", object);
         }
     }
-    let paused = watching.until(|news| news["event"] == "paused");
+    let paused = watching.0.until(|news| news["event"] == "paused");
     assert_eq!((paused["repairs"].as_u64(), paused["seconds"].as_u64()), (Some(3), Some(1)), "{paused}");
 }
 

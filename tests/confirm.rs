@@ -5,11 +5,11 @@ use std::fs;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::commands::{code, done, json, killed_at, links, refused, run, write};
 use crate::support::lab::Lab;
+use crate::support::processes::until;
 use hostctl::testbed::{Connection, Options, Service, address};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -19,18 +19,6 @@ const OTHER: &str = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.c]\ncidr = 
 
 const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(60);
-
-fn lab() -> Lab {
-    Lab::new(Options { ipv6: false, tailnet: false, ..Options::default() })
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < LONG, "never {what}");
-        sleep(Duration::from_millis(50));
-    }
-}
 
 /// What is written down of it: `waiting`, `rejected` or nothing.
 fn record(lab: &Lab) -> String {
@@ -105,7 +93,7 @@ fn an_operator_who_cut_their_own_session_gets_the_host_back() {
 
 #[test]
 fn what_is_confirmed_stays() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     refused(&lab, &["confirm"], 1, "nothing to confirm");
     write(&lab, OLD);
     done(&lab, &["apply"]);
@@ -126,7 +114,7 @@ fn what_is_confirmed_stays() {
 
 #[test]
 fn nothing_is_built_on_what_is_unconfirmed() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, OLD);
     done(&lab, &["apply"]);
     write(&lab, NEW);
@@ -163,7 +151,7 @@ fn nothing_is_built_on_what_is_unconfirmed() {
 
 #[test]
 fn a_watchdog_that_is_killed_is_missed() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, OLD);
     done(&lab, &["apply"]);
     write(&lab, NEW);
@@ -196,7 +184,7 @@ fn a_watchdog_that_is_killed_is_missed() {
 
 #[test]
 fn a_reboot_is_nobodys_confirmation() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, OLD);
     done(&lab, &["apply"]);
     write(&lab, NEW);
@@ -235,7 +223,7 @@ fn a_reboot_is_nobodys_confirmation() {
 
 #[test]
 fn a_first_apply_that_nobody_confirms_leaves_nothing() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, NEW);
     let told = done(&lab, &["apply", "--confirm", "1s"]);
     assert!(told.contains("to what it was before hostctl"), "{told}");
@@ -248,7 +236,7 @@ fn a_first_apply_that_nobody_confirms_leaves_nothing() {
 
 #[test]
 fn an_apply_that_dies_before_it_can_be_confirmed_is_taken_back_at_once() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, OLD);
     done(&lab, &["apply"]);
     write(&lab, NEW);

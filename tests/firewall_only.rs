@@ -5,24 +5,13 @@ use std::fs;
 use std::time::Duration;
 
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, network, network4, tailnet};
 use hostctl::testbed::{Connection, Options, Service, address};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const SPEC: &str = r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-"#;
+const SPEC: &str =
+    concat!(tailnet!(), network!("a" 1), "tailscale = true\n", network4!("b" 2), idle_vms!("a1" in "a"),);
 
 const SWITCHES: [&str; 5] = [
     "net/ipv4/ip_forward",
@@ -202,7 +191,7 @@ fn a_refused_spec_leaves_the_last_generations_firewall() {
     assert_eq!(code, Some(3), "{stderr}");
     let nothing =
         "note: There is no firewall (nothing was applied yet), and no network of hostctl's is up.\n";
-    assert!(stderr.starts_with(nothing) && stderr.contains("host.toml:9:8: error: 10.1.0.0/25"), "{stderr}");
+    assert!(stderr.starts_with(nothing) && stderr.contains("host.toml:8:8: error: 10.1.0.0/25"), "{stderr}");
 
     apply(&lab, SPEC);
     let elements = set(&lab, "bridges");

@@ -2,12 +2,11 @@
 //! changing elements ends where replacing the tables ends.
 
 use std::fmt::Write;
-use std::thread;
 
+use crate::support::lab::in_own_namespace;
 use hostctl::firewall::{Difference, Listing, Ruleset, Surroundings, deviations, nft, render};
 use hostctl::spec::HostSpec;
 use hostctl::topology::{Topology, compile};
-use nix::sched::{CloneFlags, unshare};
 use proptest::prelude::*;
 
 fn topology(text: &str) -> Topology {
@@ -43,17 +42,6 @@ fn ruleset(topology: &Topology) -> Ruleset {
 
 fn text(topology: &Topology) -> String {
     render(&ruleset(topology)).unwrap()
-}
-
-/// Runs `work` in a network namespace of its own.
-fn isolated<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 #[test]
@@ -94,7 +82,7 @@ fn fifty_networks_have_the_rules_of_one() {
 fn a_firewall_that_nobody_touched_is_as_desired() {
     let text = text(&networks(5, ""));
     let desired = nft::rehearse(&text).unwrap();
-    isolated(|| {
+    in_own_namespace(|| {
         nft::load(&text).unwrap();
         assert_eq!(Difference::between(&nft::observe().unwrap(), &desired), Difference::None);
         nft::load("add element inet hostctl uplinks { eth9 }").unwrap();
@@ -118,7 +106,7 @@ fn a_firewall_that_nobody_touched_is_as_desired() {
 fn what_rules_filled_is_no_difference() {
     let text = text(&networks(1, ""));
     let desired = nft::rehearse(&text).unwrap();
-    isolated(|| {
+    in_own_namespace(|| {
         nft::load(&text).unwrap();
         let element = "br-vm1 . 02:00:00:00:00:01 limit rate 10/second burst 20 packets";
         nft::load(&format!("add element inet hostctl log_rate {{ {element} }}")).unwrap();
@@ -129,7 +117,7 @@ fn what_rules_filled_is_no_difference() {
 
 #[test]
 fn a_foreign_table_stays_byte_for_byte() {
-    isolated(|| {
+    in_own_namespace(|| {
         nft::load(
             "table inet other { set s { type ipv4_addr; elements = { 192.0.2.1 } }\n\
              chain forward { type filter hook forward priority 0; policy accept; ip saddr @s counter drop; }; }",
@@ -219,7 +207,7 @@ fn policies_chains_come_and_go_by_deltas() {
         "default = \"allow\"\ningress = [{ port = 81, protocol = \"tcp\", action = \"deny\" }]",
         "",
     ];
-    isolated(|| {
+    in_own_namespace(|| {
         let mut loaded = ruleset(&topology(&host(steps[0])));
         nft::load(&render(&loaded).unwrap()).unwrap();
         nft::load("add rule inet hostctl drop_input counter packets 7 bytes 7").unwrap();
@@ -246,7 +234,7 @@ proptest! {
     fn a_delta_ends_where_a_replacement_ends(before in host(), after in host()) {
         let (before, after) = (text(&topology(&before)), text(&topology(&after)));
         let desired = nft::rehearse(&after).unwrap();
-        let reached: Listing = isolated(|| {
+        let reached: Listing = in_own_namespace(|| {
             nft::load(&before).unwrap();
             match Difference::between(&nft::observe().unwrap(), &desired) {
                 Difference::None => {}
@@ -266,7 +254,7 @@ proptest! {
         let [before, after] =
             [before, after].map(|(host, policies)| ruleset(&topology(&format!("{host}{policies}"))));
         let desired = nft::rehearse(&render(&after).unwrap()).unwrap();
-        let reached: Listing = isolated(|| {
+        let reached: Listing = in_own_namespace(|| {
             nft::load(&render(&before).unwrap()).unwrap();
             match Difference::between_rulesets(&before, &after).unwrap() {
                 Difference::None => {}

@@ -11,11 +11,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::lab::{Guest, Lab, compile};
-use crate::support::random_policies::policies;
+use crate::support::random_policies::{POLICED_GUESTS, policies, policies_allow};
+use crate::support::spec_parts::{idle_vms, network, peering, tailnet};
 use hostctl::firewall::{Flow as Tracked, FlowPolicy, Gone, conntrack};
-use hostctl::reach::{FarEnd, decide};
+use hostctl::reach::FarEnd;
 use hostctl::testbed::{Connection, Netns, Options, address};
-use hostctl::topology::{Action, Direction, Topology};
+use hostctl::topology::{Direction, Topology};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -24,44 +25,26 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Three networks, two of them peered; `p` and `q` are the policies.
 fn spec(p: &str, q: &str) -> String {
     format!(
-        r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[networks.c]
-cidr = "10.3.0.0/24"
-cidr6 = "fd00:0:0:3::/64"
-[[peerings]]
-between = ["a", "b"]
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-policy = "p"
-[vms.a2]
-network = "a"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-policy = "q"
-[vms.c1]
-network = "c"
-image = "probe"
-autostart = false
-[policies.p]
+        concat!(
+            tailnet!(),
+            network!("a" 1),
+            "tailscale = true\n",
+            network!("b" 2),
+            network!("c" 3),
+            peering!("a" and "b"),
+            idle_vms!("a1" in "a"),
+            "policy = 'p'\n",
+            idle_vms!("a2" in "a", "b1" in "b"),
+            "policy = 'q'\n",
+            idle_vms!("c1" in "c"),
+            "[policies.p]
 ingress = [{p}]
 [policies.q]
 egress = [{q}]
-"#
+",
+        ),
+        p = p,
+        q = q
     )
 }
 
@@ -187,10 +170,8 @@ fn allowed(topology: &Topology, flow: &Tracked) -> bool {
         })
     };
     let says = |address: IpAddr, direction: Direction, far: IpAddr| {
-        let policy = own(address).and_then(|port| topology.policy(port));
         let far = FarEnd { address: far, protocol: flow.protocol, port: flow.port };
-        let list = policy.and_then(|policy| policy.rules(direction));
-        list.is_none_or(|list| decide(list, &far).0 == Action::Allow)
+        policies_allow(topology, address, direction, &far)
     };
     let network = |address: IpAddr| own(address).map(|port| &port.network);
     let reaches = match (network(flow.source), network(flow.destination)) {
@@ -209,31 +190,10 @@ fn allowed(topology: &Topology, flow: &Tracked) -> bool {
         && says(flow.destination, Direction::Ingress, flow.source)
 }
 
-const GUESTS: &str = r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-policy = "p2"
-[vms.a1]
-network = "a"
-image = "probe"
-policy = "p0"
-[vms.a2]
-network = "a"
-image = "probe"
-policy = ["p0", "p1"]
-[vms.b1]
-network = "b"
-image = "probe"
-[vms.b2]
-network = "b"
-image = "probe"
-"#;
+/// Guests with policies, and one without in a network that has one.
+fn guests() -> String {
+    [tailnet!(), POLICED_GUESTS, idle_vms!("b2" in "b")].concat()
+}
 
 const INTERNET: [&str; 4] = ["203.0.113.1", "198.51.100.9", "2001:db8:113::1", "8.8.8.8"];
 const TAILNET: [&str; 2] = ["100.64.50.50", "fd7a:115c:a1e0::50"];
@@ -254,9 +214,9 @@ fn specs() -> impl Strategy<Value = String> {
     (policies(4), any::<bool>(), any::<bool>()).prop_map(|(policies, peered, tailscale)| {
         let peering = if peered { "[[peerings]]\nbetween = [\"a\", \"b\"]\n" } else { "" };
         let guests = if tailscale {
-            GUESTS.replacen("[networks.b]", "tailscale = true\n[networks.b]", 1)
+            guests().replacen("[networks.b]", "tailscale = true\n[networks.b]", 1)
         } else {
-            GUESTS.into()
+            guests()
         };
         format!("{guests}{peering}{policies}")
     })

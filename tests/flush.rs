@@ -2,40 +2,23 @@
 //! under each of the protections. `HOSTCTL_FLUSHES=100` is the measurement of
 //! docs/firewall.md.
 
-use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use crate::support::lab::{Guest, Lab};
+use crate::support::running_hostctl::{RunningHostctl, SOON};
+use crate::support::spec_parts::{idle_vms, network, peering};
 use hostctl::firewall::probe_guard;
 use hostctl::testbed::{Connection, Netns, Options, Probe, Verdict, address};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The machine may be busy with other tests; what is measured is printed.
-const SOON: Duration = Duration::from_secs(30);
 
-const SPEC: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-"#;
+const SPEC: &str = concat!(network!("a" 1), network!("b" 2), idle_vms!("a1" in "a", "b1" in "b"),);
 
 fn flushes() -> usize {
     std::env::var("HOSTCTL_FLUSHES").map_or(10, |text| text.parse().unwrap())
@@ -100,52 +83,11 @@ impl Stream {
     }
 }
 
-/// A long-running hostctl, and what it says.
-struct Running {
-    child: Child,
-    lines: Receiver<Value>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Running {
-    fn start(lab: &Lab, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hostctl"));
-        command.arg("--root-dir").arg(lab.root_dir()).arg("--json").args(arguments).stdout(Stdio::piped());
-        let mut child = lab.world.hypervisor.run(|| command.spawn()).unwrap();
-        let output = child.stdout.take().unwrap();
-        let (sender, lines) = channel();
-        spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                _ = sender.send(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Self { child, lines }
-    }
-
-    fn hold(lab: &Lab) -> Self {
-        let holder = Self::start(lab, &["firewall", "hold"]);
-        holder.until("holding");
-        holder
-    }
-
-    /// The first news of that event; the panic shows what else was said.
-    fn until(&self, event: &str) -> Value {
-        let end = Instant::now() + SOON;
-        let mut other = Vec::new();
-        loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(news) if news["event"] == event => return news,
-                Ok(news) => other.push(news),
-                Err(_) => panic!("no {event} within {SOON:?}; but {other:#?}"),
-            }
-        }
-    }
+/// Holds the tables.
+fn hold(lab: &Lab) -> RunningHostctl {
+    let holder = RunningHostctl::start(lab, &["firewall", "hold"]);
+    holder.event("holding");
+    holder
 }
 
 fn tables(lab: &Lab) -> String {
@@ -173,7 +115,7 @@ fn nothing_passes_while_a_holder_holds_the_tables() {
         return;
     }
     let lab = Lab::new(Options::default());
-    let holder = Running::hold(&lab);
+    let holder = hold(&lab);
     lab.apply(SPEC);
     let (a1, b1) = (lab.guest(SPEC, "a1"), lab.guest(SPEC, "b1"));
     let mut internet = Connection::open(a1.netns(), (address::FAR, 80).into(), SECOND).unwrap();
@@ -217,8 +159,8 @@ fn tables_outlive_their_holder_and_the_next_one_adopts_them() {
     let lab = Lab::new(Options::default());
     // Loaded before anybody holds them: the holder takes them over.
     lab.apply(SPEC);
-    let holder = Running::hold(&lab);
-    holder.until("loaded");
+    let holder = hold(&lab);
+    holder.event("loaded");
     flush(&lab);
     assert_eq!(tables(&lab), BOTH);
     let (a1, b1) = (lab.guest(SPEC, "a1"), lab.guest(SPEC, "b1"));
@@ -230,7 +172,7 @@ fn tables_outlive_their_holder_and_the_next_one_adopts_them() {
     let wider = format!("{SPEC}\n[networks.c]\ncidr = \"10.3.0.0/24\"\n");
     lab.apply(&wider);
     assert_eq!(tables(&lab), BOTH);
-    let holder = Running::hold(&lab);
+    let holder = hold(&lab);
     flush(&lab);
     assert_eq!(tables(&lab), BOTH);
     assert_eq!(lab.status().drift, Vec::<String>::new());
@@ -258,7 +200,7 @@ fn tables_of_another_holder_are_an_error() {
         return;
     }
     let lab = Lab::new(Options::default());
-    let holder = Running::hold(&lab);
+    let holder = hold(&lab);
     lab.apply(SPEC);
     std::fs::rename(lab.root_dir().join("run/hostctl/hold"), lab.root_dir().join("run/hostctl/away"))
         .unwrap();
@@ -271,21 +213,7 @@ fn tables_of_another_holder_are_an_error() {
     lab.apply(&wider);
 }
 
-const PEERED: &str = r#"
-[[peerings]]
-between = ["a", "c"]
-[networks.c]
-cidr = "10.3.0.0/24"
-cidr6 = "fd00:0:0:3::/64"
-[vms.a2]
-network = "a"
-image = "probe"
-autostart = false
-[vms.c1]
-network = "c"
-image = "probe"
-autostart = false
-"#;
+const PEERED: &str = concat!(peering!("a" and "c"), network!("c" 3), idle_vms!("a2" in "a", "c1" in "c"),);
 
 fn reaches(from: &Guest, to: &Guest) -> [bool; 2] {
     [to.v4, to.v6.unwrap()].map(|address| {
@@ -396,8 +324,8 @@ fn a_watch_puts_the_tables_back_without_a_stall() {
     for family in ["-4", "-6"] {
         lab.output("ip", &[family, "rule", "add", "pref", "2000", "iif", "br-a", "lookup", "main"]);
     }
-    let watching = Running::start(&lab, &["audit", "--watch", "--repair", "--interval", "10min"]);
-    watching.until("watching");
+    let watching = RunningHostctl::start(&lab, &["audit", "--watch", "--repair", "--interval", "10min"]);
+    watching.event("watching");
     assert!(lab.status().firewall.flush.watched);
     let stop = Arc::new(AtomicBool::new(false));
     let busy = lab.world.hypervisor.try_run(|| {
@@ -426,7 +354,7 @@ fn a_watch_puts_the_tables_back_without_a_stall() {
             assert!(
                 began.elapsed() < SOON,
                 "not put back: {:#?}",
-                watching.lines.try_iter().collect::<Vec<_>>()
+                watching.news.try_iter().collect::<Vec<_>>()
             );
             sleep(Duration::from_millis(1));
         }
@@ -436,7 +364,7 @@ fn a_watch_puts_the_tables_back_without_a_stall() {
     stop.store(true, SeqCst);
     busy.join().unwrap();
     took.sort();
-    let said: Vec<Value> = watching.lines.try_iter().collect();
+    let said: Vec<Value> = watching.news.try_iter().collect();
     println!(
         "watch alone: {arrived:?} packets of 1,000/s through {} flushes; put back after {:?}, at most {:?}",
         flushes(),

@@ -11,7 +11,6 @@ use crate::support::commands::{code, done, refused, run, write};
 use crate::support::lab::Lab;
 use hostctl::host::{HostError, Step, Watch};
 use hostctl::spec::SpecEdit;
-use hostctl::testbed::Options;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 const ONE: &str = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[vms.a1]\nnetwork = \"a\"\nimage = \"probe\"\n\
@@ -25,10 +24,6 @@ fn two() -> String {
 fn links(lab: &Lab) -> String {
     let listed = commands::links(lab);
     listed.lines().filter_map(|line| line.split_whitespace().next()).collect::<Vec<_>>().join(" ")
-}
-
-fn lab() -> Lab {
-    Lab::new(Options { ipv6: false, tailnet: false, ..Options::default() })
 }
 
 /// A small file system, in this test's mount namespace; gone with this, since
@@ -68,7 +63,7 @@ fn drafts(directory: &Path) -> Vec<String> {
 
 #[test]
 fn a_generation_that_cant_be_written_changes_nothing() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     let state = lab.host.root.state();
     let _small = small(&state);
     lab.apply(ONE);
@@ -112,7 +107,7 @@ impl Watch for Meddling<'_> {
 
 #[test]
 fn what_was_done_and_cant_be_kept_is_taken_back() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     let generations = lab.host.root.state().join("generations");
     let lose = |number: u32| fs::remove_file(generations.join(format!(".{number}.json.new"))).unwrap();
     let bare = links(&lab);
@@ -132,7 +127,7 @@ fn what_was_done_and_cant_be_kept_is_taken_back() {
 
 #[test]
 fn a_drop_in_is_put_back_where_there_is_no_room() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     let state = lab.host.root.state();
     let _small = small(&state);
     done(&lab, &["vpc", "create", "--name", "a", "--cidr", "10.1.0.0/24"]);
@@ -158,7 +153,7 @@ fn a_drop_in_is_put_back_where_there_is_no_room() {
 
 #[test]
 fn a_full_run_directory_stops_a_change_and_not_its_end() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     let run = lab.host.root.run();
     let _small = small(&run);
     lab.apply(ONE);
@@ -178,7 +173,7 @@ fn a_full_run_directory_stops_a_change_and_not_its_end() {
 
 #[test]
 fn without_qemu_or_an_image_nothing_is_touched() {
-    let lab = lab().with_images();
+    let lab = Lab::of_ipv4().with_images();
     let spec = ONE.replace("autostart = false\n", "");
     write(&lab, &spec);
     let bare = links(&lab);
@@ -205,7 +200,7 @@ fn without_qemu_or_an_image_nothing_is_touched() {
 
 #[test]
 fn a_spec_that_takes_everything_away_has_to_be_meant() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     let guestless = "[networks.a]\ncidr = \"10.1.0.0/24\"\n";
     write(&lab, ONE);
     // Nothing is lost where nothing was.

@@ -5,81 +5,27 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::support::lab::{Guest, Lab};
-use hostctl::testbed::{
-    Expectation, ExpectedVerdict, Netns, Options, Probe, Row, address, all_ok, probe_all, render,
-    usual_services,
-};
+use crate::support::probe_table::ProbeTable;
+use crate::support::spec_parts::{idle_vms, network, network4, peering, tailnet};
+use hostctl::testbed::{Options, Probe, address, probe_all, usual_services};
 use ipnet::IpNet;
 
 /// Networks a (two guests; peered with c; the tailnet may reach it; metadata)
 /// and b (alone) and c.
-const SPEC: &str = r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-imds = "host"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[networks.c]
-cidr = "10.3.0.0/24"
-cidr6 = "fd00:0:0:3::/64"
-[networks.c.subnets.inside]
+const SPEC: &str = concat!(
+    tailnet!(),
+    network!("a" 1),
+    "imds = 'host'\ntailscale = true\n",
+    network!("b" 2),
+    network!("c" 3),
+    r#"[networks.c.subnets.inside]
 cidr = "10.3.0.0/25"
 cidr6 = "fd00:0:0:3::/65"
 type = "private"
-[[peerings]]
-between = ["a", "c"]
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[vms.a2]
-network = "a"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-[vms.c1]
-network = "c"
-image = "probe"
-autostart = false
-"#;
-
-struct Table {
-    probes: Vec<(Netns, Probe)>,
-    expectations: Vec<Expectation>,
-}
-
-impl Table {
-    fn add(&mut self, from: (&str, &Netns), to: &str, probe: Probe, allowed: bool) {
-        let expected = if allowed { ExpectedVerdict::Allowed } else { ExpectedVerdict::Dropped };
-        let what = format!("{probe:?}");
-        self.expectations.push(Expectation { from: from.0.into(), to: to.into(), what, expected });
-        self.probes.push((from.1.clone(), probe));
-    }
-
-    /// TCP, UDP and ICMP.
-    fn every(&mut self, from: (&str, &Netns), to: &str, address: IpAddr, allowed: bool) {
-        self.add(from, to, Probe::Tcp(SocketAddr::new(address, 80)), allowed);
-        self.add(from, to, Probe::Udp(SocketAddr::new(address, 7)), allowed);
-        self.add(from, to, Probe::Icmp(address), allowed);
-    }
-
-    fn measure(self) -> Vec<Row> {
-        let verdicts = probe_all(&self.probes);
-        self.expectations
-            .into_iter()
-            .zip(verdicts)
-            .map(|(expectation, measured)| Row { expectation, measured })
-            .collect()
-    }
-}
+"#,
+    peering!("a" and "c"),
+    idle_vms!("a1" in "a", "a2" in "a", "b1" in "b", "c1" in "c"),
+);
 
 fn reaches(from: &str, to: &str) -> bool {
     let network = |guest: &str| guest.chars().next().unwrap();
@@ -87,8 +33,7 @@ fn reaches(from: &str, to: &str) -> bool {
 }
 
 fn whole_matrix(firewall: &str, bridge_nf: bool) {
-    let options = Options { bridge_nf_call_iptables: Some(bridge_nf), ..Options::default() };
-    let lab = Lab::new(options);
+    let lab = Lab::with_bridge_netfilter(bridge_nf);
     let spec = format!("[host]\nfirewall = \"{firewall}\"\n{SPEC}");
     lab.apply(&spec);
     let _host_services = usual_services(&lab.world.hypervisor, "host").unwrap();
@@ -107,7 +52,7 @@ fn whole_matrix(firewall: &str, bridge_nf: bool) {
     route("10.0.0.0/8", address::UPLINK.into());
     route("fd00::/16", address::UPLINK6.into());
 
-    let mut table = Table { probes: Vec::new(), expectations: Vec::new() };
+    let mut table = ProbeTable::default();
     let gateways: [(char, IpAddr, IpAddr); 3] = [
         ('a', "10.1.0.1".parse().unwrap(), "fd00:0:0:1::1".parse().unwrap()),
         ('b', "10.2.0.1".parse().unwrap(), "fd00:0:0:2::1".parse().unwrap()),
@@ -118,11 +63,11 @@ fn whole_matrix(firewall: &str, bridge_nf: bool) {
         let network = name.chars().next().unwrap();
         for (other, target) in guests.iter().filter(|(other, _)| other != name) {
             for address in [target.v4, target.v6.unwrap()] {
-                table.every(from, other, address, reaches(name, other));
+                table.all(from, other, address, reaches(name, other));
             }
         }
         for address in [IpAddr::V4(address::FAR), IpAddr::V6(address::FAR6)] {
-            table.every(from, "internet", address, network != 'c');
+            table.all(from, "internet", address, network != 'c');
         }
         for address in [IpAddr::V4(address::METADATA), IpAddr::V6(address::METADATA6)] {
             table.add(from, "imds", Probe::Tcp(SocketAddr::new(address, 80)), network == 'a');
@@ -149,15 +94,15 @@ fn whole_matrix(firewall: &str, bridge_nf: bool) {
             address::TAILSCALE6.into(),
         ];
         for address in own {
-            table.every(from, "host", address, false);
+            table.all(from, "host", address, false);
         }
         for address in [IpAddr::V4(address::LAPTOP), IpAddr::V6(address::LAPTOP6)] {
-            table.every(from, "laptop", address, false);
+            table.all(from, "laptop", address, false);
         }
         for address in [guest.v4, guest.v6.unwrap()] {
-            table.every(("laptop", &lab.world.laptop), name, address, network == 'a');
-            table.every(("internet", &lab.world.internet), name, address, false);
-            table.every(("host", &lab.world.hypervisor), name, address, true);
+            table.all(("laptop", &lab.world.laptop), name, address, network == 'a');
+            table.all(("internet", &lab.world.internet), name, address, false);
+            table.all(("host", &lab.world.hypervisor), name, address, true);
         }
     }
     // The host's own services.
@@ -174,14 +119,12 @@ fn whole_matrix(firewall: &str, bridge_nf: bool) {
         }
     }
     for address in [IpAddr::V4(address::FAR), IpAddr::V6(address::FAR6)] {
-        table.every(("host", &lab.world.hypervisor), "internet", address, true);
+        table.all(("host", &lab.world.hypervisor), "internet", address, true);
     }
 
-    let rows = table.measure();
-    let wrong: Vec<Row> = rows.iter().filter(|row| !row.is_ok()).cloned().collect();
-    assert!(all_ok(&rows), "{} of {} differ\n{}", wrong.len(), rows.len(), render(&wrong));
+    table.check("");
     // What came from guests was masqueraded: nobody saw a private address.
-    for port in [80, 7] {
+    for port in [80, 22, 7] {
         for peer in lab.world.seen("internet", port) {
             let ip = peer.ip();
             let known: [IpAddr; 2] = [address::UPLINK.into(), address::UPLINK6.into()];
@@ -213,18 +156,7 @@ fn full_mode_with_bridge_netfilter() {
 #[test]
 fn without_ipv6_in_the_spec_no_ipv6_passes() {
     let lab = Lab::new(Options::default());
-    let spec = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[vms.a2]
-network = "a"
-image = "probe"
-autostart = false
-"#;
+    let spec = concat!(network4!("a" 1), idle_vms!("a1" in "a", "a2" in "a"),);
     lab.apply(spec);
     let (one, two) = (lab.guest(spec, "a1"), lab.guest(spec, "a2"));
     // The guests choose IPv6 addresses of their own.

@@ -9,55 +9,34 @@ use std::time::Duration;
 
 use crate::support::commands::{code, done, json, killed_at, write};
 use crate::support::lab::{Guest, Lab};
+use crate::support::spec_parts::{idle_vms, network, network4, peering, tailnet};
 use hostctl::firewall::{Listing, nft};
 use hostctl::host::Step;
 use hostctl::testbed::{Netns, Options, Probe, Route, Service, address, probe, probe_from};
 
-const OLD: &str = r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[networks.c]
-cidr = "10.3.0.0/24"
-cidr6 = "fd00:0:0:3::/64"
-[networks.c.subnets.only]
+const OLD: &str = concat!(
+    tailnet!(),
+    network!("a" 1),
+    "tailscale = true\n",
+    network!("b" 2),
+    network!("c" 3),
+    r#"[networks.c.subnets.only]
 cidr = "10.3.0.0/24"
 cidr6 = "fd00:0:0:3::/64"
 type = "private"
-[networks.gone]
-cidr = "10.5.0.0/24"
-[networks.gone.subnets.in]
+"#,
+    network4!("gone" 5),
+    r#"[networks.gone.subnets.in]
 cidr = "10.5.0.0/25"
 type = "public"
 namespace = true
-[[peerings]]
-between = ["a", "b"]
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-policy = "p"
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-[vms.c1]
-network = "c"
-image = "probe"
-autostart = false
-[vms.mover]
-network = "a"
-image = "probe"
-autostart = false
-[policies.p]
-ingress = [{ port = [80, 22], protocol = "tcp" }]
-"#;
+"#,
+    peering!("a" and "b"),
+    idle_vms!("a1" in "a"),
+    "policy = 'p'\n",
+    idle_vms!("b1" in "b", "c1" in "c", "mover" in "a"),
+    "[policies.p]\ningress = [{ port = [80, 22], protocol = 'tcp' }]\n",
+);
 
 /// The firewall is the host's too; a network, a peering and a port go, a
 /// network comes, a VM moves.
@@ -342,7 +321,7 @@ fn at_every_fourth_point_from_the_fourth() {
 /// host say the same after whatever comes next.
 #[test]
 fn a_command_that_is_killed_happened_or_did_not() {
-    let lab = Lab::new(Options { ipv6: false, tailnet: false, ..Options::default() });
+    let lab = Lab::of_ipv4();
     for (name, cidr) in [("a", "10.1.0.0/24"), ("b", "10.2.0.0/24")] {
         done(&lab, &["vpc", "create", "--name", name, "--cidr", cidr]);
     }

@@ -6,20 +6,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::support::lab::{Guest, Lab, compile};
-use crate::support::random_policies::policies;
-use hostctl::reach::{FarEnd, decide};
-use hostctl::testbed::{
-    Connection, Expectation, ExpectedVerdict, Netns, Options, Probe, Row, address, all_ok, probe_all, render,
-};
-use hostctl::topology::{Action, Direction, Topology};
+use crate::support::probe_table::ProbeTable;
+use crate::support::random_policies::{POLICED_GUESTS, policies, policies_allow};
+use crate::support::spec_parts::{idle_vms, network, network4, peering};
+use hostctl::reach::FarEnd;
+use hostctl::testbed::{Connection, Probe, address};
+use hostctl::topology::Direction;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-const SPEC: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.a.subnets.back]
+const SPEC: &str = concat!(
+    network!("a" 1),
+    r#"[networks.a.subnets.back]
 cidr = "10.1.0.128/25"
 cidr6 = "fd00:0:0:1:8000::/65"
 type = "public"
@@ -28,12 +26,10 @@ cidr = "10.1.0.0/25"
 cidr6 = "fd00:0:0:1::/65"
 type = "public"
 policy = "web"
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[[peerings]]
-between = ["a", "b"]
-[vms.web]
+"#,
+    network!("b" 2),
+    peering!("a" and "b"),
+    r#"[vms.web]
 network = "a"
 subnet = "front"
 image = "probe"
@@ -55,11 +51,9 @@ network = "a"
 subnet = "back"
 image = "probe"
 autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-
+"#,
+    idle_vms!("b1" in "b"),
+    r#"
 [policies.web]
 version = "1.0"
 ingress = [
@@ -75,58 +69,19 @@ ingress = [{ protocol = "icmp" }, { protocol = "icmpv6" }, { port = [7, "9000-91
 [policies.db]
 ingress = [{ source = "policy:web", protocol = "tcp", port = "80-90" }]
 egress = []
-"#;
-
-struct Table {
-    probes: Vec<(Netns, Probe)>,
-    expectations: Vec<Expectation>,
-}
-
-impl Table {
-    fn add(&mut self, from: (&str, &Netns), to: &str, probe: Probe, allowed: bool) {
-        let expected = if allowed { ExpectedVerdict::Allowed } else { ExpectedVerdict::Dropped };
-        let what = format!("{probe:?}");
-        self.expectations.push(Expectation { from: from.0.into(), to: to.into(), what, expected });
-        self.probes.push((from.1.clone(), probe));
-    }
-
-    /// Every way to open a flow to an address; `allowed` knows by protocol
-    /// and port.
-    fn every(&mut self, from: (&str, &Netns), to: &str, address: IpAddr, allowed: impl Fn(u8, u16) -> bool) {
-        for port in [80, 22] {
-            self.add(from, to, Probe::Tcp(SocketAddr::new(address, port)), allowed(6, port));
-        }
-        self.add(from, to, Probe::Udp(SocketAddr::new(address, 7)), allowed(17, 7));
-        let icmp = if address.is_ipv4() { 1 } else { 58 };
-        self.add(from, to, Probe::Icmp(address), allowed(icmp, 0));
-    }
-
-    fn check(self, context: &str) {
-        let rows: Vec<Row> = self
-            .expectations
-            .into_iter()
-            .zip(probe_all(&self.probes))
-            .map(|(expectation, measured)| Row { expectation, measured })
-            .collect();
-        let wrong: Vec<Row> = rows.iter().filter(|row| !row.is_ok()).cloned().collect();
-        assert!(all_ok(&rows), "{} of {} differ\n{}\n{context}", wrong.len(), rows.len(), render(&wrong));
-    }
-}
-
-fn lab() -> Lab {
-    Lab::new(Options { bridge_nf_call_iptables: Some(true), ..Options::default() })
-}
+"#,
+);
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 #[test]
 fn subnet_and_guest_policies_hold_for_every_protocol_and_family() {
-    let lab = lab();
+    let lab = Lab::with_bridge_netfilter(true);
     lab.apply(SPEC);
     let names = ["admin", "b1", "db", "plain", "web"];
     let guests: Vec<(&str, Guest)> = names.iter().map(|name| (*name, lab.guest(SPEC, name))).collect();
-    let mut table = Table { probes: Vec::new(), expectations: Vec::new() };
+    let mut table = ProbeTable::default();
     // By hand, from the spec above.
     let sends = |from: &str, to: &str, v4: bool| match from {
         "web" | "admin" => matches!(to, "web" | "admin" | "db" | "plain") || (to == "internet" && v4),
@@ -174,28 +129,19 @@ fn subnet_and_guest_policies_hold_for_every_protocol_and_family() {
 
 #[test]
 fn a_policy_that_is_tightened_cuts_the_flow_and_only_that() {
-    let lab = lab();
+    let lab = Lab::with_bridge_netfilter(true);
     let spec = |rules: &str| {
         format!(
-            r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-[networks.b]
-cidr = "10.2.0.0/24"
-[[peerings]]
-between = ["a", "b"]
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-policy = "p"
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-[policies.p]
-ingress = [{rules}]
-"#
+            concat!(
+                network4!("a" 1),
+                network4!("b" 2),
+                peering!("a" and "b"),
+                idle_vms!("a1" in "a"),
+                "policy = 'p'\n",
+                idle_vms!("b1" in "b"),
+                "[policies.p]\ningress = [{rules}]\n",
+            ),
+            rules = rules
         )
     };
     let (open, tight) =
@@ -216,69 +162,35 @@ ingress = [{rules}]
     assert!(http.still_alive(second));
 }
 
-/// What the model says about a flow from or to the guests with these
-/// addresses.
-fn model(
-    topology: &Topology,
-    own: IpAddr,
-    direction: Direction,
-    far: IpAddr,
-    protocol: u8,
-    port: u16,
-) -> bool {
-    let port_of = topology.ports().find(|port| {
-        own == IpAddr::from(port.address)
-            || port.v6.as_ref().is_some_and(|v6| own == IpAddr::from(v6.address))
-    });
-    let list = port_of.and_then(|port| topology.policy(port)).and_then(|policy| policy.rules(direction));
-    let far = FarEnd { address: far, protocol, port };
-    list.is_none_or(|list| decide(list, &far).0 == Action::Allow)
-}
-
 #[test]
 fn what_is_measured_is_what_the_model_says() {
-    const GUESTS: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-policy = "p2"
-[[peerings]]
-between = ["a", "b"]
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-policy = "p0"
-[vms.a2]
-network = "a"
-image = "probe"
-autostart = false
-policy = ["p0", "p1"]
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-"#;
-    let lab = lab();
-    let open = format!("{GUESTS}[policies.p0]\n[policies.p1]\n[policies.p2]\n");
+    let lab = Lab::with_bridge_netfilter(true);
+    let base = [POLICED_GUESTS, peering!("a" and "b")].concat();
+    let open = format!("{base}[policies.p0]\n[policies.p1]\n[policies.p2]\n");
     lab.apply(&open);
     let guests = ["a1", "a2", "b1"].map(|name| (name, lab.guest(&open, name)));
     let mut runner = TestRunner::default();
     for _ in 0..12 {
-        let spec = format!("{GUESTS}{}", policies(5).new_tree(&mut runner).unwrap().current());
+        let spec = format!("{base}{}", policies(5).new_tree(&mut runner).unwrap().current());
         let (_, topology) = compile(&spec);
         lab.apply(&spec);
-        let mut table = Table { probes: Vec::new(), expectations: Vec::new() };
+        let mut table = ProbeTable::default();
         for (name, guest) in &guests {
             let own = [guest.v4, guest.v6.unwrap()];
             for (to, target) in guests.iter().filter(|(to, _)| to != name) {
                 for (source, address) in own.into_iter().zip([target.v4, target.v6.unwrap()]) {
                     table.every((name, guest.netns()), to, address, |protocol, port| {
-                        model(&topology, source, Direction::Egress, address, protocol, port)
-                            && model(&topology, address, Direction::Ingress, source, protocol, port)
+                        policies_allow(
+                            &topology,
+                            source,
+                            Direction::Egress,
+                            &FarEnd { address: address, protocol, port },
+                        ) && policies_allow(
+                            &topology,
+                            address,
+                            Direction::Ingress,
+                            &FarEnd { address: source, protocol, port },
+                        )
                     });
                 }
             }
@@ -286,14 +198,24 @@ autostart = false
                 own.into_iter().zip([IpAddr::V4(address::FAR), IpAddr::V6(address::FAR6)])
             {
                 table.every((name, guest.netns()), "internet", address, |protocol, port| {
-                    model(&topology, source, Direction::Egress, address, protocol, port)
+                    policies_allow(
+                        &topology,
+                        source,
+                        Direction::Egress,
+                        &FarEnd { address: address, protocol, port },
+                    )
                 });
             }
             let network = topology.network(&topology.vm(name).unwrap().port.network).unwrap();
             let gateways = [IpAddr::V4(network.gateway), IpAddr::V6(network.gateway6.unwrap())];
             for (address, gateway) in own.into_iter().zip(gateways) {
                 table.every(("host", &lab.world.hypervisor), name, address, |protocol, port| {
-                    model(&topology, address, Direction::Ingress, gateway, protocol, port)
+                    policies_allow(
+                        &topology,
+                        address,
+                        Direction::Ingress,
+                        &FarEnd { address: gateway, protocol, port },
+                    )
                 });
             }
         }

@@ -5,45 +5,29 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::support::lab::{Guest, Lab, compile};
+use crate::support::spec_parts::{idle_vms, network, peering, tailnet};
 use hostctl::testbed::frames::{self, Link, Udp};
-use hostctl::testbed::{Netns, Options, Probe, Verdict, address, probe_all};
-
-fn lab() -> Lab {
-    Lab::new(Options { bridge_nf_call_iptables: Some(true), ..Options::default() })
-}
+use hostctl::testbed::{Netns, Probe, Verdict, address, probe_all};
 
 /// Guests a1, a2 (of network a) and b1 (peered), with their `policy` lines.
 fn spec(a1: &str, a2: &str, policies: &str) -> String {
     format!(
-        r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-imds = "host"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[[peerings]]
-between = ["a", "b"]
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-{a1}
-[vms.a2]
-network = "a"
-image = "probe"
-autostart = false
-{a2}
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-{policies}
-"#
+        concat!(
+            tailnet!(),
+            network!("a" 1),
+            "imds = 'host'\ntailscale = true\n",
+            network!("b" 2),
+            peering!("a" and "b"),
+            idle_vms!("a1" in "a"),
+            "{a1}\n",
+            idle_vms!("a2" in "a"),
+            "{a2}\n",
+            idle_vms!("b1" in "b"),
+            "{policies}\n",
+        ),
+        a1 = a1,
+        a2 = a2,
+        policies = policies
     )
 }
 
@@ -58,7 +42,7 @@ fn tcp(address: impl Into<IpAddr>, port: u16) -> Probe {
 
 #[test]
 fn a_closed_guest_is_reached_neither_by_link_local_addresses_nor_through_groups() {
-    let lab = lab();
+    let lab = Lab::with_bridge_netfilter(true);
     let open = spec("", "", "");
     lab.apply(&open);
     let (a1, a2) = (lab.guest(&open, "a1"), lab.guest(&open, "a2"));
@@ -112,7 +96,7 @@ fn a_closed_guest_is_reached_neither_by_link_local_addresses_nor_through_groups(
 
 #[test]
 fn errors_about_allowed_flows_pass() {
-    let lab = lab();
+    let lab = Lab::with_bridge_netfilter(true);
     let policies = "[policies.tight]\ningress = []\negress = [{ port = 9, protocol = \"udp\" }]\n";
     let spec = spec("policy = \"tight\"", "", policies);
     lab.apply(&spec);
@@ -142,7 +126,7 @@ fn echoes(guest: &Guest, server: SocketAddr) -> bool {
 
 #[test]
 fn path_mtu_discovery_works_for_the_server_of_an_allowed_flow() {
-    let lab = lab();
+    let lab = Lab::with_bridge_netfilter(true);
     let policies = "[policies.echo]\ningress = [{ port = 7, protocol = \"udp\", source = \"network:b\" }]\negress = []\n";
     let spec = spec("policy = \"echo\"", "", policies);
     lab.apply(&spec);
@@ -158,7 +142,7 @@ fn path_mtu_discovery_works_for_the_server_of_an_allowed_flow() {
 
 #[test]
 fn metadata_and_the_tailnet_are_subject_to_policies() {
-    let lab = lab();
+    let lab = Lab::with_bridge_netfilter(true);
     let policies = r#"
 [policies.metadata]
 egress = [{ destination = "169.254.169.254", port = 80, protocol = "tcp" }]

@@ -2,52 +2,19 @@
 //! say, and that changing elements ends where replacing the tables ends.
 
 use std::fmt::Write;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::random_policies;
+use crate::support::lab::in_own_namespace;
+use crate::support::random_policies::{POLICED_GUESTS, policies as random};
 use hostctl::firewall::{Difference, Ruleset, Surroundings, nft, render};
 use hostctl::spec::HostSpec;
 use hostctl::topology::compile;
-use nix::sched::{CloneFlags, unshare};
 use proptest::prelude::*;
-
-const GUESTS: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-policy = "p2"
-[vms.a1]
-network = "a"
-image = "probe"
-policy = "p0"
-[vms.a2]
-network = "a"
-image = "probe"
-policy = ["p0", "p1"]
-[vms.b1]
-network = "b"
-image = "probe"
-"#;
 
 fn text(spec: &str) -> String {
     let spec: HostSpec = toml::from_str(spec).unwrap();
     let topology = compile(&spec).unwrap();
     render(&Ruleset::new(&topology, &Surroundings::default()).unwrap()).unwrap()
-}
-
-/// Runs `work` in a network namespace of its own.
-fn isolated<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 #[test]
@@ -140,12 +107,12 @@ proptest! {
 
     #[test]
     fn a_delta_ends_where_a_replacement_ends(
-        before in random_policies::policies(5),
-        after in random_policies::policies(5),
+        before in random(5),
+        after in random(5),
     ) {
-        let (before, after) = (text(&format!("{GUESTS}{before}")), text(&format!("{GUESTS}{after}")));
+        let (before, after) = (text(&format!("{POLICED_GUESTS}{before}")), text(&format!("{POLICED_GUESTS}{after}")));
         let desired = nft::rehearse(&after).unwrap();
-        let reached = isolated(|| {
+        let reached = in_own_namespace(|| {
             nft::load(&before).unwrap();
             match Difference::between(&nft::observe().unwrap(), &desired) {
                 Difference::None => {}
@@ -165,8 +132,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn hundreds_of_rules_load(policies in random_policies::policies(300)) {
-        let text = text(&format!("{GUESTS}{policies}"));
+    fn hundreds_of_rules_load(policies in random(300)) {
+        let text = text(&format!("{POLICED_GUESTS}{policies}"));
         prop_assert!(nft::rehearse(&text).is_ok(), "{:?}\n{policies}", nft::rehearse(&text));
     }
 }

@@ -10,21 +10,18 @@ use std::time::{Duration, Instant};
 
 use crate::support::commands::{code, done, refused, write};
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, network4};
 use hostctl::host::Lock;
-use hostctl::testbed::Options;
 
-const SPEC: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-[networks.a.subnets.in]
+const SPEC: &str = concat!(
+    network4!("a" 1),
+    r#"[networks.a.subnets.in]
 cidr = "10.1.0.0/25"
 type = "public"
 namespace = true
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[apps.page]
+"#,
+    idle_vms!("a1" in "a"),
+    r#"[apps.page]
 network = "a"
 subnet = "in"
 webserver = { port = 8080, greeting = "hello" }
@@ -33,11 +30,8 @@ network = "a"
 subnet = "in"
 command = ["/bin/sh", "-c", "sleep 1000"]
 environment = { PASSWORD = "hunter2" }
-"#;
-
-fn lab() -> Lab {
-    Lab::new(Options { ipv6: false, tailnet: false, ..Options::default() })
-}
+"#,
+);
 
 /// Everything below the run and state directories, and they themselves.
 fn kept(lab: &Lab) -> Vec<PathBuf> {
@@ -70,7 +64,7 @@ fn assert_no_umask() {
 #[test]
 fn nothing_is_open_to_others_whatever_the_umask() {
     assert_no_umask();
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     // The library has no umask of its own.
     lab.apply(SPEC);
     assert_private(&lab, "after an apply");
@@ -107,7 +101,7 @@ fn loosen(lab: &Lab) {
 
 #[test]
 fn what_an_earlier_version_left_open_is_closed_by_the_next_command() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     let apply = |greeting: &str| write(&lab, &SPEC.replace("hello", greeting));
     apply("first");
     done(&lab, &["apply"]);
@@ -168,7 +162,7 @@ fn until_held(lab: &Lab) {
 
 #[test]
 fn nobody_else_can_hold_the_lock() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, SPEC);
     let path = lab.host.root.run().join("lock");
     // An earlier version's, which somebody has locked already.
@@ -201,7 +195,7 @@ fn ino(path: &Path) -> String {
 
 #[test]
 fn who_holds_the_lock_is_asked_of_the_kernel() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, SPEC);
     done(&lab, &["apply"]);
     let path = lab.host.root.run().join("lock");
@@ -220,7 +214,7 @@ fn who_holds_the_lock_is_asked_of_the_kernel() {
 
 #[test]
 fn a_command_waits_for_another_where_it_is_told_to() {
-    let lab = lab();
+    let lab = Lab::of_ipv4();
     write(&lab, SPEC);
     done(&lab, &["apply"]);
     let commands: [&[&str]; 6] = [

@@ -5,23 +5,11 @@ use std::time::Duration;
 
 use crate::support::commands::{done, json, links, run, write};
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, network4};
 use hostctl::testbed::{Options, Probe, probe};
 use serde_json::Value;
 
-const OLD: &str = r#"
-[networks.a]
-cidr = "10.1.0.0/24"
-[networks.b]
-cidr = "10.2.0.0/24"
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-"#;
+const OLD: &str = concat!(network4!("a" 1), network4!("b" 2), idle_vms!("a1" in "a", "b1" in "b"),);
 
 /// `a` and `b` peered, and a network more.
 fn new() -> String {

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::commands::{done, json, refused, run, write};
-use crate::support::lab::Lab;
-use hostctl::testbed::{Netns, Options, Probe, probe, usual_services};
+use crate::support::lab::{Lab, named_namespace};
+use hostctl::testbed::{Options, Probe, probe, usual_services};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,12 +24,6 @@ fn drop_in(lab: &Lab) -> String {
 
 fn generations(lab: &Lab) -> usize {
     json(lab, &["generations"]).as_array().map_or(0, Vec::len)
-}
-
-fn named(name: &str) -> Netns {
-    let netns = Netns::named(name).unwrap();
-    netns.sysctl_set("net/ipv4/ping_group_range", "0 2147483647").unwrap();
-    netns
 }
 
 fn policy(lab: &Lab, text: &str) -> String {
@@ -165,12 +159,13 @@ fn a_namespace_is_reached_at_its_own_address() {
         [("10.0.1.77", true), ("fd00:1:0:1::77", true), ("10.0.1.2", false), ("fd00:1:0:1::2", false)]
     {
         let to: IpAddr = to.parse().unwrap();
-        assert_eq!(probe(&named("A_1-db"), Probe::Icmp(to), SECOND).is_allowed(), allowed, "{to}");
+        assert_eq!(probe(&named_namespace("A_1-db"), Probe::Icmp(to), SECOND).is_allowed(), allowed, "{to}");
     }
     // Another address, by an edit of the spec: the old one is nobody's.
     done(&lab, &words("subnet delete --vpc A_1 --name Web"));
     done(&lab, &words("subnet add --vpc A_1 --name Web --cidr 10.0.1.0/24 --address 10.0.1.78"));
-    let reached = |to: &str| probe(&named("A_1-db"), Probe::Icmp(to.parse().unwrap()), SECOND).is_allowed();
+    let reached =
+        |to: &str| probe(&named_namespace("A_1-db"), Probe::Icmp(to.parse().unwrap()), SECOND).is_allowed();
     assert!(reached("10.0.1.78") && !reached("10.0.1.77"));
 }
 
@@ -187,10 +182,10 @@ fn a_networks_policy_says_what_it_shuts() {
     ] {
         done(&lab, &words(line));
     }
-    let _services = usual_services(&named("prod-db"), "db").unwrap();
+    let _services = usual_services(&named_namespace("prod-db"), "db").unwrap();
     let open = |port: u16| {
         let to = format!("10.0.2.2:{port}").parse().unwrap();
-        probe(&named("prod-web"), Probe::Tcp(to), SECOND).is_allowed()
+        probe(&named_namespace("prod-web"), Probe::Tcp(to), SECOND).is_allowed()
     };
     assert!(open(80) && open(22));
     let file = policy(&lab, r#"{ "ingress": [{ "port": 80, "protocol": "tcp" }] }"#);

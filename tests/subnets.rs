@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::support::lab::Lab;
-use hostctl::testbed::{Netns, Options, Probe, address, probe, probe_all, usual_services};
+use crate::support::lab::{Lab, named_namespace};
+use crate::support::spec_parts::peering;
+use hostctl::testbed::{Options, Probe, address, probe, probe_all, usual_services};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const SPEC: &str = r#"
-[networks.prod]
+const SPEC: &str = concat!(
+    r#"[networks.prod]
 cidr = "10.20.0.0/16"
 cidr6 = "fd00:0:0:20::/60"
 [networks.prod.subnets.web]
@@ -34,23 +35,16 @@ cidr = "10.40.0.0/16"
 cidr = "10.40.1.0/24"
 type = "public"
 namespace = true
-[[peerings]]
-between = ["prod", "other"]
-[[peerings]]
-between = ["other", "third"]
-[vms.box]
+"#,
+    peering!("prod" and "other"),
+    peering!("other" and "third"),
+    r#"[vms.box]
 network = "prod"
 subnet = "web"
 image = "probe"
 autostart = false
-"#;
-
-/// A named namespace in which everybody may ping.
-fn named(name: &str) -> Netns {
-    let netns = Netns::named(name).unwrap();
-    netns.sysctl_set("net/ipv4/ping_group_range", "0 2147483647").unwrap();
-    netns
-}
+"#,
+);
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -90,7 +84,7 @@ fn who_reaches_whom_among_namespaces_and_vms() {
     lab.apply(SPEC);
     let _services: Vec<_> = ["prod-web", "prod-db", "other-app", "third-app"]
         .iter()
-        .flat_map(|name| usual_services(&named(name), name).unwrap())
+        .flat_map(|name| usual_services(&named_namespace(name), name).unwrap())
         .collect();
     let vm = lab.guest(SPEC, "box");
     assert_eq!(vm.v4, ip("10.20.1.3"));
@@ -125,7 +119,7 @@ fn who_reaches_whom_among_namespaces_and_vms() {
         ("prod-db", ip("10.30.0.1"), false),
         ("prod-db", address::UPLINK.into(), false),
     ];
-    let netns = |name: &str| if name == "box" { vm.netns().clone() } else { named(name) };
+    let netns = |name: &str| if name == "box" { vm.netns().clone() } else { named_namespace(name) };
     let mut probes = Vec::new();
     for (from, to, _) in rows {
         probes.push((netns(from), Probe::Icmp(to)));
@@ -146,12 +140,12 @@ fn who_reaches_whom_among_namespaces_and_vms() {
 
 #[test]
 fn guests_of_one_network_meet_on_the_host_and_nowhere_else() {
-    let lab = Lab::new(Options { bridge_nf_call_iptables: Some(false), ..Options::default() });
+    let lab = Lab::with_bridge_netfilter(false);
     lab.apply(SPEC);
-    let _services = usual_services(&named("prod-db"), "db").unwrap();
+    let _services = usual_services(&named_namespace("prod-db"), "db").unwrap();
     // A rule in the routed path stops what a bridge would carry past it.
     lab.output("nft", &["add table inet seen { chain f { type filter hook forward priority -1; ip daddr 10.20.2.2 drop; }; }"]);
-    let web = named("prod-web");
+    let web = named_namespace("prod-web");
     assert!(!probe(&web, Probe::Tcp("10.20.2.2:80".parse().unwrap()), SECOND).is_allowed());
     lab.output("nft", &["delete table inet seen"]);
     assert!(probe(&web, Probe::Tcp("10.20.2.2:80".parse().unwrap()), SECOND).is_allowed());
@@ -170,9 +164,9 @@ fn nat_is_switched_per_network() {
         let spec =
             SPEC.replacen("[networks.prod.subnets.web]", &format!("{nat}\n[networks.prod.subnets.web]"), 1);
         lab.apply(&spec);
-        let verdict = probe(&named("prod-web"), far, SECOND);
+        let verdict = probe(&named_namespace("prod-web"), far, SECOND);
         assert_eq!(verdict.is_allowed(), open, "{nat}: {verdict:?}");
-        let verdict = probe(&named("prod-db"), far, SECOND);
+        let verdict = probe(&named_namespace("prod-db"), far, SECOND);
         assert!(!verdict.is_allowed(), "{nat}: {verdict:?}");
     }
 }
@@ -193,7 +187,7 @@ fn a_namespace_is_repaired_and_a_foreign_one_is_in_the_way() {
         assert_ne!(lab.status().drift, Vec::<String>::new(), "{meddle:?}");
         lab.apply(SPEC);
         assert_eq!(lab.status().drift, Vec::<String>::new(), "{meddle:?}");
-        let web = named("prod-web");
+        let web = named_namespace("prod-web");
         assert!(probe(&web, Probe::Icmp(address::FAR.into()), SECOND).is_allowed(), "{meddle:?}");
     }
     lab.down();

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, network4};
 use hostctl::testbed::Options;
 use rustix::termios::Winsize;
 
@@ -139,16 +140,7 @@ fn colours_are_for_terminals_and_whoever_wants_them() {
     }
 }
 
-const SPEC: &str = r#"
-[networks.shop]
-cidr = "10.1.0.0/24"
-[networks.lab]
-cidr = "10.2.0.0/24"
-[vms.web]
-network = "shop"
-image = "probe"
-autostart = false
-"#;
+const SPEC: &str = concat!(network4!("shop" 1), network4!("lab" 2), idle_vms!("web" in "shop"),);
 
 #[test]
 fn an_apply_is_one_line_and_a_summary() {

@@ -3,23 +3,17 @@
 use std::time::Duration;
 
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{network, tailnet};
 use hostctl::testbed::{Options, Probe, address, http_get, probe};
 use serde_json::Value;
 
-const SPEC: &str = r#"
-[host]
-firewall = "full"
-[host.tailscale]
-interface = "tailscale0"
-[networks.one]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-imds = "host"
-tailscale = true
-[networks.two]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[vms.one]
+const SPEC: &str = concat!(
+    "[host]\nfirewall = 'full'\n",
+    tailnet!(),
+    network!("one" 1),
+    "imds = 'host'\ntailscale = true\n",
+    network!("two" 2),
+    r#"[vms.one]
 network = "one"
 image = "probe"
 memory = "128M"
@@ -30,7 +24,8 @@ image = "probe"
 memory = "128M"
 machine = "microvm"
 accel = "tcg"
-"#;
+"#,
+);
 
 struct Operator {
     lab: Lab,

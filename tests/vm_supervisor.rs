@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use hostctl::topology::{Disk, DiskFormat, Image, ImageFiles};
 use hostctl::vm::{self, Client, State};
 
-use crate::support::vm_host::{Host, alive, kill, signal, until};
+use crate::support::processes::{alive, kill, signal, until};
+use crate::support::vm_host::Host;
 
 const BOOT: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(30);

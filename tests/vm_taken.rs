@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::vm_host::{Host, kill, until};
+use crate::support::processes::{kill, until};
+use crate::support::vm_host::Host;
 
 /// A supervisor whose QEMU is the program.
 struct Taken {

@@ -1,17 +1,12 @@
 //! Guests that don't go on as they should: status, audit and `vm list` say
 //! what, since when, and what to do. With a real guest, and a disk that is full.
 
-use std::time::{Duration, Instant};
-
 use crate::support::commands::{done, json, refused, run, write};
 use crate::support::lab::Lab;
+use crate::support::processes::{signal, until};
 use hostctl::testbed::Options;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
-
-fn signal(pid: u64, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
-}
 
 fn guest(lab: &Lab) -> Value {
     json(lab, &["vm", "list"])[0].clone()
@@ -23,14 +18,6 @@ fn state(lab: &Lab) -> String {
 
 fn trouble(lab: &Lab) -> String {
     guest(lab)["trouble"]["what"].as_str().unwrap_or_default().into()
-}
-
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// What the audit finds about the VM.

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::support::processes::{alive, kill, until};
 use hostctl::root_dir::RootDir;
 use hostctl::testbed::Netns;
 use hostctl::vm;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 /// A hostctl of its own: a mount and a network namespace, and a root directory.
@@ -140,7 +141,7 @@ impl Installation {
 
     /// Has the guest's QEMU run on without a supervisor and without a file.
     fn make_stray(&self) {
-        kill(self.supervisor("vms/vm1"));
+        kill_and_wait(self.supervisor("vms/vm1"));
         let vms = RootDir::new(&self.root).vms();
         assert!(self.command("rm").arg("-r").arg(vms).status().unwrap().success());
     }
@@ -153,22 +154,14 @@ impl Drop for Installation {
     }
 }
 
+fn kill_and_wait(pid: u32) {
+    kill(pid);
+    until("it is gone", || !alive(pid));
+}
+
 fn pids() -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
-fn alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-fn kill(pid: u32) {
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
-    let begun = Instant::now();
-    while alive(pid) {
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[track_caller]
@@ -285,8 +278,8 @@ fn a_directory_has_one_network_namespace_at_a_time() {
     }
     refused("its supervisors are there");
     // Without one the guest's own record does.
-    kill(one.supervisor("vms/vm1"));
-    kill(one.supervisor("apps/a-in/sleeper"));
+    kill_and_wait(one.supervisor("vms/vm1"));
+    kill_and_wait(one.supervisor("apps/a-in/sleeper"));
     let (success, text) = elsewhere(&["down"]);
     assert!(!success && text.contains("VM vm1 runs there"), "{text}");
     assert!(alive(ones[0]));

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use crate::support::lab::Lab;
+use crate::support::lab::{Lab, named_namespace};
 use hostctl::firewall::nft;
 use hostctl::host::{HostError, Step, Watch};
 use hostctl::spec::{Name, SpecEdit, Subnet, SubnetKind};
-use hostctl::testbed::{Netns, Options, Probe, probe, usual_services};
+use hostctl::testbed::{Options, Probe, probe, usual_services};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,15 +68,9 @@ fn state(lab: &Lab) -> [String; 5] {
     ]
 }
 
-fn named(name: &str) -> Netns {
-    let netns = Netns::named(name).unwrap();
-    netns.sysctl_set("net/ipv4/ping_group_range", "0 2147483647").unwrap();
-    netns
-}
-
 fn reaches(from: &str, to: &str) -> bool {
     let to: IpAddr = to.parse().unwrap();
-    probe(&named(from), Probe::Icmp(to), SECOND).is_allowed()
+    probe(&named_namespace(from), Probe::Icmp(to), SECOND).is_allowed()
 }
 
 fn program(path: &Path, script: &str) {
@@ -280,7 +274,7 @@ fn nat_and_policies_come_and_go() {
     ok(&lab, "nat disable --vpc vpc1");
     assert!(!reaches("vpc1-public", "203.0.113.1"));
 
-    let _services = usual_services(&named("vpc1-public"), "web").unwrap();
+    let _services = usual_services(&named_namespace("vpc1-public"), "web").unwrap();
     let open =
         || probe(&lab.world.hypervisor, Probe::Tcp("10.0.1.2:80".parse().unwrap()), SECOND).is_allowed();
     assert!(open());

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::support::lab::Lab;
-use hostctl::testbed::{Netns, Options, Probe, Service, probe, usual_services};
+use crate::support::lab::{Lab, named_namespace};
+use hostctl::testbed::{Options, Probe, Service, probe, usual_services};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -19,18 +19,12 @@ fn run(lab: &Lab, lines: &[&str]) {
     }
 }
 
-fn named(name: &str) -> Netns {
-    let netns = Netns::named(name).unwrap();
-    netns.sysctl_set("net/ipv4/ping_group_range", "0 2147483647").unwrap();
-    netns
-}
-
 fn pings(from: &str, to: &str) -> bool {
-    probe(&named(from), Probe::Icmp(to.parse::<IpAddr>().unwrap()), SECOND).is_allowed()
+    probe(&named_namespace(from), Probe::Icmp(to.parse::<IpAddr>().unwrap()), SECOND).is_allowed()
 }
 
 fn connects(from: &str, to: &str) -> bool {
-    probe(&named(from), Probe::Tcp(to.parse::<SocketAddr>().unwrap()), SECOND).is_allowed()
+    probe(&named_namespace(from), Probe::Tcp(to.parse::<SocketAddr>().unwrap()), SECOND).is_allowed()
 }
 
 /// The tutorial's VPC and its neighbour.
@@ -91,7 +85,7 @@ fn test_4_peered_vpcs_reach_each_other() {
 #[test]
 fn test_5_a_policy_opens_port_80_and_not_port_22() {
     let lab = two_vpcs();
-    let web = named("my-vpc-public");
+    let web = named_namespace("my-vpc-public");
     let served: Vec<Service> = usual_services(&web, "web").unwrap();
     assert!(!served.is_empty());
     let from = "my-vpc-private";

@@ -10,28 +10,11 @@ use hostctl::testbed::{
 use hostctl::topology::{Topology, link_local};
 
 use crate::support::lab::{Guest, Lab, compile};
+use crate::support::spec_parts::{idle_vms, network};
 
 /// The hostile guest is m1; n1 is its neighbour, b1 another network's.
-const SPEC: &str = r#"
-[networks.m]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[vms.m1]
-network = "m"
-image = "probe"
-autostart = false
-[vms.n1]
-network = "m"
-image = "probe"
-autostart = false
-[vms.b1]
-network = "b"
-image = "probe"
-autostart = false
-"#;
+const SPEC: &str =
+    concat!(network!("m" 1), network!("b" 2), idle_vms!("m1" in "m", "n1" in "m", "b1" in "b"),);
 
 pub struct Tenants {
     pub lab: Lab,

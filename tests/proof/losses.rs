@@ -9,20 +9,19 @@ use serde_json::Value;
 use super::flows::flows;
 use super::scene::Scene;
 use crate::support::oracle::Tables;
+use crate::support::spec_parts::{network, peering, tailnet};
 
 /// A host with everything that the rules know of.
-const FULL: &str = r#"
-[host]
+const FULL: &str = concat!(
+    r#"[host]
 firewall = "full"
 allow_input = [{ protocol = "tcp", port = 22 }, { protocol = "udp", port = 7, from = ["203.0.113.0/24", "2001:db8:113::/48"] }]
 deny = ["203.0.114.0/24", "192.168.7.0/24", "2001:db8:9::/48"]
 dns = ["10.9.0.9", "fd00:9::9"]
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-imds = "host"
+"#,
+    tailnet!(),
+    network!("a" 1),
+    r#"imds = "host"
 tailscale = true
 lan = ["192.168.0.0/16", "fc00::/16"]
 [networks.a.subnets.out]
@@ -34,17 +33,13 @@ cidr = "10.1.0.128/25"
 cidr6 = "fd00:0:0:1:8000::/65"
 type = "private"
 namespace = true
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-lan = true
-[networks.c]
-cidr = "10.3.0.0/24"
-cidr6 = "fd00:0:0:3::/64"
-nat = false
-[[peerings]]
-between = ["a", "b"]
-[vms.a1]
+"#,
+    network!("b" 2),
+    "lan = true\n",
+    network!("c" 3),
+    "nat = false\n",
+    peering!("a" and "b"),
+    r#"[vms.a1]
 network = "a"
 subnet = "out"
 image = "probe"
@@ -74,7 +69,8 @@ egress = [{ protocol = "udp", port = "53-60", action = "deny" }, { protocol = "i
 [policies.closed]
 ingress = [{ protocol = "tcp", port = [22, "8000-8080"], source = "network:a" }, { protocol = "icmp" }, { protocol = "icmpv6" }]
 egress = [{ protocol = "udp", port = 53 }, { protocol = "icmp" }, { protocol = "icmpv6" }]
-"#;
+"#,
+);
 
 /// Most flows that one loss is tried with, evenly among those that met it.
 const ENOUGH: usize = 1500;

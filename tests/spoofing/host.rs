@@ -14,19 +14,16 @@ use hostctl::topology::MacAddr;
 
 use crate::spoofing::scene::Scene;
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, network};
 
-const SPEC: &str = r#"
-[host]
+const SPEC: &str = concat!(
+    r#"[host]
 firewall = "full"
 allow_input = [{ port = 22, protocol = "tcp" }]
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-[vms.a1]
-network = "a"
-image = "probe"
-autostart = false
-"#;
+"#,
+    network!("a" 1),
+    idle_vms!("a1" in "a"),
+);
 
 /// Somebody takes a port off its bridge, or it is on its way to another.
 #[test]

@@ -8,27 +8,19 @@ use hostctl::testbed::frames::{Link, Udp, contains, udp};
 use hostctl::testbed::{Capture, FrameLog, Options, Service, address, usual_services};
 
 use crate::support::lab::{Guest, Lab, compile};
+use crate::support::spec_parts::{network, network4, peering, tailnet};
 
 /// Networks a (two guests, peered with c), b (alone) and n (two guests, no
 /// IPv6 at all).
-const SPEC: &str = r#"
-[host.tailscale]
-interface = "tailscale0"
-[networks.a]
-cidr = "10.1.0.0/24"
-cidr6 = "fd00:0:0:1::/64"
-tailscale = true
-[networks.b]
-cidr = "10.2.0.0/24"
-cidr6 = "fd00:0:0:2::/64"
-[networks.c]
-cidr = "10.3.0.0/24"
-cidr6 = "fd00:0:0:3::/64"
-[networks.n]
-cidr = "10.4.0.0/24"
-[[peerings]]
-between = ["a", "c"]
-"#;
+const SPEC: &str = concat!(
+    tailnet!(),
+    network!("a" 1),
+    "tailscale = true\n",
+    network!("b" 2),
+    network!("c" 3),
+    network4!("n" 4),
+    peering!("a" and "c"),
+);
 
 const GUESTS: [&str; 6] = ["a1", "a2", "b1", "c1", "n1", "n2"];
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hostctl::app::{self, App, Client, Namespace, State, Status};
 use hostctl::root_dir::RootDir;
@@ -12,6 +12,8 @@ use hostctl::testbed::{NamedNamespaces, Netns};
 use hostctl::topology::Name;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+
+use crate::support::processes::until;
 
 /// More than any app needs here.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -148,18 +150,6 @@ impl Drop for Host {
             assert!(left.is_empty(), "left behind: {left:?}");
         }
     }
-}
-
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !done() {
-        assert!(Instant::now() < deadline, "too long until: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-pub fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
 pub fn name(text: &str) -> (Namespace, Name) {

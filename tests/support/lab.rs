@@ -3,12 +3,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::thread;
 
 use hostctl::host::{self, Host, HostError, HostStatus, Outcome, Silent, Step, Watch};
 use hostctl::root_dir::RootDir;
 use hostctl::spec::HostSpec;
 use hostctl::testbed::{FakeGuest, Netns, Options, Service, World};
 use hostctl::topology::{self, Topology};
+use nix::sched::{CloneFlags, unshare};
 
 pub struct Lab {
     pub world: World,
@@ -60,6 +62,24 @@ impl Guest {
     }
 }
 
+/// A subnet's namespace, in which everybody may ping.
+pub fn named_namespace(name: &str) -> Netns {
+    let netns = Netns::named(name).unwrap();
+    netns.sysctl_set("net/ipv4/ping_group_range", "0 2147483647").unwrap();
+    netns
+}
+
+/// Runs `work` in a network namespace of its own.
+pub fn in_own_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 pub fn compile(text: &str) -> (HostSpec, Topology) {
     let spec: HostSpec = toml::from_str(text).unwrap();
     let topology = topology::compile(&spec).unwrap_or_else(|issues| panic!("{issues:?}"));
@@ -73,6 +93,16 @@ impl Lab {
         let root = RootDir::new(directory.path());
         let program = PathBuf::from(env!("CARGO_BIN_EXE_hostctl"));
         Self { world: World::new(options).unwrap(), host: Host { root, program }, directory }
+    }
+
+    /// Without IPv6 and a tailnet: what is tested has nothing to do with either.
+    pub fn of_ipv4() -> Self {
+        Self::new(Options { ipv6: false, tailnet: false, ..Options::default() })
+    }
+
+    /// Where bridges hand frames to the inet tables (br_netfilter), or don't.
+    pub fn with_bridge_netfilter(called: bool) -> Self {
+        Self::new(Options { bridge_nf_call_iptables: Some(called), ..Options::default() })
     }
 
     /// Lets the host find the images that `make image` built.
@@ -166,6 +196,12 @@ impl Lab {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// As [`Lab::output`], by a line of words.
+    pub fn run_line(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.output(words[0], &words[1..])
     }
 
     /// Runs the hostctl program in the hypervisor's namespace.

@@ -1,8 +1,36 @@
 //! Random policies over few addresses and ports, so that rules meet.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
+use hostctl::reach::{FarEnd, decide};
+use hostctl::topology::{Action, Direction, Topology};
 use proptest::prelude::*;
+
+use crate::support::spec_parts::{idle_vms, network};
+
+/// Networks a and b, and guests for the policies p0, p1 and p2.
+pub const POLICED_GUESTS: &str = concat!(
+    network!("a" 1),
+    network!("b" 2),
+    "policy = 'p2'\n",
+    idle_vms!("a1" in "a"),
+    "policy = 'p0'\n",
+    idle_vms!("a2" in "a"),
+    "policy = ['p0', 'p1']\n",
+    idle_vms!("b1" in "b"),
+);
+
+/// What the policies of a guest with the address `own` say of a flow to or
+/// from another, in their own words.
+pub fn policies_allow(topology: &Topology, own: IpAddr, direction: Direction, far: &FarEnd) -> bool {
+    let own = topology.ports().find(|port| {
+        own == IpAddr::from(port.address)
+            || port.v6.as_ref().is_some_and(|v6| own == IpAddr::from(v6.address))
+    });
+    let rules = own.and_then(|port| topology.policy(port)).and_then(|policy| policy.rules(direction));
+    rules.is_none_or(|rules| decide(rules, far).0 == Action::Allow)
+}
 
 /// The policies p0, p1 and p2 as TOML, each with up to `rules` rules a
 /// direction.

@@ -1,18 +1,18 @@
 //! A host with one VM, in a network namespace of its own.
 
-use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hostctl::root_dir::RootDir;
 use hostctl::tap;
 use hostctl::topology::Vm;
 use hostctl::vm::{self, Client, State, Status};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+
+use crate::support::processes::until;
 
 pub struct Host {
     pub root: RootDir,
@@ -126,30 +126,6 @@ impl Drop for Host {
             stopped.unwrap();
         }
     }
-}
-
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(90);
-    while !done() {
-        assert!(Instant::now() < deadline, "too long until: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Neither gone nor a zombie.
-pub fn alive(pid: u32) -> bool {
-    let mut stat = String::new();
-    let read =
-        std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read_to_string(&mut stat));
-    read.is_ok() && !stat.contains(") Z ")
-}
-
-pub fn kill(pid: u32) {
-    signal(pid, Signal::KILL);
-}
-
-pub fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
 fn ip(arguments: &[&str]) {

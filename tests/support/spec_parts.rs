@@ -1,0 +1,41 @@
+//! What most specs of tests are made of, as TOML that `concat!` takes. Further
+//! keys of a network or a VM follow it as text.
+
+/// The network 10.N.0.0/24, fd00:0:0:N::/64.
+macro_rules! network {
+    ($name:literal $n:literal) => {
+        concat!("[networks.", $name, "]\ncidr = \"10.", $n, ".0.0/24\"\ncidr6 = \"fd00:0:0:", $n, "::/64\"\n")
+    };
+}
+
+/// The network 10.N.0.0/24, without IPv6.
+macro_rules! network4 {
+    ($name:literal $n:literal) => {
+        concat!("[networks.", $name, "]\ncidr = \"10.", $n, ".0.0/24\"\n")
+    };
+}
+
+/// VMs that nobody starts: tests put guests without QEMU on their ports.
+macro_rules! idle_vms {
+    ($($name:literal in $network:literal),+) => {
+        concat!($(
+            "[vms.", $name, "]\nnetwork = \"", $network, "\"\nimage = \"probe\"\nautostart = false\n",
+        )+)
+    };
+}
+
+/// Two networks whose guests may open flows to each other.
+macro_rules! peering {
+    ($one:literal and $other:literal) => {
+        concat!("[[peerings]]\nbetween = [\"", $one, "\", \"", $other, "\"]\n")
+    };
+}
+
+/// The tailnet's interface in every [`crate::support::lab::Lab`].
+macro_rules! tailnet {
+    () => {
+        "[host.tailscale]\ninterface = \"tailscale0\"\n"
+    };
+}
+
+pub(crate) use {idle_vms, network, network4, peering, tailnet};
