@@ -12,14 +12,25 @@ mod closed;
 mod end;
 mod explain;
 mod flow;
+mod from_elsewhere;
+mod from_guest;
+#[allow(dead_code)]
 mod judge;
 mod key;
 mod matrix;
 mod names;
+mod one_flow;
 mod policy;
+#[allow(dead_code)]
+mod port;
 mod route;
 mod services;
+// What a space of packets is asked about, beside what one flow is.
+#[allow(dead_code)]
+pub(crate) mod sets;
 mod side;
+#[allow(dead_code)]
+pub(crate) mod subject;
 #[cfg(test)]
 mod tests;
 mod vicinity;
@@ -29,7 +40,7 @@ pub use closed::closed;
 pub use end::{End, EndError};
 pub use explain::{Answer, FamilyAnswer, Outcome, Verdicts, alike, explain};
 pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity};
-pub use judge::Model;
+pub use judge::{Decision, Model};
 pub use key::Key;
 pub use matrix::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use policy::{FarEnd, decide};

@@ -3,8 +3,12 @@
 
 use std::net::IpAddr;
 
-use crate::packet::protocol;
+use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
+use crate::packet::{Family, Range};
 use crate::topology::{Action, PolicyProtocol, Rule, RuleList};
+
+use super::sets::Addresses;
+use super::subject::{Condition, Field, Subject};
 
 /// A flow as one of its ends' policies sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +26,7 @@ pub struct FarEnd {
 /// Of the rules that match, those of the lowest priority decide, and among
 /// these deny wins. Where none matches, the list's default does.
 pub fn decide<'l>(list: &'l RuleList, flow: &FarEnd) -> (Action, Option<&'l Rule>) {
-    decide_by(list, flow, |_, rule| {
-        rule.peers.as_ref().is_none_or(|peers| peers.iter().any(|net| net.contains(&flow.address)))
-    })
-}
-
-/// As [`decide`], where `is_peer` says whether the far end is one of a rule's,
-/// by the rule's place in the list.
-fn decide_by<'l>(
-    list: &'l RuleList,
-    flow: &FarEnd,
-    is_peer: impl Fn(usize, &Rule) -> bool,
-) -> (Action, Option<&'l Rule>) {
-    let matching = || {
-        let rules = list.rules.iter().enumerate();
-        rules.filter(|(index, rule)| matches(rule, flow) && is_peer(*index, rule)).map(|(_, rule)| rule)
-    };
+    let matching = || list.rules.iter().filter(|rule| matches(rule, flow));
     let Some(lowest) = matching().map(|rule| rule.priority).min() else { return (list.default, None) };
     let deciding = || matching().filter(|rule| rule.priority == lowest);
     let rule = deciding().find(|rule| rule.action == Action::Deny).or_else(|| deciding().next());
@@ -47,58 +36,123 @@ fn decide_by<'l>(
 fn matches(rule: &Rule, flow: &FarEnd) -> bool {
     let protocol = match rule.protocol {
         PolicyProtocol::Any => true,
-        PolicyProtocol::Tcp => flow.protocol == protocol::TCP,
-        PolicyProtocol::Udp => flow.protocol == protocol::UDP,
-        PolicyProtocol::Icmp => flow.protocol == protocol::ICMP && flow.address.is_ipv4(),
-        PolicyProtocol::Icmpv6 => flow.protocol == protocol::ICMPV6 && flow.address.is_ipv6(),
+        PolicyProtocol::Tcp => flow.protocol == TCP,
+        PolicyProtocol::Udp => flow.protocol == UDP,
+        PolicyProtocol::Icmp => flow.protocol == ICMP && flow.address.is_ipv4(),
+        PolicyProtocol::Icmpv6 => flow.protocol == ICMPV6 && flow.address.is_ipv6(),
     };
     let port = rule.ports.is_empty()
         || rule.ports.iter().any(|ports| (ports.first()..=ports.last()).contains(&flow.port));
-    protocol && port
+    let peer = rule.peers.as_ref().is_none_or(|peers| peers.iter().any(|net| net.contains(&flow.address)));
+    protocol && port && peer
 }
 
-/// A rule list whose far ends are found without looking at each.
+/// A rule list as the model asks about it: in the order of evaluation, so that
+/// the first rule that matches decides.
 #[derive(Debug)]
-pub(super) struct Indexed<'t> {
+pub struct Indexed<'t> {
     list: &'t RuleList,
-    /// For each rule its far ends, first and last address, in order and
-    /// apart; none: anybody.
-    peers: Vec<Option<Vec<(IpAddr, IpAddr)>>>,
+    rules: Vec<Asked<'t>>,
+}
+
+#[derive(Debug)]
+struct Asked<'t> {
+    rule: &'t Rule,
+    protocols: Option<Vec<Range>>,
+    ports: Option<Vec<Range>>,
+    peers: Option<Addresses>,
 }
 
 impl<'t> Indexed<'t> {
-    pub fn new(list: &'t RuleList) -> Self {
-        let ranges = |nets: &Vec<ipnet::IpNet>| {
-            let mut ranges: Vec<_> = nets.iter().map(|net| (net.network(), net.broadcast())).collect();
-            ranges.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
-            // Prefixes are apart, or one is in the other.
-            ranges.dedup_by(|inner, outer| inner.1 <= outer.1);
-            ranges
+    pub(super) fn new(list: &'t RuleList) -> Self {
+        let mut rules: Vec<&Rule> = list.rules.iter().collect();
+        rules.sort_by_key(|rule| (rule.priority, rule.action == Action::Allow));
+        let asked = |rule: &'t Rule| Asked {
+            rule,
+            protocols: number(rule.protocol).map(|number| vec![(number, number)]),
+            ports: (!rule.ports.is_empty()).then(|| {
+                rule.ports.iter().map(|ports| (ports.first().into(), ports.last().into())).collect()
+            }),
+            peers: rule.peers.as_ref().map(|peers| Addresses::new(peers.iter().copied())),
         };
-        Self { list, peers: list.rules.iter().map(|rule| rule.peers.as_ref().map(ranges)).collect() }
+        Self { list, rules: rules.into_iter().map(asked).collect() }
     }
 
-    fn is_peer(&self, rule: usize, address: IpAddr) -> bool {
-        let Some(Some(ranges)) = self.peers.get(rule) else { return true };
-        let behind = ranges.partition_point(|(first, _)| *first <= address);
-        behind.checked_sub(1).and_then(|index| ranges.get(index)).is_some_and(|(_, last)| *last >= address)
+    /// As [`decide`], of whatever is asked about; `far` is the field that says
+    /// who the other end is.
+    pub fn decide<S: Subject<'t> + ?Sized>(&self, subject: &mut S, far: Field) -> (Action, Option<&'t Rule>) {
+        for Asked { rule, protocols, ports, peers } in &self.rules {
+            let family = match rule.protocol {
+                PolicyProtocol::Icmp => Some(Family::V4),
+                PolicyProtocol::Icmpv6 => Some(Family::V6),
+                _ => None,
+            };
+            if family.is_some_and(|family| family != subject.family()) {
+                continue;
+            }
+            let conditions = [
+                among(Field::Protocol, protocols.as_deref()),
+                among(Field::DestinationPort, ports.as_deref()),
+                peers.as_ref().map_or(Condition::Any, |peers| Condition::Among(far, peers)),
+            ];
+            if subject.has(&conditions) {
+                return (rule.action, Some(rule));
+            }
+        }
+        (self.list.default, None)
     }
 
-    /// As [`decide`].
-    pub fn decide(&self, flow: &FarEnd) -> (Action, Option<&'t Rule>) {
-        decide_by(self.list, flow, |index, _| self.is_peer(index, flow.address))
-    }
-
-    /// Which of the rules an address is a far end of.
+    /// Which of the list's rules an address is a far end of.
     pub fn naming(&self, address: IpAddr) -> Vec<bool> {
-        (0..self.peers.len()).map(|rule| self.is_peer(rule, address)).collect()
+        let named = |asked: &Asked<'_>| asked.peers.as_ref().is_none_or(|peers| peers.contains(address));
+        self.rules.iter().map(named).collect()
     }
+}
+
+fn among(field: Field, values: Option<&[Range]>) -> Condition<'_> {
+    values.map_or(Condition::Any, |values| Condition::Is(field, values))
+}
+
+fn number(protocol: PolicyProtocol) -> Option<u128> {
+    Some(match protocol {
+        PolicyProtocol::Any => return None,
+        PolicyProtocol::Tcp => TCP.into(),
+        PolicyProtocol::Udp => UDP.into(),
+        PolicyProtocol::Icmp => ICMP.into(),
+        PolicyProtocol::Icmpv6 => ICMPV6.into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    use super::super::sets::{Sets, find};
+    use super::super::subject::{Delivery, Judges};
+
+    impl Subject<'_> for FarEnd {
+        fn family(&self) -> Family {
+            Family::of(self.address)
+        }
+
+        fn delivery(&self) -> Delivery {
+            Delivery::Nowhere
+        }
+
+        fn has(&mut self, conditions: &[Condition<'_>]) -> bool {
+            conditions.iter().all(|condition| match condition {
+                Condition::Is(Field::Protocol, values) => find(values, self.protocol.into()),
+                Condition::Is(Field::DestinationPort, values) => find(values, self.port.into()),
+                Condition::Among(_, addresses) => addresses.contains(self.address),
+                other => matches!(other, Condition::Any),
+            })
+        }
+
+        fn denied(&mut self, _: &Sets<'_>, _: Judges<'_, '_>) -> bool {
+            false
+        }
+    }
 
     proptest! {
         #[test]
@@ -124,7 +178,7 @@ mod tests {
             });
             let list = RuleList { default: Action::Deny, rules: rules.collect() };
             let flow = FarEnd { address: IpAddr::V4(address.into()), protocol: 6, port: 80 };
-            prop_assert_eq!(Indexed::new(&list).decide(&flow), decide(&list, &flow));
+            prop_assert_eq!(Indexed::new(&list).decide(&mut { flow }, Field::Source), decide(&list, &flow));
         }
     }
 }

@@ -1,0 +1,178 @@
+//! What a guest's port lets in: frames in the guest's own name, of the kinds
+//! that a guest has business with.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use crate::packet::protocol::{ICMPV6, UDP};
+use crate::packet::{Range, number};
+use crate::topology::Port;
+
+use super::judge::{Decision, Way, only, said};
+use super::subject::{Condition, Field, Kind, Subject, depth, fragment};
+use super::{Flow, Model, Place};
+
+/// What switches tell each other by (IEEE 802.1D, 7.12.6).
+const SWITCHES: Range = (0x0180_c200_0000, 0x0180_c200_000f);
+
+/// Frames to a group, or to everybody: the first byte's lowest bit is 1.
+static GROUPS: LazyLock<Vec<Range>> = LazyLock::new(|| {
+    (1..=0xff).step_by(2).map(|first: u128| (first << 40, (first << 40) | 0xff_ffff_ffff)).collect()
+});
+
+/// ff00::/8.
+const GROUPS6: Range = (0xff << 120, u128::MAX);
+
+/// Listeners' reports, router solicitations and neighbour discovery: what finds
+/// its way by a group (RFC 2710, RFC 3810, RFC 4861).
+const BY_GROUP: [u128; 6] = [131, 132, 133, 135, 136, 143];
+
+/// What only routers send: listeners' queries, advertisements, redirects,
+/// renumbering and the like (RFC 2710, 4861, 2894, 4620, 3122, 3971, 4286).
+const ROUTERS: [u128; 13] = [130, 134, 137, 138, 139, 140, 141, 142, 148, 149, 151, 152, 153];
+
+impl<'t> Model<'t> {
+    /// What becomes of a frame at a guest's port.
+    pub(crate) fn at_its_port<S: Subject<'t>>(&self, subject: &mut S, port: &Port) -> Option<Decision> {
+        self.at_port(subject, port, &mut Way::silent())
+    }
+
+    /// None where a port lets a frame in.
+    pub(super) fn at_port<S: Subject<'t>>(
+        &self,
+        subject: &mut S,
+        port: &Port,
+        way: &mut Way,
+    ) -> Option<Decision> {
+        let found = look(subject, port);
+        let words = said(subject, |flow: &Flow| {
+            only(match found {
+                Ok(()) => format!("{}: {} is its own", port.interface, flow.source),
+                Err(reason) if reason == FORGED => {
+                    format!("{} isn't the address of the guest at {}", flow.source, port.interface)
+                }
+                Err(reason) => reason.to_string(),
+            })
+        });
+        match found {
+            Ok(()) => {
+                way.pass(Place::Port, words);
+                None
+            }
+            Err(_) => Some(way.drop(Place::Port, words)),
+        }
+    }
+}
+
+const FORGED: &str = "in another's name";
+
+/// Why a port lets a frame in or doesn't.
+fn look<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static str> {
+    let refuse = |refused: bool, why| if refused { Err(why) } else { Ok(()) };
+    let mac = port.mac.octets().iter().fold(0, |sum, octet| (sum << 8) | u128::from(*octet));
+    refuse(!subject.is(Field::SourceMac, &[mac]), "the frame isn't from the guest's MAC")?;
+    refuse(subject.has(&[Condition::Is(Field::DestinationMac, &[SWITCHES])]), "a guest is no switch")?;
+    let kind = subject.kind();
+    if subject.has(&[Condition::Is(Field::DestinationMac, &GROUPS)]) {
+        let finds = match kind {
+            Kind::Arp => true,
+            Kind::Ipv6 => {
+                subject.has(&[Condition::Is(Field::Destination, &[GROUPS6])])
+                    && subject.is_message([&[], &BY_GROUP])
+            }
+            Kind::Ipv4 | Kind::Other => false,
+        };
+        refuse(!finds, "an IP packet in a frame to a group")?;
+    }
+    match kind {
+        Kind::Arp => arp(subject, port, mac),
+        Kind::Ipv4 => ipv4(subject, port),
+        Kind::Ipv6 => ipv6(subject, port),
+        Kind::Other => Err("neither ARP nor IP"),
+    }
+}
+
+/// RFC 826, and probes before an address is taken (RFC 5227).
+fn arp<'t, S: Subject<'t>>(subject: &mut S, port: &Port, mac: u128) -> Result<(), &'static str> {
+    let address = u128::from(u32::from(port.address));
+    let sound = subject.is(Field::Malformed, &[0]) && subject.is(Field::Operation, &[1, 2]);
+    if !sound {
+        return Err("no ARP of Ethernet and IPv4");
+    }
+    let own = subject.is(Field::SenderMac, &[mac]);
+    let probe = |subject: &mut S| {
+        subject.is(Field::Operation, &[1])
+            && subject.is(Field::Source, &[0])
+            && subject.is(Field::Destination, &[address])
+    };
+    if own && (subject.is(Field::Source, &[address]) || probe(subject)) { Ok(()) } else { Err(FORGED) }
+}
+
+fn ipv4<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static str> {
+    let own = IpAddr::from(port.address);
+    if !subject.is(Field::Source, &[number(own)]) {
+        return Err(FORGED);
+    }
+    if subject.is_to(&[UDP.into()], 68) {
+        return Err("a guest is no DHCP server");
+    }
+    // Redirects and router advertisements (RFC 792, RFC 1256), IGMP's queries.
+    let query =
+        [Condition::Is(Field::Protocol, &[(2, 2)]), Condition::Is(Field::MessageType, &[(0x11, 0x11)])];
+    if subject.is_message([&[5, 9], &[]]) || subject.has(&query) {
+        return Err("a guest is no router");
+    }
+    whole_frame(subject)
+}
+
+/// Fragments take of the memory that all have for incomplete packets; none is
+/// longer than a frame.
+fn whole_frame<'t, S: Subject<'t>>(subject: &mut S) -> Result<(), &'static str> {
+    let long =
+        subject.is(Field::Fragment, &[fragment::FIRST, fragment::LATER]) && subject.is(Field::Long, &[1]);
+    if long { Err("a fragment larger than a frame") } else { Ok(()) }
+}
+
+fn ipv6<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static str> {
+    let own: Vec<u128> = port.v6.iter().flat_map(|v6| [v6.address.into(), v6.link_local.into()]).collect();
+    whole_frame(subject)?;
+    let fragmented = |subject: &mut S| subject.is(Field::Fragment, &[fragment::FIRST, fragment::LATER]);
+    let claims = subject.is(Field::Source, &[0]);
+    // Before it has an address (RFC 4862, 5.4).
+    if claims && subject.is_message([&[], &[135]]) && subject.is(Field::Target, &own) && !fragmented(subject)
+    {
+        return Ok(());
+    }
+    if !subject.is(Field::Source, &own) {
+        return Err(FORGED);
+    }
+    if subject.is(Field::Protocol, &[ICMPV6.into()]) {
+        if subject.is_message([&[], &ROUTERS]) {
+            return Err("a guest is no router");
+        }
+        // RFC 6980.
+        if subject.is_message([&[], &[133, 134, 135, 136, 137]]) && fragmented(subject) {
+            return Err("neighbour discovery is never fragmented");
+        }
+        if subject.is_message([&[], &[136]]) && !subject.is(Field::Target, &own) {
+            return Err("advertises another's address");
+        }
+        return readable(subject, depth::TYPE);
+    }
+    if subject.is(Field::Protocol, &[UDP.into()]) {
+        if subject.is_to(&[UDP.into()], 546) {
+            return Err("a guest is no DHCP server");
+        }
+        return readable(subject, depth::PORTS);
+    }
+    if subject.is(Field::Depth, &[depth::NOTHING]) {
+        return Err("a header chain that can't be read to its end");
+    }
+    Ok(())
+}
+
+/// A first fragment tells what it is (RFC 7112); a later one needn't.
+fn readable<'t, S: Subject<'t>>(subject: &mut S, enough: u128) -> Result<(), &'static str> {
+    let reads = subject.has(&[Condition::Is(Field::Depth, &[(enough, depth::TARGET)])]);
+    if reads || subject.is(Field::Fragment, &[fragment::LATER]) { Ok(()) } else { Err("hides what it is") }
+}
