@@ -31,6 +31,7 @@ pub mod packet;
 pub mod private;
 pub mod probe;
 pub mod reach;
+mod record;
 pub mod root_dir;
 pub mod shown;
 pub mod spec;

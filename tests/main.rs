@@ -60,6 +60,7 @@ mod vm_taken;
 mod vm_tap;
 mod vm_troubled;
 mod vm_two_hosts;
+mod vm_upgrade;
 mod vpc_commands;
 mod vpc_lessons;
 mod vpc_tutorial;

@@ -150,7 +150,8 @@ fn a_running_guest_is_started_again_with_consent_only() {
     launched["vm"]["memory"] = "a lot".into();
     fs::write(&path, launched.to_string()).unwrap();
     assert!(done(&lab, &["plan"]).starts_with("nothing to do\n"));
-    assert_eq!((pid(&lab), pending(&lab)), (third, vec!["everything".to_string()]));
+    assert_eq!((pid(&lab), pending(&lab)), (third, vec!["memory".to_string()]));
+    assert!(done(&lab, &["plan"]).contains("one: memory not known -> 128M"));
     done(&lab, &["vm", "restart", "one", "--timeout", "5"]);
     assert_ne!(pid(&lab), third);
     assert_eq!(pending(&lab), Vec::<String>::new());

@@ -167,7 +167,7 @@ fn a_guest_outlives_its_supervisor() {
     until("the lock is free", || !vm::observe(&host.root).unwrap()[0].supervised);
     let observed = vm::observe(&host.root).unwrap();
     assert_eq!(observed[0].pid, first.pid);
-    assert_eq!(observed[0].launched.as_ref(), Some(&host.vm));
+    assert_eq!(observed[0].launched, Some(vm::VmRecord::from(&host.vm)));
     assert_eq!(observed[0].status, None);
     std::thread::sleep(Duration::from_secs(4));
 

@@ -93,10 +93,11 @@ fn what_goes_goes_before_the_firewall_changes() {
 /// Guests of `before` that run, seen by who wants `after`.
 fn seen(before: &Topology, after: &Topology) -> Vec<Guest> {
     let mut guests = running(before);
+    let launched = |name| before.vm(name).map(vm::VmRecord::from);
     for guest in &mut guests {
         let name = guest.name.as_str();
         guest.pending =
-            after.vm(name).map(|wanted| vm::differences(before.vm(name), wanted)).unwrap_or_default();
+            after.vm(name).map(|wanted| vm::differences(launched(name).as_ref(), wanted)).unwrap_or_default();
     }
     guests
 }

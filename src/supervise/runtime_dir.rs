@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::birthplace::{self, Birthplace};
 use crate::bounded::{create, read_bounded};
 use crate::private;
+use crate::record;
 use crate::root_dir::RootDir;
 
 /// A file that couldn't be used.
@@ -206,13 +207,23 @@ impl RuntimeDir {
 
     /// Reads one of the directory's JSON files, where it is there.
     pub fn read_json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, FileError> {
-        let path = self.path(file);
-        let text = match read_bounded(&path, FILE_MAX) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => result.map_err(FileError::at("read", &path))?,
-        };
+        let Some(text) = self.read(file)? else { return Ok(None) };
         let parsed = serde_json::from_slice(&text).map_err(io::Error::from);
-        parsed.map(Some).map_err(FileError::at("understand", &path))
+        parsed.map(Some).map_err(FileError::at("understand", self.path(file)))
+    }
+
+    /// Reads one of the directory's records, where it is there. One that isn't
+    /// understood says nothing.
+    pub fn read_record<T: DeserializeOwned + Default>(&self, file: &str) -> Result<Option<T>, FileError> {
+        Ok(self.read(file)?.map(|text| record::parse(&text).unwrap_or_default()))
+    }
+
+    fn read(&self, file: &str) -> Result<Option<Vec<u8>>, FileError> {
+        let path = self.path(file);
+        match read_bounded(&path, FILE_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(Some).map_err(FileError::at("read", &path)),
+        }
     }
 
     /// Writes one of the directory's JSON files as a whole, or not at all.

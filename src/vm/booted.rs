@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::{Field, each, lenient};
 use crate::root_dir::RootDir;
 use crate::topology::{Image, Vm};
 
 use super::pending::Pending;
 use super::qemu::boot_files::BootFiles;
+use super::record::VERSION;
 
-/// `booted.json`; a later version may say more.
+/// `booted.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Booted {
-    #[serde(default)]
+    version: Field<u32>,
+    #[serde(deserialize_with = "each")]
     files: Vec<File>,
 }
 
@@ -25,7 +29,8 @@ struct File {
     /// The spec's key, or the part of the image.
     key: String,
     path: PathBuf,
-    /// None where it isn't there.
+    /// None where it isn't there, or that can't be read.
+    #[serde(default, deserialize_with = "lenient")]
     identity: Option<Identity>,
 }
 
@@ -61,7 +66,7 @@ impl Booted {
         for (index, volume) in boot.volumes.iter().enumerate() {
             add(format!("volumes[{index}]"), &volume.path, !volume.read_only);
         }
-        Self { files }
+        Self { version: Field::Is(VERSION), files }
     }
 
     /// What was replaced since: `self` is what the guest booted, `now` what it
@@ -101,7 +106,7 @@ impl Booted {
             ),
             ..file.clone()
         };
-        Self { files: self.files.iter().map(again).collect() }
+        Self { version: self.version, files: self.files.iter().map(again).collect() }
     }
 }
 

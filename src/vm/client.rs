@@ -1,5 +1,6 @@
 //! The other end of a supervisor's control socket. Blocks.
 
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,12 +11,14 @@ use serde::de::DeserializeOwned;
 use crate::bounded::create;
 use crate::root_dir::RootDir;
 use crate::supervise::control::{Connection, REPLY_LIMIT, millis};
+use crate::supervise::runtime_dir::FileError;
 use crate::topology::{Name, Vm};
 
 use super::control::{Request, Status};
 use super::error::VmError;
 use super::program::{Agent, CALL_LIMIT, GuestCall};
 use super::qemu::agent::{Exec, ExecOutput};
+use super::record::VmRecord;
 use super::runtime_dir::{CONSOLE, CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG};
 use super::state::State;
 
@@ -161,7 +164,7 @@ impl Agent for Client {
 /// # Errors
 /// Where the file can't be written.
 pub fn write_desired(root: &RootDir, vm: &Vm) -> Result<(), VmError> {
-    Ok(RuntimeDir::create(root, &vm.name)?.write_json(DESIRED, vm)?)
+    Ok(RuntimeDir::create(root, &vm.name)?.write_json(DESIRED, &VmRecord::from(vm))?)
 }
 
 /// The VM that [`write_desired`] wrote down.
@@ -169,11 +172,13 @@ pub fn write_desired(root: &RootDir, vm: &Vm) -> Result<(), VmError> {
 /// # Errors
 /// Where there is none of that name, or it can't be read.
 pub fn read_desired(root: &RootDir, name: &Name) -> Result<Vm, VmError> {
-    let found = match RuntimeDir::open(root, name)? {
-        Some(dir) => dir.read_json::<Vm>(DESIRED)?,
-        None => None,
-    };
-    found.filter(|vm| vm.name == *name).ok_or_else(|| VmError::NotSupervised(name.clone()))
+    let Some(dir) = RuntimeDir::open(root, name)? else { return Err(VmError::NotSupervised(name.clone())) };
+    let record = dir.read_record::<VmRecord>(DESIRED)?;
+    let record = record.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
+    let found = record.vm().map_err(|key| {
+        FileError::at("understand", dir.path(DESIRED))(io::Error::other(format!("its {key} can't be read")))
+    })?;
+    if found.name == *name { Ok(found) } else { Err(VmError::NotSupervised(name.clone())) }
 }
 
 /// Starts `program --root-dir ROOT vm run NAME` in the background: in a

@@ -16,6 +16,9 @@ mod observe;
 mod pending;
 pub mod program;
 mod qemu;
+mod record;
+#[cfg(test)]
+mod record_tests;
 mod running;
 mod runtime_dir;
 mod state;
@@ -37,6 +40,7 @@ pub use qemu::agent::ExecOutput;
 pub use qemu::boot_files::BootFiles;
 pub use qemu::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
 pub use qemu::launch::can_start;
+pub use record::VmRecord;
 pub use state::State;
 pub use supervisor::{Options, supervise};
 pub use trouble::Trouble;

@@ -21,6 +21,7 @@ use super::pending::{Pending, differences};
 use super::qemu::command_line::name_of;
 use super::qemu::launch::{Launched, adopt};
 use super::qemu::qmp::Qmp;
+use super::record::VmRecord;
 use super::runtime_dir::{BOOTED, FAILURE, LAUNCH, QMP, RuntimeDir};
 
 /// One VM as it is.
@@ -28,9 +29,8 @@ use super::runtime_dir::{BOOTED, FAILURE, LAUNCH, QMP, RuntimeDir};
 pub struct Observed {
     /// Its name.
     pub name: Name,
-    /// What its QEMU was started with, where one lives and this version of
-    /// hostctl can read it.
-    pub launched: Option<Vm>,
+    /// What its QEMU was started with, where one lives and it was written down.
+    pub launched: Option<VmRecord>,
     /// Which files it booted.
     pub booted: Booted,
     /// The living QEMU.
@@ -89,11 +89,11 @@ pub fn observe(root: &RootDir) -> Result<Vec<Observed>, VmError> {
         let name = entry.file_name().into_string().ok().and_then(|name| Name::new(name).ok());
         let Some(name) = name else { continue };
         let Some(dir) = RuntimeDir::open(root, &name).ok().flatten() else { continue };
-        let launched = adopt(&dir).ok().flatten();
+        let launched = adopt(root, &name, &dir).ok().flatten();
         found.push(Observed {
             pid: launched.as_ref().map(|launched| launched.process.pid),
-            launched: launched.and_then(|launched| launched.record.vm),
-            booted: dir.read_json(BOOTED).ok().flatten().unwrap_or_default(),
+            launched: launched.and_then(|launched| launched.record.vm.into_option()),
+            booted: dir.read_record(BOOTED).ok().flatten().unwrap_or_default(),
             supervised: dir.lock_holder().is_some(),
             status: Client::connect(root, &name).and_then(|mut client| client.status()).ok(),
             failure: dir.read_json(FAILURE).ok().flatten(),
@@ -143,7 +143,7 @@ pub fn elsewhere(root: &RootDir) -> Result<Option<Name>, VmError> {
     let is_elsewhere = |name: &Name| {
         let dir = RuntimeDir::open(root, name).ok().flatten();
         dir.is_some_and(|dir| {
-            dir.is_held_elsewhere() || matches!(adopt(&dir), Err(VmError::Elsewhere { .. }))
+            dir.is_held_elsewhere() || matches!(adopt(root, name, &dir), Err(VmError::Elsewhere { .. }))
         })
     };
     Ok(names.into_iter().find(is_elsewhere))
@@ -207,7 +207,7 @@ fn stop_orphan(root: &RootDir, name: &Name, timeout: Duration) -> Result<(), VmE
     let Some(dir) = RuntimeDir::open(root, name)? else { return Ok(()) };
     // No supervisor shall start meanwhile; a hung one is an error that names it.
     let _lock = dir.lock(name)?;
-    if let Some(Launched { process, .. }) = adopt(&dir)? {
+    if let Some(Launched { process, .. }) = adopt(root, name, &dir)? {
         ask(&dir, "system_powerdown");
         let wait = |limit| process.wait(limit).map_err(VmError::kernel("wait for QEMU"));
         if !wait(timeout)? {

@@ -2,10 +2,14 @@
 //! next start, key by key. Pure.
 
 use std::fmt::{self, Display};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::topology::{Disk, Image, Port, Vm};
+use crate::topology::{Arch, Disk, IfName, Image, MacAddr, Name, Port, PortV6, Vm};
+
+use super::record::{PortRecord, VmRecord};
 
 /// A change that takes effect when the guest starts next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,12 +36,12 @@ impl Display for Pending {
     }
 }
 
-/// What differs between what a QEMU was started with and what is wanted.
-/// `launched` is none where an earlier version of hostctl wrote it in a way
-/// that this one can't read.
-pub fn differences(launched: Option<&Vm>, wanted: &Vm) -> Vec<Pending> {
+/// What differs between what a QEMU was started with and what is wanted. What
+/// isn't known of the former counts as a difference: it is known once the guest
+/// was started again.
+pub fn differences(launched: Option<&VmRecord>, wanted: &Vm) -> Vec<Pending> {
     let Some(launched) = launched else {
-        let (from, to) = ("not known".into(), "as in the spec".into());
+        let (from, to) = (UNKNOWN.into(), "as in the spec".into());
         return vec![Pending { key: "everything".into(), from, to }];
     };
     // Each field is looked at: one that is added has to be decided about.
@@ -58,58 +62,39 @@ pub fn differences(launched: Option<&Vm>, wanted: &Vm) -> Vec<Pending> {
         restart: _,
         supervisor: _,
         uid,
-    } = launched;
+    } = wanted;
     let mut found = Differences::default();
-    found.port(port, &wanted.port);
-    found.texts("dns", dns.iter().map(ToString::to_string), wanted.dns.iter().map(ToString::to_string));
-    found.add("vcpus", vcpus, &wanted.vcpus);
-    if *memory != wanted.memory {
-        found.push("memory", format!("{memory}M"), format!("{}M", wanted.memory));
-    }
-    if *image != wanted.image {
-        found.image(image, &wanted.image);
-    }
-    found.texts("volumes", volumes.iter().map(disk), wanted.volumes.iter().map(disk));
-    found.add("arch", arch, &wanted.arch);
-    if *machine != wanted.machine {
-        let word = |machine| format!("{machine:?}").to_lowercase();
-        found.push("machine", word(*machine), word(wanted.machine));
-    }
-    if *accel != wanted.accel {
-        let word = |accel| format!("{accel:?}").to_lowercase();
-        found.push("accel", word(*accel), word(wanted.accel));
-    }
-    if *cmdline != wanted.cmdline {
-        found.push("cmdline", format!("{cmdline:?}"), format!("{:?}", wanted.cmdline));
-    }
-    found.add("user", uid, &wanted.uid);
+    found.port(&launched.port(), port);
+    found.add("dns", launched.dns.get(), dns, |dns| list(dns));
+    found.add("vcpus", launched.vcpus.get(), vcpus, u16::to_string);
+    found.add("memory", launched.memory.get(), memory, |memory| format!("{memory}M"));
+    found.image(launched.image(), image);
+    let disks = |disks: &Vec<Disk>| list(&disks.iter().map(disk).collect::<Vec<_>>());
+    found.add("volumes", launched.volumes().as_ref(), volumes, disks);
+    found.add("arch", launched.arch.get(), arch, Arch::to_string);
+    found.add("machine", launched.machine.get(), machine, |machine| format!("{machine:?}").to_lowercase());
+    found.add("accel", launched.accel.get(), accel, |accel| format!("{accel:?}").to_lowercase());
+    found.add("cmdline", launched.cmdline.get(), cmdline, |cmdline| format!("{cmdline:?}"));
+    found.add("user", launched.uid.get(), uid, u32::to_string);
     found.0
 }
+
+const UNKNOWN: &str = "not known";
 
 #[derive(Default)]
 struct Differences(Vec<Pending>);
 
 impl Differences {
-    fn push(&mut self, key: &str, from: String, to: String) {
-        self.0.push(Pending { key: key.into(), from, to });
-    }
-
-    fn add<T: PartialEq + Display>(&mut self, key: &str, from: &T, to: &T) {
-        if from != to {
-            self.push(key, from.to_string(), to.to_string());
-        }
-    }
-
-    fn texts(&mut self, key: &str, from: impl Iterator<Item = String>, to: impl Iterator<Item = String>) {
-        let (from, to): (Vec<_>, Vec<_>) = (from.collect(), to.collect());
-        if from != to {
-            self.push(key, list(&from), list(&to));
+    fn add<T: PartialEq>(&mut self, key: &str, from: Option<&T>, to: &T, text: impl Fn(&T) -> String) {
+        if from != Some(to) {
+            let from = from.map_or_else(|| UNKNOWN.into(), &text);
+            self.0.push(Pending { key: key.into(), from, to: text(to) });
         }
     }
 
     /// What the guest is told of its network. The firewall holds it to the new
     /// port already.
-    fn port(&mut self, from: &Port, to: &Port) {
+    fn port(&mut self, from: &PortRecord, to: &Port) {
         let Port {
             interface,
             altname: _,
@@ -122,53 +107,43 @@ impl Differences {
             prefix,
             gateway,
             v6,
-        } = from;
-        self.add("interface", interface, &to.interface);
-        self.add("network", network, &to.network);
-        self.add("mac", mac, &to.mac);
-        if (address, prefix) != (&to.address, &to.prefix) {
-            self.push("address", format!("{address}/{prefix}"), format!("{}/{}", to.address, to.prefix));
-        }
-        self.add("gateway", gateway, &to.gateway);
-        let text = |port: &Port| match &port.v6 {
-            Some(v6) => format!("{}/{} via {}", v6.address, v6.prefix, v6.gateway),
+        } = to;
+        self.add("interface", from.interface.get(), interface, IfName::to_string);
+        self.add("network", from.network.get(), network, Name::to_string);
+        self.add("mac", from.mac.get(), mac, MacAddr::to_string);
+        let had = from.address.get().copied().zip(from.prefix.get().copied());
+        self.add("address", had.as_ref(), &(*address, *prefix), |(address, prefix)| {
+            format!("{address}/{prefix}")
+        });
+        self.add("gateway", from.gateway.get(), gateway, Ipv4Addr::to_string);
+        // The rest of it is the MAC's.
+        let side = |v6: Option<&PortV6>| v6.map(|v6| (v6.address, v6.prefix, v6.gateway));
+        let had = from.v6().map(|v6| side(v6.as_ref()));
+        self.add("address6", had.as_ref(), &side(v6.as_ref()), |side| match side {
+            Some((address, prefix, gateway)) => format!("{address}/{prefix} via {gateway}"),
             None => "none".into(),
-        };
-        let same = match (v6, &to.v6) {
-            // The rest of it is the MAC's.
-            (Some(from), Some(to)) => {
-                (from.address, from.prefix, from.gateway) == (to.address, to.prefix, to.gateway)
-            }
-            (from, to) => from.is_none() && to.is_none(),
-        };
-        if !same {
-            self.push("address6", text(from), text(to));
-        }
+        });
     }
 
-    fn image(&mut self, from: &Image, to: &Image) {
-        let (Image::Files(old), Image::Files(new)) = (from, to) else {
-            let text = |image: &Image| match image {
+    fn image(&mut self, from: Option<Image>, to: &Image) {
+        let (Some(Image::Files(old)), Image::Files(new)) = (&from, to) else {
+            return self.add("image", from.as_ref(), to, |image| match image {
                 Image::Named(name) => name.to_string(),
                 Image::Files(_) => "files".into(),
-            };
-            return self.push("image", text(from), text(to));
+            });
         };
-        let path = |path: &Option<std::path::PathBuf>| {
+        let path = |path: &Option<PathBuf>| {
             path.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())
         };
+        self.add("kernel", Some(&old.kernel), &new.kernel, path);
+        self.add("initrd", Some(&old.initrd), &new.initrd, path);
         let whole = |found: &Option<Disk>| found.as_ref().map_or_else(|| "none".into(), disk);
-        for (key, from, to) in [
-            ("kernel", path(&old.kernel), path(&new.kernel)),
-            ("initrd", path(&old.initrd), path(&new.initrd)),
-            ("disk", whole(&old.disk), whole(&new.disk)),
-        ] {
-            self.add(key, &from, &to);
-        }
+        self.add("disk", Some(&old.disk), &new.disk, whole);
     }
 }
 
-fn list(texts: &[String]) -> String {
+fn list<T: Display>(parts: &[T]) -> String {
+    let texts: Vec<String> = parts.iter().map(ToString::to_string).collect();
     if texts.is_empty() { "none".into() } else { texts.join(", ") }
 }
 
@@ -182,10 +157,10 @@ fn disk(disk: &Disk) -> String {
 mod tests {
     use super::super::test_vm::vm;
     use super::*;
-    use crate::topology::{DiskFormat, ImageFiles, Machine, Name, Supervisor};
+    use crate::topology::{DiskFormat, ImageFiles, Machine, Supervisor};
 
     fn said(wanted: &Vm) -> Vec<String> {
-        differences(Some(&vm()), wanted).iter().map(ToString::to_string).collect()
+        differences(Some(&VmRecord::from(&vm())), wanted).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -226,7 +201,7 @@ mod tests {
         let files =
             |kernel: &str| Image::Files(ImageFiles { kernel: Some(kernel.into()), initrd: None, disk: None });
         let from = Vm { image: files("/a"), ..vm() };
-        let found = differences(Some(&from), &Vm { image: files("/b"), ..vm() });
+        let found = differences(Some(&VmRecord::from(&from)), &Vm { image: files("/b"), ..vm() });
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["kernel /a -> /b"]);
     }
 

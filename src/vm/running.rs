@@ -15,9 +15,10 @@ use crate::supervise::process::Process;
 
 use super::error::VmError;
 use super::qemu::agent::Agent;
-use super::qemu::launch::{LaunchRecord, Launched};
+use super::qemu::launch::Launched;
 use super::qemu::qmp::Qmp;
 use super::qemu::watch::{self, Report};
+use super::record::LaunchRecord;
 use super::runtime_dir::{QEMU_LOG, RuntimeDir};
 
 /// A QEMU, and the tasks that watch it; they end when it is dropped, it
@@ -62,6 +63,10 @@ impl Qemu {
             // A pid file descriptor is readable when its process ended.
             _ = self.process.readable() => None,
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.get_ref().pid
     }
 
     /// Ends it at once. Where even that fails nothing is left to try; the

@@ -29,6 +29,7 @@ use super::qemu::boot_files::BootFiles;
 use super::qemu::launch::{Launched, adopt, launch};
 use super::qemu::qmp::QmpEvent;
 use super::qemu::watch::{self, Report};
+use super::record::VmRecord;
 use super::running::Qemu;
 use super::runtime_dir::{BOOTED, CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, RuntimeDir, SERIAL};
 use super::state::{Event, Lifecycle, Next, State};
@@ -195,7 +196,7 @@ impl Supervisor {
 
     /// To the VM's end; why, where it failed.
     async fn run(&mut self) -> Result<Option<String>, VmError> {
-        let mut next = match adopt(&self.dir)? {
+        let mut next = match adopt(&self.root, &self.vm.name, &self.dir)? {
             Some(launched) => self.take_over(launched).await?,
             None => Next::LaunchIn(Duration::ZERO),
         };
@@ -304,7 +305,11 @@ impl Supervisor {
     }
 
     async fn take_over(&mut self, launched: Launched) -> Result<Next, VmError> {
-        let agent = launched.record.agent;
+        let agent = match launched.record.agent.get() {
+            Some(agent) => *agent,
+            // The image that it would boot now is the best guess.
+            None => BootFiles::resolve(&self.root, &self.vm).is_ok_and(|boot| boot.agent),
+        };
         self.watch(launched, false).await?;
         // It was up before; whether it is paused, it will say.
         Ok(self.on(Event::Up { paused: false, agent }))
@@ -332,7 +337,7 @@ impl Supervisor {
                 }
                 qemu.qmp = Some(qmp);
                 let fresh = qemu.answer_by.take().is_some();
-                let agent = qemu.record.agent;
+                let agent = qemu.record.agent.get().copied().unwrap_or(false);
                 self.hold(held);
                 match (fresh, paused) {
                     (true, _) => self.on(Event::Up { paused, agent }),
@@ -435,19 +440,20 @@ impl Supervisor {
 
     /// A disk by QEMU's name of it: what the spec calls it, with its file.
     fn disk(&self, node: &str) -> Option<(String, PathBuf)> {
-        let launched = self.qemu.as_ref().and_then(|qemu| qemu.record.vm.as_ref());
-        let vm = launched.unwrap_or(&self.vm);
+        let launched = self.qemu.as_ref().and_then(|qemu| qemu.record.vm.get());
         let (key, disk) = match node.strip_prefix("volume") {
             Some(number) => {
                 let index = number.parse::<usize>().ok()?.checked_sub(1)?;
-                (format!("volumes[{index}]"), vm.volumes.get(index)?)
+                let volumes = launched.and_then(VmRecord::volumes);
+                let volumes = volumes.unwrap_or_else(|| self.vm.volumes.clone());
+                (format!("volumes[{index}]"), volumes.into_iter().nth(index)?)
             }
-            None => match &vm.image {
-                Image::Files(files) => ("disk".into(), files.disk.as_ref()?),
+            None => match launched.and_then(VmRecord::image).unwrap_or_else(|| self.vm.image.clone()) {
+                Image::Files(files) => ("disk".into(), files.disk?),
                 Image::Named(_) => return None,
             },
         };
-        Some((format!("{key} {}", disk.path.display()), disk.path.clone()))
+        Some((format!("{key} {}", disk.path.display()), disk.path))
     }
 
     fn order(&mut self, order: Order) -> Next {
@@ -545,11 +551,11 @@ impl Supervisor {
         };
         let node = status.held.as_ref().and_then(|held| held.disk.as_deref());
         status.disk = node.and_then(|node| self.disk(node)).map(|(disk, _)| disk);
-        if let Some(Qemu { record, .. }) = &self.qemu {
-            status.pid = Some(record.pid);
-            status.accel = Some(record.accel);
-            status.accel_reason = Some(record.accel_reason.clone());
-            status.started_at = Some(record.started_at);
+        if let Some(qemu) = &self.qemu {
+            status.pid = Some(qemu.pid());
+            status.accel = qemu.record.accel.get().copied();
+            status.accel_reason = qemu.record.accel_reason.get().cloned();
+            status.started_at = qemu.record.started_at.get().copied();
         }
         if *self.status.borrow() == status {
             return;

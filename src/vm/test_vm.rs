@@ -1,25 +1,43 @@
 //! A VM for unit tests.
 
-use serde_json::json;
-
-use crate::topology::Vm;
+use crate::topology::{Accel, Arch, IfName, Image, Machine, Name, Port, PortV6, Supervisor, Vm};
 
 /// An x86_64 q35 named vm1 that boots the probe image.
 pub(super) fn vm() -> Vm {
-    serde_json::from_value(json!({
-        "name": "vm1",
-        "port": {
-            "interface": "vm-vm1", "altname": null, "network": "vm1", "subnet": "vm1",
-            "bridge": "br-vm1", "mac": "02:00:00:00:00:01", "address": "10.1.0.2", "prefix": 24,
-            "gateway": "10.1.0.1",
-            "v6": {
-                "address": "fd00:0:0:1::2", "prefix": 64, "gateway": "fd00:0:0:1::1",
-                "link_local": "fe80::ff:fe00:1"
-            }
-        },
-        "dns": ["10.1.0.1"], "vcpus": 1, "memory": 256, "image": {"named": "probe"},
-        "arch": "x86_64", "machine": "q35", "accel": "tcg", "cmdline": "loglevel=4",
-        "autostart": true, "restart": true, "uid": 0x7000_0001_u32
-    }))
-    .unwrap()
+    let name = |text: &str| Name::new(text).unwrap();
+    let v6 = PortV6 {
+        address: "fd00:0:0:1::2".parse().unwrap(),
+        prefix: 64,
+        gateway: "fd00:0:0:1::1".parse().unwrap(),
+        link_local: "fe80::ff:fe00:1".parse().unwrap(),
+    };
+    let port = Port {
+        interface: IfName::new("vm-vm1").unwrap(),
+        altname: None,
+        network: name("vm1"),
+        subnet: name("vm1"),
+        bridge: IfName::new("br-vm1").unwrap(),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        address: "10.1.0.2".parse().unwrap(),
+        prefix: 24,
+        gateway: "10.1.0.1".parse().unwrap(),
+        v6: Some(v6),
+    };
+    Vm {
+        name: name("vm1"),
+        port,
+        dns: vec!["10.1.0.1".parse().unwrap()],
+        vcpus: 1,
+        memory: 256,
+        image: Image::Named(name("probe")),
+        volumes: Vec::new(),
+        arch: Arch::X86_64,
+        machine: Machine::Q35,
+        accel: Accel::Tcg,
+        cmdline: "loglevel=4".into(),
+        autostart: true,
+        restart: true,
+        supervisor: Supervisor::Hostctl,
+        uid: 0x7000_0001,
+    }
 }

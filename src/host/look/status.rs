@@ -1,11 +1,13 @@
 //! What the host is, beside what was applied.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use crate::firewall::Listing;
 use crate::link::Desired;
 use crate::root_dir::RootDir;
-use crate::topology::{self, Network, Topology};
+use crate::topology::{self, IfName, Name, Network, Port, Topology};
 use crate::vm;
 
 use crate::host::apply::plan::{Current, goal, plan, uplinks};
@@ -273,24 +275,43 @@ pub fn guests(root: &RootDir) -> Result<Vec<GuestStatus>, HostError> {
     guests_of(root, &topology.unwrap_or_else(Topology::empty))
 }
 
+/// Where a guest is attached, as far as that is known.
+#[derive(Default)]
+struct Place {
+    network: Option<Name>,
+    interface: Option<IfName>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Place {
+    fn of(port: &Port) -> Self {
+        let v6 = port.v6.as_ref().map(|v6| v6.address.into());
+        Self {
+            network: Some(port.network.clone()),
+            interface: Some(port.interface.clone()),
+            addresses: [Some(port.address.into()), v6].into_iter().flatten().collect(),
+        }
+    }
+
+    /// Of one that isn't in the spec.
+    fn launched(guest: &vm::Observed) -> Self {
+        let Some(vm) = &guest.launched else { return Self::default() };
+        Self { network: vm.network(), interface: vm.interface(), addresses: vm.addresses() }
+    }
+}
+
 fn guests_of(root: &RootDir, topology: &Topology) -> Result<Vec<GuestStatus>, HostError> {
     let seen = vm::observe(root)?;
-    let wanted = topology.vms.iter().map(|vm| (vm.name.to_string(), Some(vm)));
+    let wanted = topology.vms.iter().map(|vm| (vm.name.to_string(), Place::of(&vm.port)));
     let others = seen.iter().filter(|guest| topology.vm(guest.name.as_str()).is_none());
-    let others = others.map(|guest| (guest.name.to_string(), guest.launched.as_ref()));
-    let status = |(name, vm): (String, Option<&topology::Vm>)| {
+    let others = others.map(|guest| (guest.name.to_string(), Place::launched(guest)));
+    let status = |(name, place): (String, Place)| {
         let seen = seen.iter().find(|guest| guest.name.as_str() == name);
         let told = seen.and_then(|guest| guest.status.as_ref());
         GuestStatus {
-            network: vm.map(|vm| vm.port.network.to_string()),
-            interface: vm.map(|vm| vm.port.interface.to_string()),
-            addresses: vm
-                .into_iter()
-                .flat_map(|vm| {
-                    let v6 = vm.port.v6.as_ref().map(|v6| v6.address.to_string());
-                    [Some(vm.port.address.to_string()), v6].into_iter().flatten()
-                })
-                .collect(),
+            network: place.network.map(String::from),
+            interface: place.interface.map(String::from),
+            addresses: place.addresses.iter().map(IpAddr::to_string).collect(),
             state: seen.map_or_else(|| "stopped".into(), vm::Observed::state),
             pid: seen.and_then(|guest| guest.pid),
             restarts: told.map_or(0, |status| status.restarts),

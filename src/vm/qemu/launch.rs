@@ -11,52 +11,31 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use command_fds::FdMapping;
 use rustix::fs::{MemfdFlags, SealFlags};
-use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::confine::{self, Confinement, Limits};
 use crate::ownership::UIDS;
+use crate::record::Field;
 use crate::root_dir::RootDir;
 use crate::supervise::birthplace::Birthplace;
-use crate::supervise::process::Process;
+use crate::supervise::process::{Process, of_users};
 use crate::tap;
-use crate::topology::{Disk, Vm};
+use crate::topology::{Disk, Name, Vm};
 
 use super::accel;
 use super::boot_files::BootFiles;
-use super::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
+use super::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line, name_of};
 use super::opened;
 use crate::vm::error::VmError;
+use crate::vm::record::{LaunchRecord, VERSION};
 use crate::vm::runtime_dir::{AGENT, LAUNCH, QMP, RuntimeDir, SERIAL};
 
 /// The largest kernel or initial RAM disk that is copied for QEMU, in bytes.
 const COPY_MAX: u64 = 1 << 30;
 
-/// `launch.json`: the QEMU that runs, and what it was started with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::vm) struct LaunchRecord {
-    /// `None` where another version of hostctl wrote it: its QEMU is taken
-    /// over all the same.
-    #[serde(default, deserialize_with = "lenient")]
-    pub vm: Option<Vm>,
-    pub pid: u32,
-    /// Of the process, in clock ticks after boot.
-    pub start_time: u64,
-    pub accel: Accelerator,
-    /// Why that accelerator.
-    pub accel_reason: String,
-    /// Whether the image has a guest agent.
-    pub agent: bool,
-    /// Seconds after the epoch.
-    pub started_at: u64,
-    /// Where the pid means this process, and whose guest it is; none where an
-    /// earlier version wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub birthplace: Option<Birthplace>,
-}
-
 /// A QEMU that was started or taken over.
 #[derive(Debug)]
 pub(in crate::vm) struct Launched {
+    /// What it was started with, as far as that is known.
     pub record: LaunchRecord,
     pub process: Process,
     /// Where this process is its parent.
@@ -64,32 +43,49 @@ pub(in crate::vm) struct Launched {
     pub stderr: Option<ChildStderr>,
 }
 
-fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vm>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).ok())
-}
-
 /// Takes over the QEMU that an earlier supervisor left, where one lives.
-pub(in crate::vm) fn adopt(dir: &RuntimeDir) -> Result<Option<Launched>, VmError> {
-    let Some(record) = dir.read_json::<LaunchRecord>(LAUNCH)? else { return Ok(None) };
-    if let Some(birthplace) = &record.birthplace {
+pub(in crate::vm) fn adopt(
+    root: &RootDir,
+    name: &Name,
+    dir: &RuntimeDir,
+) -> Result<Option<Launched>, VmError> {
+    // One that is no record at all says as little as one without fields.
+    let Some(record) = dir.read_record::<LaunchRecord>(LAUNCH)? else { return Ok(None) };
+    let written = record.pid.get().copied().zip(record.start_time.get().copied());
+    if let Some(birthplace) = record.birthplace.get() {
         let here = Birthplace::here().map_err(VmError::kernel("look at our namespaces"))?;
         if birthplace.boot != here.boot {
             return Ok(None);
         }
         let visible = birthplace.shares_pids_with(&here);
         if !(birthplace.shares_network_with(&here) && visible) {
-            let alive = match visible {
-                true => Process::find(record.pid, record.start_time).is_some(),
+            let alive = match written {
+                Some((pid, start_time)) if visible => Process::find(pid, start_time).is_some(),
                 // Its socket tells whether it lives, wherever that is.
-                false => dir.is_listened_on(QMP),
+                _ => dir.is_listened_on(QMP),
             };
-            let network = birthplace.network;
-            return if alive { Err(VmError::Elsewhere { pid: record.pid, network }) } else { Ok(None) };
+            let (pid, network) = (written.map_or(0, |(pid, _)| pid), birthplace.network);
+            return if alive { Err(VmError::Elsewhere { pid, network }) } else { Ok(None) };
         }
     }
-    let process = Process::find(record.pid, record.start_time);
+    let process = match written {
+        Some((pid, start_time)) => Process::find(pid, start_time),
+        None => search(root, name, &record)?,
+    };
     Ok(process.map(|process| Launched { record, process, child: None, stderr: None }))
+}
+
+/// The QEMU of a VM whose record doesn't say which process that is: the only
+/// one that this instance started under that name, and under that user, where
+/// the record says so much.
+fn search(root: &RootDir, name: &Name, record: &LaunchRecord) -> Result<Option<Process>, VmError> {
+    let user = record.vm.get().and_then(|vm| vm.uid.get().copied());
+    let uids = user.filter(|uid| UIDS.contains(uid)).map_or(UIDS, |uid| uid..=uid);
+    let instance = root.instance();
+    let mut found = of_users(uids).map_err(VmError::file("read", "/proc"))?;
+    found.retain(|(_, words)| name_of(&instance, words).as_deref() == Some(name.as_str()));
+    // Of several it can't be told which.
+    Ok(found.pop().filter(|_| found.is_empty()).map(|(process, _)| process))
 }
 
 /// Starts the QEMU of `vm`.
@@ -125,15 +121,17 @@ pub(in crate::vm) fn launch(
         let source = io::Error::other(last_words(&mut child));
         return Err(VmError::Spawn { program: command.program, source });
     };
+    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     let record = LaunchRecord {
-        vm: Some(vm.clone()),
-        pid: process.pid,
-        start_time: process.start_time,
-        accel,
-        accel_reason,
-        agent: boot.agent,
-        started_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()),
-        birthplace: Birthplace::here().ok(),
+        version: Field::Is(VERSION),
+        vm: Field::Is(vm.into()),
+        pid: Field::Is(process.pid),
+        start_time: Field::Is(process.start_time),
+        accel: Field::Is(accel),
+        accel_reason: Field::Is(accel_reason),
+        agent: Field::Is(boot.agent),
+        started_at: Field::Is(started_at),
+        birthplace: Birthplace::here().map_or(Field::Missing, Field::Is),
     };
     if let Err(error) = dir.write_json(LAUNCH, &record) {
         // A QEMU that no later supervisor could find.
