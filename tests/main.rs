@@ -40,6 +40,7 @@ mod proof;
 mod reach;
 mod restarts;
 mod rollback;
+mod rust_version;
 mod scripted;
 mod spec_errors;
 mod spec_files;

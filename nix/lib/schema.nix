@@ -8,7 +8,7 @@
 #   { kind = "enum"; words = [ { word; meaning; } ]; }
 #   { kind = "list"; item; filled; }                    filled: never empty
 #   { kind = "attrs"; item; }                           by name
-#   { kind = "record"; fields = { OPTION = { key; required; default; about; shape; }; }; }
+#   { kind = "record"; fields = { OPTION = { key; required; default; example; about; shape; }; }; }
 #   { kind = "union"; alternatives; }
 # and has `about`, what the schema says of it.
 let
@@ -107,6 +107,8 @@ let
       required = builtins.elem key (node.required or [ ]);
       # As JSON has it; null: none that is worth telling.
       default = property.default or null;
+      # Null: none.
+      example = if property ? examples then builtins.head property.examples else null;
     };
 
   whole = shapeOf schema;

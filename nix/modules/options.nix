@@ -1,5 +1,5 @@
 # The options that follow from the host spec's JSON Schema: one for each key,
-# in camel case, with its type and description. `uplink` and its siblings of
+# in camel case, with its type, description and example. `uplink` and its siblings of
 # the spec's `[host]` stand beside `networks`.
 { lib }:
 let
@@ -56,21 +56,29 @@ let
     field:
     let
       type = typeOf field.shape;
-      description = descriptionOf field;
+      said = {
+        description = descriptionOf field;
+      }
+      // lib.optionalAttrs (field.example != null) { inherit (field) example; };
     in
     if field.required then
-      mkOption { inherit type description; }
+      mkOption (said // { inherit type; })
     else if field.shape.kind == "attrs" then
-      mkOption {
-        inherit type description;
-        default = { };
-      }
+      mkOption (
+        said
+        // {
+          inherit type;
+          default = { };
+        }
+      )
     else
-      mkOption {
-        inherit description;
-        type = types.nullOr type;
-        default = null;
-      };
+      mkOption (
+        said
+        // {
+          type = types.nullOr type;
+          default = null;
+        }
+      );
 
   optionsOf = shape: builtins.mapAttrs (_: optionOf) shape.fields;
 

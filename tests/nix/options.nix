@@ -5,7 +5,20 @@ let
   own = builtins.getEnv "HOSTCTL_NIXPKGS_LIB";
   lib = import (if own == "" then ./stub-nixpkgs/lib else own);
 
-  describe = value: if builtins.isAttrs value && value ? text then value.text else builtins.toJSON value;
+  # A value as Nix writes it; what is text already (literalExpression) stays.
+  describe =
+    value:
+    if builtins.isAttrs value && value ? text then
+      value.text
+    else if builtins.isAttrs value then
+      let
+        entries = map (name: "${name} = ${describe value.${name}}; ") (builtins.attrNames value);
+      in
+      "{ ${builtins.concatStringsSep "" entries}}"
+    else if builtins.isList value then
+      "[ ${builtins.concatStringsSep "" (map (one: "${describe one} ") value)}]"
+    else
+      builtins.toJSON value;
 
   walk =
     options:

@@ -13,28 +13,34 @@ use crate::spec::{Memory, Name};
 #[serde(deny_unknown_fields)]
 pub struct App {
     /// The network that it runs in.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"prod")]
     pub network: Name,
     /// The subnet; it has `namespace = true`.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"web")]
     pub subnet: Name,
     /// The program and its arguments; or `webserver`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = ["/usr/bin/python3", "-m", "http.server"])]
     pub command: Option<Vec<String>>,
     /// A small web server of hostctl's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [{ "port": 8080 }]))]
     pub webserver: Option<AppWebserver>,
     /// When it is started again.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(example = &"always")]
     pub restart: AppRestart,
     /// Whether it has a PID and a mount namespace of its own.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(example = true)]
     pub isolate: bool,
     /// What it may use of the host; needs cgroup v2.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = [{ "memory": "256M" }]))]
     pub limits: AppLimits,
     /// Variables of its environment.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = [{ "LANG": "C.UTF-8" }]))]
     pub environment: BTreeMap<String, String>,
 }
 
@@ -43,12 +49,15 @@ pub struct App {
 #[serde(deny_unknown_fields)]
 pub struct AppWebserver {
     /// The TCP port that it listens on.
+    #[schemars(example = 8080)]
     pub port: u16,
     /// The directory that it serves; without one it greets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/srv/www")]
     pub directory: Option<PathBuf>,
     /// What it says without a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"hello")]
     pub greeting: Option<String>,
 }
 
@@ -71,13 +80,15 @@ pub enum AppRestart {
 pub struct AppLimits {
     /// Memory, such as `256M`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", example = &"256M")]
     pub memory: Option<Memory>,
     /// Processor time, in thousandths of a processor.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 500)]
     pub millicpus: Option<u32>,
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 100)]
     pub pids: Option<u32>,
 }
 

@@ -20,6 +20,7 @@ use crate::spec::{
 pub struct HostSpec {
     /// The machine itself.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = [{ "firewall": "guests" }]))]
     pub host: Host,
     /// Isolated networks by name.
     #[serde(skip_serializing_if = "is_default")]
@@ -45,37 +46,39 @@ pub struct Host {
     /// Interfaces that lead to the internet: `"auto"` (those that hold a default
     /// route when the spec is applied), a name, or a list of names.
     #[serde(skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "auto"))]
+    #[schemars(extend("default" = "auto"), example = &"auto")]
     pub uplink: Uplink,
     /// How far the firewall reaches.
     #[serde(skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "guests"))]
+    #[schemars(extend("default" = "guests"), example = &"full")]
     pub firewall: FirewallMode,
     /// Ports of the host that anybody but a guest may reach with
     /// `firewall = "full"`; refused without that.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = [{ "protocol": "tcp", "port": 22 }]))]
+    #[schemars(extend("default" = [{ "protocol": "tcp", "port": 22 }], "examples" = [[{ "protocol": "tcp", "port": 22 }]]))]
     pub allow_input: Option<Vec<HostPort>>,
     /// Resolvers that are handed to guests, on their kernels' command lines.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = ["1.1.1.1", "8.8.8.8"]))]
+    #[schemars(extend("default" = ["1.1.1.1", "8.8.8.8"]), example = ["1.1.1.1", "8.8.8.8"])]
     pub dns: Option<Vec<IpAddr>>,
     /// The tailnet that this host is part of; hostctl doesn't run Tailscale.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [{ "interface": "tailscale0" }]))]
     pub tailscale: Option<Tailscale>,
     /// What each guest may take of what all share.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = [{ "flows": 4096 }]))]
     pub limits: GuestLimits,
     /// Room that the kernel's table of tracked flows is to have at least:
     /// `apply` raises `net.netfilter.nf_conntrack_max`, which is the whole
     /// machine's, and never lowers it. Without it the setting is left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024, max = 100_000_000))]
+    #[schemars(range(min = 1024, max = 100_000_000), example = 262_144)]
     pub conntrack_max: Option<u32>,
     /// Prefixes and addresses that no guest of any network reaches by an uplink,
     /// whatever else is said.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("default" = []))]
+    #[schemars(extend("default" = []), example = ["192.168.7.0/24"])]
     pub deny: Vec<Prefix>,
 }
 
@@ -105,7 +108,7 @@ enum UplinkText {
 #[serde(deny_unknown_fields)]
 pub struct Tailscale {
     /// Tailscale's interface, usually `tailscale0`. It may come and go.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"tailscale0")]
     pub interface: IfName,
 }
 
@@ -114,30 +117,32 @@ pub struct Tailscale {
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// Its IPv4 prefix; the first host address is the gateway's, on the bridge.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"10.1.0.0/24")]
     pub cidr: Cidr4,
     /// Its IPv6 prefix; without one its guests have no IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", example = &"fd00:0:0:1::/64")]
     pub cidr6: Option<Cidr6>,
     /// What guests see at the clouds' metadata addresses (169.254.169.254 and
     /// its twins).
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "deny"))]
+    #[schemars(extend("default" = "deny"), example = &"deny")]
     pub imds: Imds,
     /// Whether the tailnet may open flows to its guests; needs
     /// `[host.tailscale]`.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = false))]
+    #[schemars(extend("default" = false), example = true)]
     pub tailscale: bool,
     /// Where public subnets go out: `true` for the host's uplinks (default),
     /// `false` for nowhere, or the names of interfaces.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(example = &"eth0")]
     pub nat: Nat,
     /// What its public subnets reach beside the public internet: private addresses
     /// (RFC 1918, RFC 6598, RFC 4193 and the like) and the prefixes of the uplinks
     /// themselves. `true`, `false` (default), or prefixes.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(example = ["192.168.1.0/24"])]
     pub lan: Lan,
     /// Slices of it by name; without any, one public subnet covers it.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -145,11 +150,12 @@ pub struct Network {
     /// The policy of its guests, or several that act as one; a subnet's or a
     /// guest's own takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<OneOrMany<String>>")]
+    #[schemars(with = "Option<OneOrMany<String>>", example = &"web")]
     pub policy: Option<OneOrMany<Name>>,
     /// What each of its guests may take of what all share, where that is
     /// something else than what `host.limits` says.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = [{ "flows": 4096 }]))]
     pub limits: LimitOverrides,
 }
 
@@ -158,33 +164,38 @@ pub struct Network {
 #[serde(deny_unknown_fields)]
 pub struct Subnet {
     /// Its IPv4 prefix, within the network's.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"10.1.0.0/24")]
     pub cidr: Cidr4,
     /// Its IPv6 prefix, within the network's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", example = &"fd00:0:0:1::/64")]
     pub cidr6: Option<Cidr6>,
     /// Whether its guests may open flows to the internet.
     #[serde(rename = "type")]
+    #[schemars(example = &"public")]
     pub kind: SubnetKind,
     /// The policy of its guests, or several that act as one, in the place of
     /// its network's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<OneOrMany<String>>")]
+    #[schemars(with = "Option<OneOrMany<String>>", example = &"web")]
     pub policy: Option<OneOrMany<Name>>,
     /// Whether it is a network namespace `<network>-<subnet>` of the host's, for
     /// apps to run in.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(example = true)]
     pub namespace: bool,
     /// The namespace's IPv4 address; default: the subnet's second host address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"10.1.0.2")]
     pub address: Option<Ipv4Addr>,
     /// The namespace's IPv6 address; default: likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"fd00:0:0:1::2")]
     pub address6: Option<Ipv6Addr>,
     /// What each of its guests may take of what all share, where that is
     /// something else than what its network says.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = [{ "flows": 4096 }]))]
     pub limits: LimitOverrides,
 }
 
@@ -219,7 +230,7 @@ enum NatText {
 #[serde(deny_unknown_fields)]
 pub struct Peering {
     /// The two networks' names.
-    #[schemars(with = "[String; 2]")]
+    #[schemars(with = "[String; 2]", example = ["prod", "backup"])]
     pub between: [Name; 2],
 }
 
@@ -228,81 +239,93 @@ pub struct Peering {
 #[serde(deny_unknown_fields)]
 pub struct Vm {
     /// The network that it is attached to.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"prod")]
     pub network: Name,
     /// The subnet; may be left out where the network has just one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", example = &"web")]
     pub subnet: Option<Name>,
     /// Its own policy, or several that act as one, in the place of its
     /// subnet's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<OneOrMany<String>>")]
+    #[schemars(with = "Option<OneOrMany<String>>", example = &"web")]
     pub policy: Option<OneOrMany<Name>>,
     /// Its IPv4 address; default: the subnet's first free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"10.1.0.2")]
     pub address: Option<Ipv4Addr>,
     /// Its IPv6 address; default: the subnet's first free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"fd00:0:0:1::2")]
     pub address6: Option<Ipv6Addr>,
     /// Its MAC; default: one that follows from its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", example = &"02:00:00:00:00:01")]
     pub mac: Option<MacAddr>,
     /// Virtual CPUs.
     #[serde(default = "one")]
+    #[schemars(example = 2)]
     pub vcpus: u16,
     /// Memory, such as `256M` or `4G`.
     #[serde(default = "default_memory")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = &"256M")]
     pub memory: Memory,
     /// The image that it boots, by name: a directory of
     /// `/var/lib/hostctl/images`. In its place: `kernel`, `disk`, or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", example = &"probe")]
     pub image: Option<Name>,
     /// A kernel that QEMU loads directly; without one, firmware boots the disk
     /// (`q35` only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/boot/vmlinuz")]
     pub kernel: Option<PathBuf>,
     /// The kernel's initial RAM disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"/boot/initrd")]
     pub initrd: Option<PathBuf>,
     /// The first disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [{ "path": "/srv/disk.qcow2", "format": "qcow2" }]))]
     pub disk: Option<Disk>,
     /// Further disks, also beside an `image`: the guest finds the first as
     /// `/dev/disk/by-id/virtio-volume1`. At most eight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("examples" = [[{ "path": "/srv/data.img", "format": "raw" }]]))]
     pub volumes: Vec<Disk>,
     /// The guest's architecture; default: the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"x86_64")]
     pub arch: Option<Arch>,
     /// QEMU's machine type; default: `q35` on x86_64, `virt` on aarch64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"q35")]
     pub machine: Option<Machine>,
     /// What executes the guest's instructions.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "auto"))]
+    #[schemars(extend("default" = "auto"), example = &"auto")]
     pub accel: Accel,
     /// Words added to the guest kernel's command line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(extend("default" = ""))]
+    #[schemars(extend("default" = ""), example = &"quiet")]
     pub cmdline: String,
     /// Whether `apply` starts it where it doesn't run.
     #[serde(default = "yes")]
+    #[schemars(example = true)]
     pub autostart: bool,
     /// Whether a crash is followed by a new start, after a pause that grows from
     /// 1 s to 60 s.
     #[serde(default = "yes")]
+    #[schemars(example = true)]
     pub restart: bool,
     /// Who starts and watches it.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = "hostctl"))]
+    #[schemars(extend("default" = "hostctl"), example = &"unit")]
     pub supervisor: Supervisor,
     /// What it may take of what all share, where that is something else than
     /// what its subnet says.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("examples" = [{ "flows": 4096 }]))]
     pub limits: LimitOverrides,
 }
 
@@ -311,13 +334,15 @@ pub struct Vm {
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// Its file or block device.
+    #[schemars(example = &"/srv/disk.qcow2")]
     pub path: PathBuf,
     /// Its format; never guessed, since a guest could forge another one's
     /// header.
+    #[schemars(example = &"qcow2")]
     pub format: DiskFormat,
     /// Whether the guest may only read it.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = false))]
+    #[schemars(extend("default" = false), example = true)]
     pub read_only: bool,
 }
 

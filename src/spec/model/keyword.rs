@@ -25,12 +25,14 @@ pub enum FirewallMode {
 #[serde(deny_unknown_fields)]
 pub struct HostPort {
     /// The transport protocol.
+    #[schemars(example = &"tcp")]
     pub protocol: Transport,
     /// The destination port.
+    #[schemars(example = 22)]
     pub port: u16,
     /// Who may: prefixes or addresses; default: everybody.
     #[serde(default, alias = "source", alias = "sources", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("default" = []))]
+    #[schemars(extend("default" = []), example = ["203.0.113.0/24"])]
     pub from: Vec<Prefix>,
 }
 

@@ -22,25 +22,32 @@ pub const RULES_MAX: usize = 1000;
 pub struct Policy {
     /// The version of the policy's format.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"1.0")]
     pub version: Option<PolicyVersion>,
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"HTTP from anywhere")]
     pub description: Option<String>,
     /// The only subnet that it may be attached to, by its prefix or its name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"web")]
     pub subnet: Option<PolicySubnet>,
     /// The only subnet that it may be attached to, as `NETWORK-SUBNET`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"prod-web")]
     pub namespace: Option<String>,
     /// What becomes of a flow that no rule matches: for both directions, or
     /// for each.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"deny")]
     pub default: Option<PolicyDefault>,
     /// Rules for flows that are opened to its guests.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [[{ "port": 443, "protocol": "tcp", "source": "0.0.0.0/0" }]]))]
     pub ingress: Option<Vec<PolicyRule>>,
     /// Rules for flows that its guests open.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = [[{ "destination": "0.0.0.0/0" }]]))]
     pub egress: Option<Vec<PolicyRule>>,
 }
 
@@ -101,9 +108,11 @@ fn each<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DefaultEach, D::Er
 struct DefaultEach {
     /// To a guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"deny")]
     ingress: Option<Action>,
     /// From a guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"allow")]
     egress: Option<Action>,
 }
 
@@ -114,26 +123,33 @@ pub struct PolicyRule {
     /// Destination ports: one, a range such as `"8000-8080"`, or a list of
     /// these; default: all. Only with `protocol` tcp or udp.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 22)]
     pub port: Option<Ports>,
     /// The protocol; default: any.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(example = &"tcp")]
     pub protocol: PolicyProtocol,
     /// Who opens the flow (ingress only): a prefix, an address,
     /// `network:NAME`, `policy:NAME`, or a list of these; default: anybody.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"10.0.0.0/16")]
     pub source: Option<Peers>,
     /// To whom (egress only), written as `source` is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"10.0.0.0/16")]
     pub destination: Option<Peers>,
     /// What becomes of the flow; default: allow.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(example = &"allow")]
     pub action: Action,
     /// Rules of a lower number are asked first (default: 100); of those with
     /// the same one, deny wins.
     #[serde(skip_serializing_if = "is_usual")]
+    #[schemars(example = 100)]
     pub priority: u16,
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"HTTP from anywhere")]
     pub description: Option<String>,
 }
 

@@ -2,13 +2,14 @@
 //! what was refused is taken out of a copy, and the rest is tried again.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 
 use super::deserializer::Refusal;
 use super::document::{Entry, Node, Value};
-use super::explain::sample;
 use super::problem::MOST_PROBLEMS;
+use crate::spec::schema::example;
 use crate::spec::{Segment, SpecPath};
 
 /// What was refused, and its path in the file.
@@ -54,7 +55,7 @@ pub(in crate::spec) fn decode<T: DeserializeOwned>(
             refused.push(Refused { path, refusal: error.refusal.clone(), text });
         }
         match error.refusal {
-            Refusal::Missing(key) if supply(node.to_mut(), &path, key) => lacking.push(path),
+            Refusal::Missing(key) if supply(node.to_mut(), base, &path, key) => lacking.push(path),
             _ => remove(node.to_mut(), &path)?,
         }
     }
@@ -91,12 +92,32 @@ fn remove(node: &mut Node, path: &[Segment]) -> Option<()> {
     Some(())
 }
 
-/// Puts a value in the place of a missing one, so that decoding goes on.
-fn supply(node: &mut Node, path: &[Segment], key: &str) -> bool {
+/// Puts an example in the place of a missing value, so that decoding goes on.
+fn supply(node: &mut Node, base: &SpecPath, path: &[Segment], key: &str) -> bool {
+    let whole: Vec<_> = base.0.iter().chain(path).cloned().chain([Segment::Key(key.into())]).collect();
     let Some(table) = find_mut(node, path) else { return false };
     let span = table.span.clone();
-    let (Value::Table(entries), Some(value)) = (&mut table.value, sample(key, span.clone())) else {
+    let (Value::Table(entries), Some(example)) = (&mut table.value, example(&whole)) else {
         return false;
     };
-    entries.insert(key.into(), Entry { key: span.clone(), node: Node { span, value } }).is_none()
+    let node = Node { value: value(example, &span), span: span.clone() };
+    entries.insert(key.into(), Entry { key: span, node }).is_none()
+}
+
+/// An example as if it stood at `span`.
+fn value(example: &serde_json::Value, span: &Range<usize>) -> Value {
+    let node = |example| Node { value: value(example, span), span: span.clone() };
+    match example {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(switch) => Value::Boolean(*switch),
+        serde_json::Value::Number(number) => {
+            number.as_i64().map_or(Value::Null, |it| Value::Integer(it.into()))
+        }
+        serde_json::Value::String(text) => Value::Text(text.clone()),
+        serde_json::Value::Array(items) => Value::Array(items.iter().map(node).collect()),
+        serde_json::Value::Object(entries) => {
+            let entry = |example| Entry { key: span.clone(), node: node(example) };
+            Value::Table(entries.iter().map(|(key, example)| (key.clone(), entry(example))).collect())
+        }
+    }
 }

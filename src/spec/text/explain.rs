@@ -1,11 +1,11 @@
 //! Refusals in the words of somebody who writes a host spec.
 
-use std::ops::Range;
+use serde_json::Value as Json;
 
 use super::decode::Refused;
 use super::deserializer::Refusal;
-use super::document::{Node, Value};
 use super::meant::meant;
+use crate::spec::schema::example;
 use crate::spec::{Cidr4, Cidr6, CidrError, Segment, SpecPath};
 
 /// What is wrong.
@@ -34,7 +34,7 @@ pub(in crate::spec) fn hint(refused: &Refused, json: bool) -> String {
                 None => format!("allowed: {}", list(known)),
             }
         }
-        Refusal::Missing(key) => match example(key) {
+        Refusal::Missing(key) => match example(&refused.path.clone().key(*key).0) {
             Some(example) => format!("add {}", assignment(key, example, json)),
             None => format!("add {key}"),
         },
@@ -68,10 +68,12 @@ fn right_value(refused: &Refused, json: bool) -> String {
     if let Some(network) = refused.text.as_deref().and_then(network_of) {
         return format!("write \"{network}\"");
     }
-    let key = refused.path.0.iter().rev().find_map(|segment| match segment {
-        Segment::Key(key) => Some(key.as_str()),
-        Segment::Index(_) => None,
-    });
+    let last = refused.path.0.iter().rposition(|segment| matches!(segment, Segment::Key(_)));
+    let to_key = last.map_or(&[][..], |last| &refused.path.0[..=last]);
+    let key = match to_key.last() {
+        Some(Segment::Key(key)) => Some(key.as_str()),
+        _ => None,
+    };
     let anything = |text: &str| matches!(text.to_lowercase().as_str(), "any" | "all" | "*" | "everywhere");
     match key {
         Some(key @ ("source" | "destination")) if refused.text.as_deref().is_some_and(anything) => {
@@ -82,13 +84,9 @@ fn right_value(refused: &Refused, json: bool) -> String {
         }
         _ => {}
     }
-    // The one key that means two things.
-    if refused.path == SpecPath::keys(["host", "tailscale"]) {
-        return format!("for example: {}", assignment("tailscale", "{ interface = \"tailscale0\" }", json));
-    }
-    match key.and_then(|key| Some((key, example(key)?))) {
+    match key.and_then(|key| Some((key, example(to_key)?))) {
         // What was refused is no example of what is right.
-        Some((key, example)) if refused.text.as_deref() == Some(example.trim_matches('"')) => {
+        Some((key, example)) if refused.text.is_some() && refused.text.as_deref() == example.as_str() => {
             format!("{key} takes something else here: hostctl schema says what")
         }
         Some((key, example)) => format!("for example: {}", assignment(key, example, json)),
@@ -98,14 +96,8 @@ fn right_value(refused: &Refused, json: bool) -> String {
 }
 
 /// `key = value` as the file would have it.
-fn assignment(key: &str, value: &str, json: bool) -> String {
-    let line = format!("{key} = {value}");
-    if !json {
-        return line;
-    }
-    let table: toml::Table = toml::from_str(&line).unwrap_or_default();
-    let value = table.get(key).and_then(|value| serde_json::to_string(value).ok());
-    format!("\"{key}\": {}", value.unwrap_or_default())
+fn assignment(key: &str, value: &Json, json: bool) -> String {
+    if json { format!("\"{key}\": {value}") } else { format!("{key} = {}", inline(value)) }
 }
 
 /// The network that an address with a prefix length lies in.
@@ -145,72 +137,14 @@ fn type_text(expected: &str) -> String {
     text.into()
 }
 
-/// A right value of each key, as TOML.
-fn example(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "host" => "{ firewall = \"guests\" }",
-        "uplink" => "\"auto\"",
-        "allow_input" => "[{ protocol = \"tcp\", port = 22 }]",
-        "dns" => "[\"1.1.1.1\", \"8.8.8.8\"]",
-        "limits" => "{ flows = 4096 }",
-        "new_flows" => "500",
-        "connections" => "4096",
-        "fragments" => "50",
-        "broadcasts" => "1000",
-        "interface" => "\"tailscale0\"",
-        "protocol" => "\"tcp\"",
-        "port" => "22",
-        "cidr" => "\"10.1.0.0/24\"",
-        "cidr6" => "\"fd00:0:0:1::/64\"",
-        "firewall" => "\"full\"",
-        "imds" => "\"deny\"",
-        "tailscale" | "autostart" | "restart" | "read_only" => "true",
-        "type" => "\"public\"",
-        "supervisor" => "\"unit\"",
-        "between" => "[\"prod\", \"backup\"]",
-        "network" => "\"prod\"",
-        "subnet" => "\"web\"",
-        "address" => "\"10.1.0.2\"",
-        "address6" => "\"fd00:0:0:1::2\"",
-        "mac" => "\"02:00:00:00:00:01\"",
-        "vcpus" => "2",
-        "memory" => "\"256M\"",
-        "image" => "\"probe\"",
-        "kernel" => "\"/boot/vmlinuz\"",
-        "initrd" => "\"/boot/initrd\"",
-        "disk" => "{ path = \"/srv/disk.qcow2\", format = \"qcow2\" }",
-        "volumes" => "[{ path = \"/srv/data.img\", format = \"raw\" }]",
-        "path" => "\"/srv/disk.qcow2\"",
-        "format" => "\"qcow2\"",
-        "arch" => "\"x86_64\"",
-        "machine" => "\"q35\"",
-        "accel" => "\"auto\"",
-        "cmdline" => "\"quiet\"",
-        "policy" => "\"web\"",
-        "version" => "\"1.0\"",
-        "default" => "\"deny\"",
-        "ingress" => "[{ port = 443, protocol = \"tcp\", source = \"0.0.0.0/0\" }]",
-        "egress" => "[{ destination = \"0.0.0.0/0\" }]",
-        "source" | "destination" => "\"10.0.0.0/16\"",
-        "action" => "\"allow\"",
-        "priority" => "100",
-        "description" => "\"HTTP from anywhere\"",
-        "namespace" => "\"prod-web\"",
-        _ => return None,
-    })
-}
-
-/// A value that a missing key could have.
-pub(in crate::spec) fn sample(key: &str, span: Range<usize>) -> Option<Value> {
-    Some(match key {
-        "port" => Value::Integer(22),
-        "between" => {
-            let name = |name: &str| Node { span: span.clone(), value: Value::Text(name.into()) };
-            Value::Array(vec![name("a"), name("b")])
+/// A value in TOML's inline notation.
+fn inline(value: &Json) -> String {
+    match value {
+        Json::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Json::Object(entries) => {
+            let entries = entries.iter().map(|(key, value)| format!("{key} = {}", inline(value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
         }
-        "interface" | "protocol" | "cidr" | "type" | "network" | "path" | "format" => {
-            Value::Text(example(key)?.trim_matches('"').into())
-        }
-        _ => return None,
-    })
+        other => other.to_string(),
+    }
 }

@@ -59,7 +59,7 @@ pub fn reference() -> String {
         let kind = &types[*name];
         let about = sentence(kind);
         text.push_str(&format!(
-            "\n## `{heading}`\n\n{about}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+            "\n## `{heading}`\n\n{about}\n\n| key | type | default | example | meaning |\n|---|---|---|---|---|\n"
         ));
         let required: Vec<&str> =
             kind["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -71,7 +71,11 @@ pub fn reference() -> String {
             };
             let (kind, words) = type_of(property, types);
             let meaning = format!("{}{words}", sentence(property)).replace('|', "\\|");
-            text.push_str(&format!("| `{key}` | {kind} | {default} | {meaning} |\n"));
+            let example = match property["examples"].get(0) {
+                Some(example) => format!("`{}`", inline(example)),
+                None => "–".into(),
+            };
+            text.push_str(&format!("| `{key}` | {kind} | {default} | {example} | {meaning} |\n"));
         }
         shown.push(*name);
     }
