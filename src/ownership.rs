@@ -7,7 +7,11 @@ use std::ops::RangeInclusive;
 /// The name of hostctl's tables, in each of [`TABLE_FAMILIES`].
 pub const TABLE: &str = "hostctl";
 /// The families that hostctl has a table in.
-pub const TABLE_FAMILIES: [&str; 2] = ["bridge", "inet"];
+pub const TABLE_FAMILIES: [&str; 2] = [BRIDGE, INET];
+/// The family of the table that judges frames.
+pub const BRIDGE: &str = "bridge";
+/// The family of the table that judges packets.
+pub const INET: &str = "inet";
 
 /// The group that every link of hostctl's is in ("ho"): it is set in the
 /// message that creates a bridge, so there is no moment without it.

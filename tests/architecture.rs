@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hostctl::firewall::Set;
+use strum::IntoEnumIterator;
+
 /// The rooms, in the order in which a spec travels through them. Those of one
 /// row are siblings. What makes TAPs is beside reach: it takes the names of
 /// interfaces as the spec types them.
@@ -200,6 +203,25 @@ fn what_marks_hostctls_own_is_written_in_one_place() {
         match room(path).as_str() {
             "ownership" => assert!(found.len() >= 10, "{found:?}"),
             _ => wrong.extend(found),
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn sets_of_the_ruleset_are_named_in_one_place() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        // What the template says of a part of the ports is called so too.
+        let others = ["firewall/desired/set.rs", "firewall/desired/ports.rs"];
+        let asks = ["firewall", "host", "link"].contains(&room(&path).as_str());
+        if !asks || others.iter().any(|other| path == Path::new(other)) {
+            continue;
+        }
+        for set in Set::iter() {
+            let literals = [format!("\"{}\"", set.name()), format!("@{}", set.name())];
+            let found = literals.iter().filter(|literal| text.contains(*literal));
+            wrong.extend(found.map(|literal| format!("{}: {literal}", path.display())));
         }
     }
     assert_eq!(wrong, Vec::<String>::new());

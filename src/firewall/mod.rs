@@ -16,6 +16,7 @@ pub use desired::policy_boxes::BOXES_MAX;
 pub use desired::policy_chain::PolicyTooLarge;
 pub use desired::render::{TemplateFault, render, shape};
 pub use desired::ruleset::{Ruleset, Surroundings};
+pub use desired::set::Set;
 pub use foreign::read as nft_foreign;
 pub use foreign::{Exits, Foreign, Hazard, hazards};
 pub use live::delta::Delta;

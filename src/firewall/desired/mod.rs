@@ -9,3 +9,4 @@ pub(super) mod policy_tests;
 pub(super) mod ports;
 pub(super) mod render;
 pub(super) mod ruleset;
+pub(super) mod set;

@@ -2,13 +2,14 @@
 //! looks flows up in.
 
 use serde::{Deserialize, Serialize};
+use strum::IntoEnumIterator;
 
 use crate::packet::Family;
 use crate::packet::protocol::TCP;
 use crate::topology::{Action, Direction, Policy, RuleList};
 
 use super::policy_boxes::{BOXES_MAX, Boxes};
-use super::ruleset::Elements;
+use super::set::{Elements, ElementsBySet, PolicySet};
 
 /// A policy that takes more elements than can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,10 +35,8 @@ pub(in crate::firewall) struct PolicyChain {
     far: String,
     /// Whether what the sets don't hold is allowed.
     pub open: bool,
-    ports4: Elements,
-    ports6: Elements,
-    protocols4: Elements,
-    protocols6: Elements,
+    #[serde(flatten)]
+    sets: ElementsBySet<PolicySet>,
 }
 
 /// The name of a policy's chain. Ids are of letters, digits, hyphens,
@@ -57,6 +56,11 @@ impl PolicyChain {
             Boxes::new(list, family).map_err(too_large)
         };
         let (v4, v6) = (boxes(Family::V4)?, boxes(Family::V6)?);
+        let mut sets = ElementsBySet::default();
+        sets.extend(PolicySet::Ports4, ports(&v4, Family::V4));
+        sets.extend(PolicySet::Ports6, ports(&v6, Family::V6));
+        sets.extend(PolicySet::Protocols4, protocols(&v4, Family::V4));
+        sets.extend(PolicySet::Protocols6, protocols(&v6, Family::V6));
         let names: Vec<&str> = policy.names.iter().map(|name| name.as_str()).collect();
         Ok(Self {
             chain: chain_name(policy, direction),
@@ -66,28 +70,18 @@ impl PolicyChain {
                 Direction::Egress => "daddr".into(),
             },
             open: list.default == Action::Allow,
-            ports4: ports(&v4, Family::V4),
-            ports6: ports(&v6, Family::V6),
-            protocols4: protocols(&v4, Family::V4),
-            protocols6: protocols(&v6, Family::V6),
+            sets,
         })
     }
 
     /// Its sets: names and elements.
-    pub fn sets(&self) -> [(String, &Elements); 4] {
-        let name = |suffix: &str| format!("{}_{suffix}", self.chain);
-        [
-            (name("ports4"), &self.ports4),
-            (name("ports6"), &self.ports6),
-            (name("protocols4"), &self.protocols4),
-            (name("protocols6"), &self.protocols6),
-        ]
+    pub fn sets(&self) -> impl Iterator<Item = (String, &[String])> {
+        PolicySet::iter().map(|set| (set.name(&self.chain), self.sets.of(&set)))
     }
 
     /// The same without elements.
     pub fn bare(&self) -> Self {
-        let none = Elements::default;
-        Self { ports4: none(), ports6: none(), protocols4: none(), protocols6: none(), ..self.clone() }
+        Self { sets: ElementsBySet::default(), ..self.clone() }
     }
 }
 

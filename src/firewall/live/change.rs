@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use strum::IntoEnumIterator;
+
 use super::delta::{Delta, element_command};
 use super::difference::Difference;
 use crate::firewall::desired::policy_chain::PolicyChain;
 use crate::firewall::desired::render::{TemplateFault, render_policy};
 use crate::firewall::desired::ruleset::Ruleset;
-use crate::ownership::TABLE;
+use crate::firewall::desired::set::Set;
+use crate::ownership::{INET, TABLE};
 
 /// Elements of one set.
 struct Elements<'a> {
@@ -41,9 +44,9 @@ impl Difference {
             return Ok(Self::Replace { reason: "the firewall's mode changed".into() });
         }
         let mut script = Script::default();
-        for ((families, set, wanted), (_, _, found)) in desired.sets().into_iter().zip(loaded.sets()) {
-            for family in families {
-                script.change(family, &set, &found, &wanted);
+        for set in Set::iter() {
+            for family in set.definition().families {
+                script.change(family, set.name(), loaded.elements(set), desired.elements(set));
             }
         }
         let named =
@@ -81,8 +84,8 @@ impl<'a> Script<'a> {
             self.flushed.push(old);
             self.defined.push(new.bare());
         }
-        for ((set, wanted), (_, found)) in new.sets().into_iter().zip(old.sets()) {
-            self.change("inet", &set, &found.0, &wanted.0);
+        for ((set, wanted), (_, found)) in new.sets().zip(old.sets()) {
+            self.change(INET, &set, found, wanted);
         }
     }
 
@@ -92,10 +95,10 @@ impl<'a> Script<'a> {
 
     fn delta(&self) -> Result<Delta, TemplateFault> {
         let flushed = self.flushed.iter().chain(&self.gone);
-        let flushed = flushed.map(|policy| format!("flush chain inet {TABLE} {}\n", policy.chain));
+        let flushed = flushed.map(|policy| format!("flush chain {INET} {TABLE} {}\n", policy.chain));
         let gone = self.gone.iter().map(|policy| {
-            let sets = policy.sets().map(|(set, _)| format!("delete set inet {TABLE} {set}\n"));
-            format!("delete chain inet {TABLE} {}\n{}", policy.chain, sets.concat())
+            let sets = policy.sets().map(|(set, _)| format!("delete set {INET} {TABLE} {set}\n"));
+            format!("delete chain {INET} {TABLE} {}\n{}", policy.chain, sets.collect::<String>())
         });
         let defined: Result<String, TemplateFault> = self.defined.iter().map(render_policy).collect();
         let text: String = self
@@ -104,11 +107,11 @@ impl<'a> Script<'a> {
             .map(|part| part.text("delete"))
             .chain(flushed)
             .chain(gone)
-            .chain([format!("table inet {TABLE} {{\n{}}}\n", defined?)])
+            .chain([format!("table {INET} {TABLE} {{\n{}}}\n", defined?)])
             .chain(self.added.iter().map(|part| part.text("add")))
             .collect();
         let chain = |verb: &str, policy: &PolicyChain| {
-            format!("nft {verb} chain inet {TABLE} {}    # and its sets: see hostctl render", policy.chain)
+            format!("nft {verb} chain {INET} {TABLE} {}    # and its sets: see hostctl render", policy.chain)
         };
         let commands = self
             .deleted

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::listing::{Listing, Table};
 use super::rule_text;
+use crate::firewall::desired::set::{Opens, PolicySet, Set};
 use crate::firewall::severity::Severity;
 use crate::ownership::{TABLE, TABLE_FAMILIES};
 
@@ -28,33 +29,12 @@ pub struct Deviation {
 const ABSENT: &str = "not there";
 const NOTHING: &str = "nothing";
 
-/// Which direction of a difference of a set's elements opens something. The
-/// other one breaks something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opens {
-    /// An element more is somebody who may.
-    Added,
-    /// An element less is somebody who isn't judged any more.
-    Removed,
-    /// Both.
-    Either,
-    /// None: it only breaks something.
-    Neither,
-}
-
-/// What each set of the template is for.
+/// What one element more or less of a set opens.
 fn opens(set: &str, allows: impl Fn(&str) -> Option<bool>) -> Opens {
-    match set {
-        "port_mac" | "port_mac_ip4" | "port_mac_ip6" | "port_target" | "pairs" | "tailscale"
-        | "imds_host" | "guest4" | "guest6" | "own4" | "own6" | "gateway4" | "gateway6" | "public4"
-        | "public6" | "imds4" | "imds6" | "open_ports" | "tailnet" | "new_flows" | "flows" | "lan4"
-        | "lan6" | "resolvers4" | "resolvers6" | "exits" | "open_ports4" | "open_ports6" => Opens::Added,
-        "ports" | "bridges" | "net4" | "net6" | "metadata4" | "metadata6" | "receivers" | "opened"
-        | "closed" | "group_rate" | "neighbour_rate" | "fragment_rate4" | "fragment_rate6" | "port_share"
-        | "port_share6" | "closed4" | "closed6" | "denied4" | "denied6" => Opens::Removed,
-        "uplinks" => Opens::Neither,
+    match set.parse::<Set>() {
+        Ok(set) => set.definition().opens,
         // The sets of a policy's chain hold what it allows, or what it denies.
-        _ => match set.rsplit_once('_').and_then(|(chain, _)| allows(chain)) {
+        Err(_) => match PolicySet::chain(set).and_then(allows) {
             Some(true) => Opens::Added,
             Some(false) => Opens::Removed,
             None => Opens::Either,

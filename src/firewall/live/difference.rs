@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::delta::Delta;
 use super::listing::{Listing, Table};
 use crate::firewall::desired::element_text;
-use crate::ownership::{TABLE, TABLE_FAMILIES, table};
+use crate::ownership::{BRIDGE, TABLE, TABLE_FAMILIES, table};
 
 /// What separates the kernel's tables from the desired ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ fn to_nftables(changes: &[ElementsChange]) -> Result<Nftables<'_>, serde_json::E
     for change in changes {
         let elements = change.elements.iter().map(Expression::deserialize);
         let element = NfListObject::Element(Element {
-            family: if change.family == "bridge" { NfFamily::Bridge } else { NfFamily::INet },
+            family: if change.family == BRIDGE { NfFamily::Bridge } else { NfFamily::INet },
             table: TABLE.into(),
             name: change.set.as_str().into(),
             elem: elements.collect::<Result<Vec<_>, _>>()?.into(),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::firewall::{Gone, Listing, Ruleset};
+use crate::firewall::{Gone, Listing, Ruleset, Set};
+use crate::ownership::INET;
 
 /// What is known of the loaded tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,21 +35,21 @@ impl Live {
         }
     }
 
-    /// Whether a family's table is there, with its sets.
-    pub fn has(&self, family: &str) -> bool {
+    /// Whether the table that judges packets is there, with its sets.
+    pub fn judges(&self) -> bool {
         match self {
-            Self::Listed(listing) => listing.has(family),
+            Self::Listed(listing) => listing.has(INET),
             Self::Known(_) => true,
         }
     }
 
-    /// The elements of one of the inet table's sets of plain texts, such as
+    /// The elements of a set of plain texts, such as
     /// interfaces' names.
-    pub fn texts(&self, set: &str) -> Vec<String> {
+    pub fn texts(&self, set: Set) -> Vec<String> {
         match self {
-            Self::Listed(listing) => listing.texts("inet", set),
+            Self::Listed(listing) => listing.texts(set),
             Self::Known(ruleset) => {
-                ruleset.set(set).iter().map(|element| element.trim_matches('"').into()).collect()
+                ruleset.elements(set).iter().map(|element| element.trim_matches('"').into()).collect()
             }
         }
     }
@@ -56,20 +57,19 @@ impl Live {
     /// What goes with the change to the desired firewall; its listing is
     /// needed only where this is one.
     pub fn gone(&self, desired: &Ruleset, listing: Option<&Listing>) -> Gone {
-        let parts = |family: &str, set: &str| match self {
-            Self::Listed(live) => listing.map(|listing| live.gone(family, set, listing)).unwrap_or_default(),
-            Self::Known(ruleset) => {
-                let kept: BTreeSet<&String> = desired.set(set).iter().collect();
-                let gone = ruleset.set(set).iter().filter(|element| !kept.contains(element));
-                gone.map(|element| element.split(" . ").map(Into::into).collect()).collect()
+        let parts = |set: Set| -> Vec<Vec<String>> {
+            match self {
+                Self::Listed(live) => listing.map(|listing| live.gone(set, listing)).unwrap_or_default(),
+                Self::Known(ruleset) => {
+                    let kept: BTreeSet<&String> = desired.elements(set).iter().collect();
+                    let gone = ruleset.elements(set).iter().filter(|element| !kept.contains(element));
+                    gone.map(|element| element.split(" . ").map(Into::into).collect()).collect()
+                }
             }
         };
-        let last = |family: &str, sets: [&str; 2]| {
-            let parts = sets.map(|set| parts(family, set)).concat();
-            parts.into_iter().filter_map(|parts: Vec<String>| parts.into_iter().next_back())
-        };
-        let guests = last("bridge", ["port_mac_ip4", "port_mac_ip6"]);
-        let networks = last("inet", ["net4", "net6"]);
+        let last = |sets: [Set; 2]| sets.map(parts).concat().into_iter().filter_map(|mut parts| parts.pop());
+        let guests = last([Set::PortMacIp4, Set::PortMacIp6]);
+        let networks = last([Set::Net4, Set::Net6]);
         Gone {
             guests: guests.filter_map(|address| address.parse().ok()).collect(),
             networks: networks.filter_map(|prefix| prefix.parse().ok()).collect(),

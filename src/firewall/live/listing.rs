@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::firewall::Set;
+
 /// Hostctl's tables, each by its family.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Listing {
@@ -105,16 +107,20 @@ impl Listing {
     }
 
     /// The elements of a set of plain texts, such as interfaces' names.
-    pub fn texts(&self, family: &str, set: &str) -> Vec<String> {
-        let elements = self.tables.get(family).and_then(|table| table.sets.get(set));
-        elements.into_iter().flatten().filter_map(|element| serde_json::from_str(element).ok()).collect()
+    pub(in crate::firewall) fn texts(&self, set: Set) -> Vec<String> {
+        let elements = self.set(set).into_iter().flatten();
+        elements.filter_map(|element| serde_json::from_str(element).ok()).collect()
+    }
+
+    /// A set's elements, where there is such a set.
+    fn set(&self, set: Set) -> Option<&BTreeSet<String>> {
+        let family = set.definition().families.first()?;
+        self.tables.get(*family)?.sets.get(set.name())
     }
 
     /// The elements of a set that `other` doesn't have, each as its parts.
-    pub(in crate::firewall) fn gone(&self, family: &str, set: &str, other: &Self) -> Vec<Vec<String>> {
-        let elements = |listing: &Self| {
-            listing.tables.get(family).and_then(|table| table.sets.get(set)).cloned().unwrap_or_default()
-        };
+    pub(in crate::firewall) fn gone(&self, set: Set, other: &Self) -> Vec<Vec<String>> {
+        let elements = |listing: &Self| listing.set(set).cloned().unwrap_or_default();
         let gone: Vec<String> = elements(self).difference(&elements(other)).cloned().collect();
         gone.iter()
             .filter_map(|text| serde_json::from_str(text).ok())

@@ -15,7 +15,7 @@ use super::delta::Delta;
 use super::lent_socket::nft_by;
 use super::nft::{NftError, in_scratch_namespace};
 use super::tables::{GUARDED, Tables};
-use crate::ownership::table;
+use crate::ownership::{INET, table};
 
 /// The socket. A copy of it, in whatever process, is as good as the first.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl AsFd for Owner {
 pub fn probe() -> Result<(), NftError> {
     in_scratch_namespace(|| {
         let owner = Owner::open().map_err(NftError::Lend)?;
-        let ours = table("inet");
+        let ours = table(INET);
         let text = format!("table {ours} {{}}\ndelete table {ours}\ntable {ours} {{}}\n");
         owner.load(&text, true)?;
         let tables = Tables::read().map_err(NftError::Lend)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::app;
-use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Ruleset, Stamp, Surroundings, nft};
+use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Ruleset, Set, Stamp, Surroundings, nft};
 use crate::link::{self, Conflict};
 use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 use crate::vm::Pending;
@@ -159,14 +159,19 @@ pub(in crate::host) fn reliance(current: &Current) -> Reliance {
 /// What hostctl turned on before: the loaded firewall says so; where somebody
 /// flushed it, the file.
 pub(in crate::host) fn turned_on(current: &Current) -> Surroundings {
-    if !current.firewall.has("inet") {
+    if !current.firewall.judges() {
         return current.recorded.clone();
     }
-    let names = |set: &str| -> Vec<IfName> {
+    let names = |set: Set| -> Vec<IfName> {
         current.firewall.texts(set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
     };
-    let closed6 = current.firewall.texts("closed").iter().any(|family| family == "ipv6");
-    Surroundings { uplinks: names("uplinks"), opened: names("opened"), closed6, ..Surroundings::default() }
+    let closed6 = current.firewall.texts(Set::Closed).iter().any(|family| family == "ipv6");
+    Surroundings {
+        uplinks: names(Set::Uplinks),
+        opened: names(Set::Opened),
+        closed6,
+        ..Surroundings::default()
+    }
 }
 
 /// The settings that take back what hostctl turned on.

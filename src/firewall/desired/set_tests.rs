@@ -1,0 +1,149 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::firewall::{Ruleset, nft, render};
+
+/// What a template's text says of a set.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    keyword: String,
+    statements: Vec<String>,
+    full: bool,
+    /// Where elements are put, and elements that are there.
+    elements: String,
+}
+
+/// The sets that a template defines, by family and name. nft's own reading
+/// of it is in [`the_kernel_gets_exactly_these_sets`].
+fn written(template: &str) -> BTreeMap<(String, String), Written> {
+    let (mut found, mut family, mut full) = (BTreeMap::new(), String::new(), false);
+    let mut lines = template.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["table", of, _, "{"] => family = (*of).into(),
+            ["{{#if", "full}}"] => full = true,
+            ["{{/if}}"] => full = false,
+            [keyword @ ("set" | "map"), name, "{"] => {
+                let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "}").collect();
+                let body = body.join("\n");
+                let (statements, elements) = match body.find(['=', '{']) {
+                    Some(at) => body.split_at(body[..at].rfind("elements").unwrap_or(at)),
+                    None => (body.as_str(), ""),
+                };
+                let statements = statements.lines().map(|line| line.trim().to_string());
+                let written = Written {
+                    keyword: (*keyword).into(),
+                    statements: statements.filter(|line| !line.is_empty()).collect(),
+                    full,
+                    elements: elements.into(),
+                };
+                let before = found.insert((family.clone(), (*name).into()), written);
+                assert_eq!(before, None, "{name} is there twice");
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn the_template_defines_exactly_these_sets() {
+    let written = written(include_str!("../../../templates/ruleset.nft.hbs"));
+    let mut wanted = BTreeSet::new();
+    for set in Set::iter() {
+        let definition = set.definition();
+        for family in definition.families {
+            let key = (family.to_string(), set.name().to_string());
+            let found = written.get(&key).unwrap_or_else(|| panic!("the template has no {key:?}"));
+            assert_eq!(found.keyword, definition.keyword, "{key:?}");
+            let statements: Vec<&str> =
+                [definition.kind].into_iter().chain(definition.properties.iter().copied()).collect();
+            assert_eq!(found.statements, statements, "{key:?}");
+            assert_eq!(found.full, definition.full, "{key:?}");
+            let placeholder = format!("{{{{{}}}}}", set.name());
+            match definition.filled_by {
+                FilledBy::Topology => assert_eq!(found.elements, placeholder),
+                FilledBy::Template => assert!(found.elements.starts_with("elements = {"), "{found:?}"),
+                FilledBy::Packets => assert_eq!(found.elements, ""),
+            }
+            wanted.insert(key);
+        }
+    }
+    assert_eq!(written.into_keys().collect::<BTreeSet<_>>(), wanted);
+}
+
+#[test]
+fn a_policys_template_defines_exactly_these_sets() {
+    let written = written(include_str!("../../../templates/policy.nft.hbs"));
+    assert_eq!(written.len(), PolicySet::iter().count());
+    for set in PolicySet::iter() {
+        let found = &written[&(String::new(), set.name("{{chain}}"))];
+        assert_eq!((found.keyword.as_str(), found.full), ("set", false));
+        assert_eq!(found.statements, [set.kind(), "flags interval"]);
+        let name: &str = set.into();
+        assert_eq!(found.elements, format!("{{{{{name}}}}}"));
+        assert_eq!(PolicySet::chain(&set.name("policy_a_b_in")), Some("policy_a_b_in"));
+    }
+    assert_eq!(PolicySet::chain("pairs"), None);
+    assert_eq!(PolicySet::chain("policy_a_in"), None);
+}
+
+#[test]
+fn the_kernel_gets_exactly_these_sets() {
+    for full in [false, true] {
+        let text = render(&Ruleset { full, ..Ruleset::default() }).unwrap();
+        let listing = nft::rehearse(&text).unwrap();
+        for family in crate::ownership::TABLE_FAMILIES {
+            let wanted = Set::iter().filter(|set| {
+                let definition = set.definition();
+                let listed = definition.filled_by != FilledBy::Packets && (full || !definition.full);
+                listed && definition.families.contains(&family)
+            });
+            let wanted: BTreeSet<&str> = wanted.map(Set::name).collect();
+            let found: BTreeSet<&str> = listing.tables[family].sets.keys().map(String::as_str).collect();
+            assert_eq!(found, wanted, "{family}, full: {full}");
+        }
+    }
+}
+
+#[test]
+fn a_name_is_one_sets_and_no_policys() {
+    for set in Set::iter() {
+        assert_eq!(set.name().parse(), Ok(set));
+        assert_eq!(serde_json::to_value(set).unwrap(), set.name());
+        assert!(PolicySet::chain(set.name()).is_none_or(|chain| !chain.starts_with("policy_")));
+    }
+}
+
+#[test]
+fn what_is_written_down_has_every_set_and_reads_the_same() {
+    let mut sets = ElementsBySet::default();
+    sets.add(Set::Bridges, "\"br-a\"".into());
+    sets.extend(Set::Net6, []);
+    let written = serde_json::to_value(&sets).unwrap();
+    assert_eq!(written.as_object().unwrap().len(), Set::iter().count());
+    assert_eq!(serde_json::from_value::<ElementsBySet<Set>>(written).unwrap(), sets);
+}
+
+#[test]
+fn what_an_earlier_version_wrote_down_is_read() {
+    let written = serde_json::json!({
+        "full": true,
+        "ports": ["\"vm-a\""],
+        "net6": [],
+        "port_mac_ip4": ["\"vm-a\" . 02:00:00:00:00:01 . 10.1.0.2"],
+        "policies": [{
+            "chain": "policy_p_in", "what": "ingress of p", "far": "saddr", "open": false,
+            "ports4": ["0.0.0.0/0 . tcp . 80"], "ports6": [], "protocols4": [], "protocols6": [],
+        }],
+    });
+    let read: Ruleset = serde_json::from_value(written).unwrap();
+    assert!(read.full);
+    assert_eq!(read.elements(Set::Ports), ["\"vm-a\""]);
+    assert_eq!(read.elements(Set::Net6), [""; 0]);
+    let sets: Vec<_> = read.policies[0].sets().collect();
+    assert_eq!(sets[0], ("policy_p_in_ports4".into(), ["0.0.0.0/0 . tcp . 80".to_string()].as_slice()));
+    assert_eq!(sets.len(), PolicySet::iter().count());
+    let again: Ruleset = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
+    assert_eq!(again, read);
+}
