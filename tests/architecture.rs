@@ -241,3 +241,15 @@ fn the_architecture_names_every_room_and_leaf() {
         .collect();
     assert_eq!(missing, Vec::<&String>::new(), "ARCHITECTURE.md has a link to each");
 }
+
+#[test]
+fn the_topology_is_no_file_format() {
+    let serialized =
+        sources().into_iter().filter(|(path, text)| room(path) == "topology" && text.contains("serde"));
+    let found: Vec<_> = serialized.map(|(path, _)| path).collect();
+    assert_eq!(
+        found,
+        Vec::<PathBuf>::new(),
+        "what is written to disk has records of its own, what is printed a view"
+    );
+}

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
-use hostctl::topology::{Disk, DiskFormat, Image, ImageFiles};
+use hostctl::topology::{Accel, Arch, Disk, DiskFormat, Image, ImageFiles, Machine, Name};
 use hostctl::vm::{self, Client, State};
 
 use crate::support::processes::{alive, kill, signal, until};
@@ -243,7 +243,7 @@ fn an_orphan_is_stopped_and_a_stray_is_found() {
 
 #[test]
 fn sigterm_stops_the_guest_gracefully() {
-    let host = Host::new(|vm| vm["accel"] = "auto".into());
+    let host = Host::new(|vm| vm.accel = Accel::Auto);
     host.start();
     let status = host.ready();
     // Whichever it is here, the guest came up on it, and it says why.
@@ -334,7 +334,7 @@ fn a_disk_and_boot_files_that_only_root_may_read() {
 
 #[test]
 fn a_qemu_that_refuses_its_disk_says_why() {
-    let host = Host::new(|vm| vm["restart"] = false.into());
+    let host = Host::new(|vm| vm.restart = false);
     let path = host.root.path().join("disk.img");
     // A qcow2 with a feature that nobody has.
     std::fs::write(&path, qcow2(&[(72, 0x80)])).unwrap();
@@ -368,7 +368,7 @@ fn qcow2(others: &[(usize, u8)]) -> Vec<u8> {
 #[test]
 fn a_disk_of_several_files_or_another_format_is_refused() {
     use DiskFormat::{Qcow2, Raw};
-    let host = Host::new(|vm| vm["restart"] = false.into());
+    let host = Host::new(|vm| vm.restart = false);
     let path = host.root.path().join("disk.img");
     let cases = [
         (Qcow2, qcow2(&[(15, 0x70), (19, 5)]), "it has a backing file"),
@@ -392,7 +392,7 @@ fn a_disk_of_several_files_or_another_format_is_refused() {
 #[test]
 fn a_file_of_roots_isnt_reached_through_a_link() {
     use std::os::unix::fs::{chown, symlink};
-    let host = Host::new(|vm| vm["restart"] = false.into());
+    let host = Host::new(|vm| vm.restart = false);
     let secret = host.root.path().join("secret");
     std::fs::write(&secret, [b's'; 4096]).unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -426,7 +426,7 @@ fn a_file_of_roots_isnt_reached_through_a_link() {
     std::fs::write(image.join("image.json"), r#"{"arch":"x86_64","kernel":"vmlinuz"}"#).unwrap();
     std::fs::remove_file(host.root.images()).unwrap();
     symlink(host.root.path().join("images"), host.root.images()).unwrap();
-    vm.image = serde_json::from_str(r#"{"named":"evil"}"#).unwrap();
+    vm.image = named("evil");
     vm.volumes.clear();
     let refused = vm::BootFiles::resolve(&host.root, &vm).unwrap_err().to_string();
     assert!(refused.contains("vmlinuz is a symbolic link"), "{refused}");
@@ -468,7 +468,7 @@ fn systemd_is_told() {
 
 #[test]
 fn a_guest_that_cant_start_says_why() {
-    let host = Host::new(|vm| vm["image"] = serde_json::json!({ "named": "nothing" }));
+    let host = Host::new(|vm| vm.image = named("nothing"));
     host.start();
     let failed = vm::wait_until(&host.root, &host.vm.name, &State::Ready, BOOT, |_| {}).unwrap_err();
     assert!(failed.to_string().contains("there is no image nothing"), "{failed}");
@@ -476,7 +476,7 @@ fn a_guest_that_cant_start_says_why() {
 
 #[test]
 fn a_microvm_boots_and_stops() {
-    let host = Host::new(|vm| vm["machine"] = "microvm".into());
+    let host = Host::new(|vm| vm.machine = Machine::Microvm);
     host.start();
     host.ready();
     host.guest_answers();
@@ -486,14 +486,18 @@ fn a_microvm_boots_and_stops() {
 #[test]
 fn an_aarch64_guest_boots_and_stops() {
     let host = Host::new(|vm| {
-        vm["arch"] = "aarch64".into();
-        vm["machine"] = "virt".into();
-        vm["image"] = serde_json::json!({ "named": "probe-aarch64" });
+        vm.arch = Arch::Aarch64;
+        vm.machine = Machine::Virt;
+        vm.image = named("probe-aarch64");
     });
     host.start();
     host.ready();
     host.guest_answers();
     vm::stop(&host.root, &host.vm.name, STOP).unwrap();
+}
+
+fn named(image: &str) -> Image {
+    Image::Named(Name::new(image).unwrap())
 }
 
 fn read_until(console: &mut UnixStream, wanted: &str) {
@@ -515,10 +519,8 @@ fn one_that_only_waits_to_start_again_is_stopped() {
         let disk = std::env::temp_dir().join(format!("hostctl-not-a-qcow2-{}", std::process::id()));
         // One that QEMU doesn't take.
         std::fs::write(&disk, qcow2(&[(72, 0x80)])).unwrap();
-        vm["image"] = serde_json::json!({ "files": {
-            "kernel": null, "initrd": null,
-            "disk": { "path": disk, "format": "qcow2", "read_only": false }
-        }});
+        let disk = Disk { path: disk, format: DiskFormat::Qcow2, read_only: false };
+        vm.image = Image::Files(ImageFiles { kernel: None, initrd: None, disk: Some(disk) });
     });
     for _ in 0..5 {
         host.start();

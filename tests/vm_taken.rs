@@ -20,7 +20,7 @@ struct Taken {
 
 impl Taken {
     fn start() -> Self {
-        let host = Host::new(|vm| vm["restart"] = false.into());
+        let host = Host::new(|vm| vm.restart = false);
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("qemu-system-x86_64");
         std::fs::copy(env!("CARGO_BIN_EXE_hostctl-taken-qemu"), program).unwrap();

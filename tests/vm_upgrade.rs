@@ -249,6 +249,11 @@ fn guests_of_every_kind_are_taken_over() {
     let host = Upgrade::begin("everything", &["files", "a-guest-with-a-long-name", "of-a-unit"]);
     let pids = host.pids();
     host.write_kept();
+    for guest in host.guests {
+        // The record had the shape that --json prints; that is still printed.
+        let kept = host.record(&format!("run/hostctl/vms/{guest}/vm.json"));
+        assert_eq!(told(&host.lab, &["vm", "show", guest])["vm"], kept);
+    }
     host.nothing_to_do(&pids);
     for guest in ["files", "a-guest-with-a-long-name"] {
         host.take_over(guest, &pids);

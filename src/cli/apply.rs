@@ -18,7 +18,7 @@ use super::progress::{self, Progress};
 use super::spec::{SpecFile, load, load_quietly};
 use super::summary::summary;
 use super::wait::Wait;
-use super::{Context, Failure, line, output};
+use super::{Context, Failure, line, output, topology_json};
 
 #[derive(Debug, Args)]
 pub struct Apply {
@@ -97,7 +97,7 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
         let change = change.map(|(_, change)| change);
         return output::json(&json!({
             "steps": steps_json(&preview.steps),
-            "addresses": preview.moves,
+            "addresses": topology_json::moves(&preview.moves),
             "pending": preview.pending,
             "removes": loss,
             "notes": advice,
@@ -147,7 +147,7 @@ pub fn print_steps(context: &Context, steps: &[Step]) -> Result<(), Failure> {
 
 /// What would be done, and what guests are given.
 pub fn preview_json(preview: &Preview) -> serde_json::Value {
-    json!({ "steps": steps_json(&preview.steps), "addresses": preview.moves, "pending": preview.pending })
+    json!({ "steps": steps_json(&preview.steps), "addresses": topology_json::moves(&preview.moves), "pending": preview.pending })
 }
 
 /// Prints what would be done, and what guests are given.

@@ -30,6 +30,7 @@ mod subnet;
 mod summary;
 mod terminal;
 mod test;
+mod topology_json;
 mod vm;
 mod vpc;
 mod wait;

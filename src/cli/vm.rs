@@ -12,7 +12,7 @@ use hostctl::vm::{self, Client, State};
 
 use super::failure::place_of_image;
 use super::spec::{SpecFile, load_quietly};
-use super::{Context, Failure, apply, console, exec, line, logs, output};
+use super::{Context, Failure, apply, console, exec, line, logs, output, topology_json};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -325,7 +325,7 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
     let status = seen.and_then(|seen| seen.status);
     if context.json {
         return output::json(
-            &serde_json::json!({ "vm": vm, "state": state, "status": status, "trouble": trouble, "pending": pending }),
+            &serde_json::json!({ "vm": topology_json::vm(&vm), "state": state, "status": status, "trouble": trouble, "pending": pending }),
         );
     }
     let port = &vm.port;

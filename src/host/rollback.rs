@@ -169,6 +169,7 @@ mod tests {
         let root = RootDir::new(directory.path());
         let text = |cidr: &str| serde_json::to_string(&spec(cidr)).unwrap();
         let generation = |cidr: &str, drop_in: Option<String>| Generation {
+            version: Default::default(),
             number: 1,
             applied_at: 0,
             command: None,

@@ -30,7 +30,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::{Deserialize, Serialize};
 
 use crate::spec;
 pub use crate::spec::{
@@ -45,7 +44,7 @@ pub use policy::{Policy, Rule, RuleList};
 pub use resolved::resolved;
 
 /// Everything that one host spec asks for, in the order of the names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     /// Interfaces that lead to the internet.
     pub uplink: Uplink,
@@ -54,17 +53,13 @@ pub struct Topology {
     /// Host services open to everyone; only with [`FirewallMode::Full`].
     pub allow_input: Vec<HostPort>,
     /// What each guest may take of what all share.
-    #[serde(default)]
     pub limits: GuestLimits,
     /// The same of guests that have limits of their own, by their port's
     /// interface.
-    #[serde(default)]
     pub own_limits: BTreeMap<IfName, GuestLimits>,
     /// Room that the kernel's table of tracked flows is to have at least.
-    #[serde(default)]
     pub conntrack_max: Option<u32>,
     /// What no guest reaches by an uplink, whatever its network says.
-    #[serde(default)]
     pub deny: Vec<IpNet>,
     /// The interface of the tailnet, where the host has one.
     pub tailscale: Option<IfName>,
@@ -79,23 +74,18 @@ pub struct Topology {
     /// The subnets' network namespaces, by name.
     pub namespaces: Vec<Namespace>,
     /// The programs in them, by name.
-    #[serde(default)]
     pub apps: Vec<App>,
     /// What guests are attached to of the spec's policies, by id.
-    #[serde(default)]
     pub policies: Vec<Policy>,
     /// The id of a port's policy, by the port's interface.
-    #[serde(default)]
     pub policed: BTreeMap<IfName, String>,
     /// The IPv6 address of a port whose network has none now: it is the
     /// guest's again once the network has.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub retained6: BTreeMap<IfName, Ipv6Addr>,
 }
 
 /// Which interfaces lead to the internet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Uplink {
     /// Those that hold a default route when the spec is applied.
     Auto,
@@ -104,7 +94,7 @@ pub enum Uplink {
 }
 
 /// An isolated network: one bridge, one gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// Its name in the spec.
     pub name: Name,
@@ -129,14 +119,13 @@ pub struct Network {
     /// Where its public subnets go out.
     pub nat: Nat,
     /// What they reach there beside the public internet.
-    #[serde(default)]
     pub lan: Vec<IpNet>,
     /// At least one; a network that names none has one that covers it.
     pub subnets: Vec<Subnet>,
 }
 
 /// A slice of a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
     /// Its name within the network.
     pub name: Name,
@@ -149,7 +138,7 @@ pub struct Subnet {
 }
 
 /// Where a guest meets its bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// `vm-<name>`, shortened where it is longer than 15 bytes.
     pub interface: IfName,
@@ -174,7 +163,7 @@ pub struct Port {
 }
 
 /// The IPv6 side of a [`Port`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortV6 {
     /// The only global IPv6 source that the port lets in.
     pub address: Ipv6Addr,
@@ -188,7 +177,7 @@ pub struct PortV6 {
 }
 
 /// A subnet's network namespace on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     /// `<network>-<subnet>`, as `ip netns` knows it.
     pub name: String,
@@ -199,7 +188,7 @@ pub struct Namespace {
 }
 
 /// A program in a namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
     /// Its name in the spec.
     pub name: Name,
@@ -210,7 +199,7 @@ pub struct App {
 }
 
 /// A route within a namespace, by its gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamespaceRoute {
     /// Where to.
     pub to: IpNet,
@@ -226,7 +215,7 @@ impl NamespaceRoute {
 }
 
 /// A virtual machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vm {
     /// Its name in the spec; as a label ([`Name::label`]) the guest's host name.
     pub name: Name,
@@ -241,7 +230,6 @@ pub struct Vm {
     /// What it boots.
     pub image: Image,
     /// Its disks besides the one that it boots, in order.
-    #[serde(default)]
     pub volumes: Vec<Disk>,
     /// The guest's processor architecture.
     pub arch: Arch,
@@ -255,16 +243,14 @@ pub struct Vm {
     pub autostart: bool,
     /// Whether a crash is followed by a new start.
     pub restart: bool,
-    /// Who starts and watches it; what earlier versions wrote down doesn't say.
-    #[serde(default)]
+    /// Who starts and watches it.
     pub supervisor: Supervisor,
     /// The unprivileged user and group that its QEMU runs as.
     pub uid: u32,
 }
 
 /// What a VM boots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Image {
     /// A directory of that name among the host's images.
     Named(Name),
@@ -273,7 +259,7 @@ pub enum Image {
 }
 
 /// The files of an [`Image::Files`]; at least a kernel or a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFiles {
     /// A kernel that QEMU loads directly.
     pub kernel: Option<PathBuf>,
@@ -287,7 +273,7 @@ pub struct ImageFiles {
 pub const VOLUMES_MAX: usize = 8;
 
 /// A disk image of a VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Its file or block device.
     pub path: PathBuf,

@@ -3,15 +3,13 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use crate::spec::{self, HostSpec};
 
 use super::address::{unusable4, unusable6};
 use super::{Allocation, Allocations, Network, Port, Subnet, Topology};
 
 /// Something that a guest hasn't had before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     /// Which guest: `vm NAME` or `namespace NAME`.
     pub guest: String,
@@ -26,8 +24,7 @@ pub struct Move {
 }
 
 /// What a guest is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Given {
     /// An IPv4 address.
     Address,

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
 use crate::spec::{
     self, Action, Direction, HostSpec, OneOrMany, Peer, PolicyProtocol, PolicySubnet, PortRange, RULES_MAX,
@@ -22,7 +21,7 @@ const PREFIXES_MAX: usize = 8192;
 
 /// What a guest is attached to: one policy of the spec's, or several that
 /// act as one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The policy's name; the first name and a hash where there are several.
     pub id: String,
@@ -36,7 +35,7 @@ pub struct Policy {
 }
 
 /// What decides about the flows of one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleList {
     /// What becomes of a flow that no rule matches.
     pub default: Action,
@@ -46,7 +45,7 @@ pub struct RuleList {
 }
 
 /// A rule without names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// The policy that it is from.
     pub policy: Name,

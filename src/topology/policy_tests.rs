@@ -101,15 +101,6 @@ fn rules_are_in_the_order_of_evaluation_and_without_names() {
 }
 
 #[test]
-fn a_topology_from_before_policies_reads_back() {
-    let mut value = serde_json::to_value(topology("[networks.a]\ncidr = \"10.1.0.0/24\"\n")).unwrap();
-    value.as_object_mut().unwrap().remove("policies");
-    value.as_object_mut().unwrap().remove("policed");
-    let topology: Topology = serde_json::from_value(value).unwrap();
-    assert!(topology.policies.is_empty() && topology.policed.is_empty());
-}
-
-#[test]
 fn too_many_rules_or_prefixes_are_refused() {
     let policy = |count: usize, rule: &str| {
         let rules = vec![rule; count].join(", ");

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use hostctl::root_dir::RootDir;
 use hostctl::tap;
-use hostctl::topology::Vm;
+use hostctl::topology::{Accel, Arch, IfName, Image, Machine, Name, Port, PortV6, Supervisor, Vm};
 use hostctl::vm::{self, Client, State, Status};
-use serde_json::{Value, json};
 
 use crate::support::processes::until;
 
@@ -25,7 +24,7 @@ pub struct Host {
 impl Host {
     /// The VM vm1 of the probe image, `edit`ed. The calling thread moves to a
     /// network namespace of its own.
-    pub fn new(edit: impl FnOnce(&mut Value)) -> Self {
+    pub fn new(edit: impl FnOnce(&mut Vm)) -> Self {
         let images = std::env::var_os("HOSTCTL_TEST_IMAGES")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/images"), PathBuf::from);
         for image in ["probe", "probe-aarch64"] {
@@ -40,25 +39,44 @@ impl Host {
 
         let program = PathBuf::from(env!("CARGO_BIN_EXE_hostctl"));
 
-        let mut value = json!({
-            "name": "vm1",
-            "port": {
-                "interface": "vm-vm1", "altname": null, "network": "vm1", "subnet": "vm1",
-                "bridge": "br-vm1", "mac": "02:00:00:00:00:01", "address": "10.1.0.2", "prefix": 24,
-                "gateway": "10.1.0.1",
-                "v6": {
-                    "address": "fd00:0:0:1::2", "prefix": 64, "gateway": "fd00:0:0:1::1",
-                    "link_local": "fe80::ff:fe00:1"
-                }
-            },
-            "dns": [], "vcpus": 1, "memory": 256, "image": {"named": "probe"},
-            "arch": "x86_64", "machine": "q35", "accel": "tcg", "cmdline": "",
-            "autostart": true, "restart": true,
+        let name = |text: &str| Name::new(text).unwrap();
+        let v6 = PortV6 {
+            address: "fd00:0:0:1::2".parse().unwrap(),
+            prefix: 64,
+            gateway: "fd00:0:0:1::1".parse().unwrap(),
+            link_local: "fe80::ff:fe00:1".parse().unwrap(),
+        };
+        let port = Port {
+            interface: IfName::new("vm-vm1").unwrap(),
+            altname: None,
+            network: name("vm1"),
+            subnet: name("vm1"),
+            bridge: IfName::new("br-vm1").unwrap(),
+            mac: "02:00:00:00:00:01".parse().unwrap(),
+            address: "10.1.0.2".parse().unwrap(),
+            prefix: 24,
+            gateway: "10.1.0.1".parse().unwrap(),
+            v6: Some(v6),
+        };
+        let mut vm = Vm {
+            name: name("vm1"),
+            port,
+            dns: Vec::new(),
+            vcpus: 1,
+            memory: 256,
+            image: Image::Named(name("probe")),
+            volumes: Vec::new(),
+            arch: Arch::X86_64,
+            machine: Machine::Q35,
+            accel: Accel::Tcg,
+            cmdline: String::new(),
+            autostart: true,
+            restart: true,
+            supervisor: Supervisor::Hostctl,
             // Tests run side by side: a user of this one's own.
-            "uid": 0x7000_0000_u32 + std::process::id() % 0x0fff_ffff
-        });
-        edit(&mut value);
-        let vm: Vm = serde_json::from_value(value).unwrap();
+            uid: 0x7000_0000_u32 + std::process::id() % 0x0fff_ffff,
+        };
+        edit(&mut vm);
         let tap = vm.port.interface.as_str();
         tap::create(&vm.port.interface).unwrap();
         ip(&["address", "add", "10.1.0.1/24", "dev", tap]);

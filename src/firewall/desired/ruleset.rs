@@ -28,7 +28,7 @@ pub struct Ruleset {
 }
 
 /// What the firewall has to know of the host besides the topology.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The interfaces that lead to the internet.
     pub uplinks: Vec<IfName>,
@@ -40,10 +40,8 @@ pub struct Surroundings {
     pub closed6: bool,
     /// The kernel's numbers for the links that guests' packets go out by: another
     /// link that takes the name of one isn't it.
-    #[serde(default)]
     pub indices: BTreeMap<IfName, u32>,
     /// The prefixes of those links themselves.
-    #[serde(default)]
     pub on_link: Vec<IpNet>,
 }
 

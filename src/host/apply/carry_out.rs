@@ -19,7 +19,7 @@ use super::{observe::observe, preview};
 use crate::host::confirm::unconfirmed;
 use crate::host::kept::claim::claim;
 use crate::host::kept::generation::Origin;
-use crate::host::kept::{action_log, drop_in, generation, loaded, record};
+use crate::host::kept::{action_log, drop_in, forwarding, generation, loaded};
 use crate::host::kill_point::kill_point;
 use crate::host::look::reliance;
 use crate::host::{HostError, Lock, Loss, Step, flow_shortage};
@@ -312,7 +312,7 @@ impl Host {
         let now = || reliance::bridges(&current.links).map(|(name, _)| name.clone()).collect();
         let bridges = Some(current.former_bridges.clone().unwrap_or_else(now));
         let surroundings = surroundings(goal.topology, current);
-        record::write(&self.root, &record::Record { surroundings, bridges })
+        forwarding::write(&self.root, &forwarding::Forwarding { surroundings, bridges })
     }
 
     async fn carry_out_recorded(
@@ -377,7 +377,7 @@ impl Host {
             let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);
             generation::commit(&self.root, (&HostSpec::default(), &kept), origin, drop_in)?;
         }
-        record::remove(&self.root)?;
+        forwarding::remove(&self.root)?;
         loaded::forget(&self.root);
         Ok(Outcome { steps, notes: Vec::new(), generation: None })
     }

@@ -8,7 +8,8 @@ use crate::topology::Topology;
 use crate::vm;
 
 use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
-use crate::host::kept::{loaded, record};
+use crate::host::kept::forwarding::{self, Forwarding};
+use crate::host::kept::loaded;
 use crate::host::look::reliance::FORWARDING4_KEY;
 use crate::host::{Guest, HostError, hold};
 
@@ -38,7 +39,7 @@ async fn network(
     let first = netlink.observe().await?;
     let desired = Desired::new(topology, &uplinks(topology, &first));
     let unheld = !firewall.is_empty() && hold::is_missed(root);
-    let record::Record { surroundings: recorded, bridges: former_bridges } = record::read(root);
+    let Forwarding { surroundings: recorded, bridges: former_bridges } = forwarding::read(root);
     let mut current = Current { firewall, stamp, unheld, recorded, former_bridges, ..Current::default() };
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));

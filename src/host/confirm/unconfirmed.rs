@@ -9,6 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::read_bounded;
+use crate::record::{self, Field, lenient};
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
 use crate::supervise::birthplace::Birthplace;
@@ -21,6 +22,10 @@ use crate::host::{Generation, HostError};
 /// be one that it has cut off.
 const APPLY_LIMIT: Duration = Duration::from_secs(120);
 
+/// The version that is written. A later one may say more; what is read here
+/// means the same in each.
+const VERSION: u32 = 1;
+
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -31,6 +36,7 @@ pub enum Record {
     /// again unless somebody is there to confirm it.
     Rejected {
         /// Its generation; none where the apply died before there was one.
+        #[serde(default, deserialize_with = "lenient")]
         generation: Option<u64>,
         /// The spec.
         spec: Box<HostSpec>,
@@ -40,16 +46,24 @@ pub enum Record {
 /// An apply that isn't confirmed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
+    #[serde(default)]
+    version: Field<u32>,
     /// Its generation; none until it is applied whole.
+    #[serde(default, deserialize_with = "lenient")]
     pub generation: Option<u64>,
     /// Its spec.
     pub spec: HostSpec,
-    /// What to return to; none where nothing was applied before.
+    /// What to return to; none where nothing was applied before. Where the
+    /// record doesn't say which, it isn't returned anywhere.
+    #[serde(deserialize_with = "Deserialize::deserialize")]
     pub back_to: Option<Generation>,
-    /// The process that applies it.
-    applier: Applier,
-    /// Until when it is waited for.
-    deadline: Deadline,
+    /// The process that applies it; none where that isn't known.
+    #[serde(default, deserialize_with = "lenient")]
+    applier: Option<Applier>,
+    /// Until when it is waited for. What isn't known is over: a change that
+    /// nobody confirms doesn't last.
+    #[serde(default, deserialize_with = "lenient")]
+    deadline: Option<Deadline>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +71,7 @@ struct Applier {
     pid: u32,
     start_time: u64,
     /// Where the pid means it; none where an earlier version wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     birthplace: Option<Birthplace>,
 }
 
@@ -108,30 +122,32 @@ impl Waiting {
         let pid = std::process::id();
         let start_time = Process::open(pid).map_or(0, |process| process.start_time);
         let applier = Applier { pid, start_time, birthplace: Birthplace::here().ok() };
-        let deadline = Deadline::after(APPLY_LIMIT + time);
-        Self { generation: None, spec: spec.clone(), back_to, applier, deadline }
+        let (applier, deadline) = (Some(applier), Some(Deadline::after(APPLY_LIMIT + time)));
+        let version = Field::Is(VERSION);
+        Self { version, generation: None, spec: spec.clone(), back_to, applier, deadline }
     }
 
     /// It is applied: the time runs from now.
     #[must_use]
     pub fn applied(self, generation: Option<u64>, time: Duration) -> Self {
-        Self { generation, deadline: Deadline::after(time), ..self }
+        Self { generation, deadline: Some(Deadline::after(time)), ..self }
     }
 
     /// Whether it is time to return.
     pub fn due(&self) -> Due {
         // An apply that died can't be confirmed.
         let died = self.generation.is_none() && self.applier().is_none();
-        if died { Due::Now } else { self.deadline.due() }
+        if died { Due::Now } else { self.deadline.as_ref().map_or(Due::Now, Deadline::due) }
     }
 
     /// The process that is still applying it.
     pub fn applier(&self) -> Option<Process> {
-        let Applier { pid, start_time, birthplace } = &self.applier;
+        let Applier { pid, start_time, birthplace } = self.applier.as_ref()?;
+        let deadline = self.deadline.as_ref()?;
         // After a reboot, or in another PID namespace, it is somebody else's.
         let here = Birthplace::here().ok()?;
         let strange = birthplace.as_ref().is_some_and(|place| !place.shares_pids_with(&here));
-        if self.generation.is_some() || self.deadline.boot != here.boot || strange {
+        if self.generation.is_some() || deadline.boot != here.boot || strange {
             return None;
         }
         Process::find(*pid, *start_time)
@@ -156,7 +172,7 @@ pub fn read(root: &RootDir) -> Result<Option<Record>, HostError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(failed(root))?,
     };
-    serde_json::from_slice(&text).map(Some).map_err(|error| failed(root)(error.into()))
+    record::parse(&text).map(Some).map_err(failed(root))
 }
 
 /// Writes it down.
@@ -226,8 +242,8 @@ mod tests {
         assert!(applied.applier().is_none(), "it isn't applying any more");
         assert_eq!(applied.clone().applied(Some(3), Duration::ZERO).due(), Due::Now);
         // What is left of another boot is over.
-        let deadline = Deadline { boot: "another".into(), ..applied.deadline.clone() };
-        assert_eq!(Waiting { deadline, ..applied }.due(), Due::Now);
+        let deadline = Deadline { boot: "another".into(), ..applied.deadline.clone().unwrap() };
+        assert_eq!(Waiting { deadline: Some(deadline), ..applied }.due(), Due::Now);
     }
 
     #[test]
@@ -235,17 +251,63 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let mut begun = Waiting::begin(&HostSpec::default(), None, MINUTE);
         let start_time = Process::open(child.id()).unwrap().start_time;
-        begun.applier = Applier { pid: child.id(), start_time, birthplace: Birthplace::here().ok() };
+        begun.applier = Some(Applier { pid: child.id(), start_time, birthplace: Birthplace::here().ok() });
         assert!(matches!(begun.due(), Due::In(_)));
         // The same numbers of another boot, or of another PID namespace, are
         // another process: it isn't killed.
-        let rebooted = Deadline { boot: "another".into(), ..begun.deadline.clone() };
-        assert!(Waiting { deadline: rebooted, ..begun.clone() }.applier().is_none());
+        let rebooted = Deadline { boot: "another".into(), ..begun.deadline.clone().unwrap() };
+        assert!(Waiting { deadline: Some(rebooted), ..begun.clone() }.applier().is_none());
         let mut elsewhere = begun.clone();
-        elsewhere.applier.birthplace = Birthplace::here().ok().map(|here| Birthplace { pids: 1, ..here });
+        elsewhere.applier.as_mut().unwrap().birthplace =
+            Birthplace::here().ok().map(|here| Birthplace { pids: 1, ..here });
         assert!(elsewhere.applier().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(begun.due(), Due::Now);
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_understood_and_what_isnt_known_is_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::new(directory.path());
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/records/d346908");
+        let lay = |text: &str| {
+            file::replace(&path(&root), text).unwrap();
+            read(&root)
+        };
+        let text = |host: &str| std::fs::read_to_string(kept.join(host).join("unconfirmed.json")).unwrap();
+        let Some(Record::Rejected { generation, spec }) = lay(&text("rejected")).unwrap() else { panic!() };
+        assert_eq!((generation, spec.networks.len()), (Some(5), 3));
+        let Some(Record::Waiting(waiting)) = lay(&text("waiting")).unwrap() else { panic!() };
+        assert_eq!((waiting.generation, waiting.spec.networks.len()), (Some(2), 2));
+        let back_to = waiting.back_to.clone().unwrap();
+        assert_eq!((back_to.number, back_to.spec.networks.len()), (1, 1));
+        assert_eq!(back_to.allocations().vms.len(), 1);
+        // That boot is over.
+        assert_eq!((waiting.applier.is_some(), waiting.deadline.is_some()), (true, true));
+        assert_eq!((waiting.due(), waiting.applier().is_none()), (Due::Now, true));
+
+        let whole: serde_json::Value = serde_json::from_str(&text("waiting")).unwrap();
+        let changed = |key: &str, to: Option<serde_json::Value>| {
+            let mut value = whole.clone();
+            match (to, value["waiting"].as_object_mut().unwrap()) {
+                (Some(to), waiting) => waiting.insert(key.into(), to),
+                (None, waiting) => waiting.remove(key),
+            };
+            value.to_string()
+        };
+        for key in ["generation", "applier", "deadline", "later"] {
+            for to in [None, Some(serde_json::json!([7]))] {
+                let Some(Record::Waiting(read)) = lay(&changed(key, to)).unwrap() else { panic!() };
+                assert_eq!(
+                    (read.due(), &read.back_to, &read.spec),
+                    (Due::Now, &waiting.back_to, &waiting.spec)
+                );
+            }
+        }
+        // A host isn't taken down because it isn't known what to return to.
+        for to in [None, Some(serde_json::json!([7]))] {
+            assert!(lay(&changed("back_to", to)).unwrap_err().to_string().contains("unconfirmed.json"));
+        }
     }
 }

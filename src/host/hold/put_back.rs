@@ -13,7 +13,7 @@ use crate::firewall::{self, FlowPolicy, Gone, Stamp, Tables};
 use crate::topology::FirewallMode;
 
 use crate::host::apply::execute::cut_flows;
-use crate::host::kept::{generation, loaded, record};
+use crate::host::kept::{forwarding, generation, loaded};
 use crate::host::{Events, Host, HostError, Lock};
 
 /// While another hostctl changes the host, and after a failure.
@@ -77,7 +77,7 @@ impl Host {
             v4.or_else(|| Some(address.as_sockaddr_in6()?.ip().into()))
         });
         let host: BTreeSet<IpAddr> = addresses.collect();
-        let on_link = record::read(&self.root).surroundings.on_link;
+        let on_link = forwarding::read(&self.root).surroundings.on_link;
         cut_flows(&FlowPolicy::new(&last.compile()?, host, &on_link, Gone::default()))
     }
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::record::Field;
 use crate::topology::{Allocation, Allocations};
 
 /// The version that is written.
@@ -18,13 +19,13 @@ pub struct Record {
     /// Of the record. A later one may say more, and what is read here means
     /// the same in each.
     #[serde(default)]
-    version: u32,
+    version: Field<u32>,
     /// VMs by name.
     #[serde(default)]
-    vms: BTreeMap<String, Value>,
+    vms: Field<BTreeMap<String, Value>>,
     /// Subnets' namespaces by name.
     #[serde(default)]
-    namespaces: BTreeMap<String, Value>,
+    namespaces: Field<BTreeMap<String, Value>>,
 }
 
 impl Record {
@@ -35,24 +36,29 @@ impl Record {
             guests.iter().map(one).collect()
         };
         Self {
-            version: VERSION,
-            vms: written(&allocations.vms),
-            namespaces: written(&allocations.namespaces),
+            version: Field::Is(VERSION),
+            vms: Field::Is(written(&allocations.vms)),
+            namespaces: Field::Is(written(&allocations.namespaces)),
         }
     }
 
-    /// What it says.
-    pub fn read(&self) -> Allocations {
+    /// What it says; of what it doesn't say, `otherwise`.
+    pub fn read(&self, otherwise: impl FnOnce() -> Allocations) -> Allocations {
         let read = |guests: &BTreeMap<String, Value>| {
             guests.iter().map(|(name, guest)| (name.clone(), read(guest))).collect()
         };
-        Allocations { vms: read(&self.vms), namespaces: read(&self.namespaces) }
+        let (vms, namespaces) = (self.vms.get().map(read), self.namespaces.get().map(read));
+        match (vms, namespaces) {
+            (Some(vms), Some(namespaces)) => Allocations { vms, namespaces },
+            (vms, namespaces) => {
+                let otherwise = otherwise();
+                Allocations {
+                    vms: vms.unwrap_or(otherwise.vms),
+                    namespaces: namespaces.unwrap_or(otherwise.namespaces),
+                }
+            }
+        }
     }
-}
-
-/// Of a generation: a record that is none is as if there were none.
-pub fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Record>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 /// The keys of a guest, which are those of the file.
@@ -123,7 +129,7 @@ image = "i"
         let given = allocations();
         let text = serde_json::to_string(&Record::of(&given)).unwrap();
         let record: Record = serde_json::from_str(&text).unwrap();
-        assert_eq!(record.read(), given);
+        assert_eq!(record.read(Allocations::default), given);
         assert_eq!((given.vms.len(), given.namespaces.len()), (1, 1));
     }
 
@@ -135,7 +141,7 @@ image = "i"
                   "interface": "vm-a", "uid": 1879048193, "extra": {}},
             "b": {"address": "no address", "mac": "02:00:00:00:00:08"},
             "c": 7}}"#;
-        let read = serde_json::from_str::<Record>(text).unwrap().read();
+        let read = serde_json::from_str::<Record>(text).unwrap().read(Allocations::default);
         let [a, b, c] = ["a", "b", "c"].map(|name| read.vms.get(name).unwrap().clone());
         assert_eq!(a.address6.unwrap().to_string(), "fd00::7");
         assert_eq!((a.uid, a.interface.unwrap().to_string()), (Some(1_879_048_193), "vm-a".into()));

@@ -12,7 +12,7 @@ use crate::root_dir::RootDir;
 use crate::supervise::birthplace::{Birthplace, inhabitant};
 use crate::vm;
 
-use super::{loaded, record};
+use super::{forwarding, loaded};
 use crate::host::HostError;
 
 fn path(root: &RootDir) -> PathBuf {
@@ -45,7 +45,7 @@ pub fn claim(root: &RootDir) -> Result<(), HostError> {
     }
     if written.is_some() {
         // What was turned on and loaded was so elsewhere.
-        record::remove(root)?;
+        forwarding::remove(root)?;
         loaded::forget(root);
     }
     let text = serde_json::to_vec(&here).unwrap_or_default();

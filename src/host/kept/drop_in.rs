@@ -6,10 +6,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::{self, Field, lenient};
 use crate::root_dir::RootDir;
 
 use super::{file, generation};
 use crate::host::HostError;
+
+/// The version of the journal that is written. A later one may say more; what is
+/// read here means the same in each.
+const VERSION: u32 = 1;
 
 /// The drop-in that commands write.
 pub fn drop_in(root: &RootDir) -> PathBuf {
@@ -18,10 +23,17 @@ pub fn drop_in(root: &RootDir) -> PathBuf {
 
 /// What a command is about to write, written down before. A command that was
 /// killed said nothing to whoever called it: what it wrote is taken back.
+/// Where it can't be read what was there before, nothing is changed: what is
+/// missing isn't a file that wasn't there.
 #[derive(Debug, Serialize, Deserialize)]
 struct Journal {
+    #[serde(default)]
+    version: Field<u32>,
+    #[serde(default, deserialize_with = "lenient")]
     command: String,
+    #[serde(deserialize_with = "Deserialize::deserialize")]
     before: Option<String>,
+    #[serde(deserialize_with = "Deserialize::deserialize")]
     after: Option<String>,
 }
 
@@ -67,7 +79,8 @@ fn put(root: &RootDir, text: Option<&str>) -> Result<(), HostError> {
 /// Where it can't be written.
 pub fn write<'r>(root: &'r RootDir, command: &str, text: Option<&str>) -> Result<Written<'r>, HostError> {
     let after = text.map(str::to_string);
-    let written = Journal { command: command.into(), before: read(root)?, after };
+    let version = Field::Is(VERSION);
+    let written = Journal { version, command: command.into(), before: read(root)?, after };
     let path = journal(root);
     let text = serde_json::to_string(&written).map_err(|error| failed(path.clone())(error.into()))?;
     file::replace(&path, &text).map_err(failed(path))?;
@@ -129,11 +142,11 @@ pub fn unfinished(root: &RootDir) -> Option<String> {
 
 fn read_journal(root: &RootDir) -> Result<Option<Journal>, HostError> {
     let path = journal(root);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match std::fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(failed(path.clone()))?,
     };
-    serde_json::from_str(&text).map(Some).map_err(|error| failed(path)(error.into()))
+    record::parse(&text).map(Some).map_err(failed(path))
 }
 
 /// Whether the change got as far as a generation of its own.
@@ -211,5 +224,32 @@ mod tests {
         std::fs::write(drop_in(&root), "{\"mine\": 1}").unwrap();
         recover(&root).unwrap();
         assert_eq!(read(&root).unwrap().as_deref(), Some("{\"mine\": 1}"));
+    }
+
+    #[test]
+    fn the_journal_of_an_earlier_version_is_understood_and_one_that_isnt_changes_nothing() {
+        let (_directory, root) = root();
+        let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/records/d346908/killed");
+        let lay = |journal_text: &str| {
+            let drop_in_text = std::fs::read_to_string(kept.join("commands.json")).unwrap();
+            file::replace(&drop_in(&root), &drop_in_text).unwrap();
+            file::replace(&journal(&root), journal_text).unwrap();
+        };
+        let whole = std::fs::read_to_string(kept.join("command.json")).unwrap();
+        for text in [whole.clone(), whole.replace("{\"command\"", "{\"later\":7,\"command\"")] {
+            lay(&text);
+            assert_eq!(unfinished(&root).as_deref(), Some("network two (10.7.0.0/24) created"));
+            recover(&root).unwrap();
+            assert_eq!((read(&root).unwrap(), unfinished(&root)), (None, None));
+        }
+        lay(&whole.replace("\"network two (10.7.0.0/24) created\"", "7"));
+        assert_eq!(unfinished(&root).as_deref(), Some(""));
+        recover(&root).unwrap();
+        assert_eq!(read(&root).unwrap(), None);
+        for broken in [whole.replace("\"before\":null,", ""), whole.replace("null", "7"), "[]".into()] {
+            lay(&broken);
+            assert!(recover(&root).unwrap_err().to_string().contains("command.json"), "{broken}");
+            assert!(read(&root).unwrap().is_some(), "{broken}");
+        }
     }
 }

@@ -8,11 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::read_bounded;
+use crate::record::{self, Field, lenient};
 use crate::root_dir::RootDir;
 use crate::spec::{HostSpec, Issue};
 use crate::topology::{self, Allocations, Topology};
 
-use super::allocations::{self, Record};
+use super::allocations::Record;
 use super::file::Draft;
 use crate::host::HostError;
 
@@ -23,29 +24,45 @@ const KEPT: usize = 50;
 /// may have, and its JSON's indentation.
 const LONGEST: u64 = 256 * 1024 * 1024;
 
-/// One applied host spec.
+/// The version that is written. A later one may say more; what is read here
+/// means the same in each.
+const VERSION: u32 = 1;
+
+/// One applied host spec, as it is written too. The spec is understood whole or
+/// not at all: half of one isn't what was applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
+    #[serde(default)]
+    pub(in crate::host) version: Field<u32>,
     /// Its number, from 1.
+    #[serde(default, deserialize_with = "lenient")]
     pub number: u64,
     /// When it was applied, in seconds since 1970-01-01 UTC.
+    #[serde(default, deserialize_with = "lenient")]
     pub applied_at: u64,
     /// By which command; none where an earlier version of hostctl wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The generation that it returned to, where it is a rollback.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
     /// The text of the drop-in that commands write; empty where there was
     /// none, none where an earlier version of hostctl didn't keep it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub drop_in: Option<String>,
     /// The whole spec: all files and drop-ins.
     pub spec: HostSpec,
-    /// What its guests were given; none where an earlier version of hostctl
-    /// wrote it, which gave what [`topology::given`] says.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "allocations::lenient")]
+    /// What its guests were given; of what isn't known, [`topology::given`] says
+    /// what an earlier version gave.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub allocations: Option<Record>,
+}
+
+/// As much of a generation as can be read where its spec can't.
+#[derive(Deserialize)]
+struct Remains {
+    #[serde(deserialize_with = "lenient")]
+    allocations: Option<Record>,
 }
 
 impl Generation {
@@ -63,7 +80,8 @@ impl Generation {
 
     /// What its guests have.
     pub fn allocations(&self) -> Allocations {
-        self.allocations.as_ref().map_or_else(|| topology::given(&self.spec), Record::read)
+        let given = || topology::given(&self.spec);
+        self.allocations.as_ref().map_or_else(given, |record| record.read(given))
     }
 }
 
@@ -127,11 +145,12 @@ pub fn read(root: &RootDir, number: u64) -> Result<Generation, HostError> {
         }
         result => result,
     };
-    let parsed = text.and_then(|text| serde_json::from_slice::<Generation>(&text).map_err(io::Error::from));
-    parsed
-        .and_then(|generation| match generation.number == number {
-            true => Ok(generation),
-            false => Err(io::Error::other(format!("it says that it is generation {}", generation.number))),
+    text.and_then(|text| record::parse::<Generation>(&text))
+        .and_then(|generation| match generation.number {
+            // The file's name says it as well.
+            0 => Ok(Generation { number, ..generation }),
+            same if same == number => Ok(generation),
+            _ => Err(io::Error::other(format!("it says that it is generation {}", generation.number))),
         })
         .map_err(|source| HostError::Unreadable { number, path: path(root, number), source })
 }
@@ -174,17 +193,25 @@ pub fn kept(root: &RootDir) -> Kept {
     const NEW: &str = "what guests have on this host can't be read, and all are taken for new ones";
     match newest_readable(root) {
         Err(error) => Kept { note: Some(format!("{NEW}: {error}")), ..Kept::default() },
-        Ok((None, unreadable)) => {
-            let note = unreadable.first().map(|error| format!("{NEW}: {error}"));
-            Kept { note, ..Kept::default() }
+        Ok((newest, unreadable)) => {
+            // Whether its spec can be read or not: it is what guests have.
+            let remains = unreadable.iter().find_map(|error| remains(root, error));
+            let found = newest.map(|newest| (newest.number, newest.allocations()));
+            let Some((number, allocations)) = remains.or(found) else {
+                let note = unreadable.first().map(|error| format!("{NEW}: {error}"));
+                return Kept { note, ..Kept::default() };
+            };
+            let told = |error| format!("guests keep what generation {number} gave them: {error}");
+            Kept { note: unreadable.first().map(told), allocations }
         }
-        Ok((Some(newest), unreadable)) => Kept {
-            note: unreadable
-                .first()
-                .map(|error| format!("guests keep what generation {} gave them: {error}", newest.number)),
-            allocations: newest.allocations(),
-        },
     }
+}
+
+/// What a generation gave to guests whose spec can't be read.
+fn remains(root: &RootDir, error: &HostError) -> Option<(u64, Allocations)> {
+    let HostError::Unreadable { number, .. } = error else { return None };
+    let text = read_bounded(&path(root, *number), LONGEST).ok()?;
+    Some((*number, record::parse::<Remains>(&text).ok()?.allocations?.read(Allocations::default)))
 }
 
 /// Compiles a spec for this host: guests that stay keep what they have.
@@ -258,7 +285,8 @@ pub fn prepare(
     let Origin { command, from } = origin.clone();
     let (command, spec) = (Some(command), spec.clone());
     let allocations = Some(Record::of(given));
-    let generation = Generation { number, applied_at, command, from, drop_in, spec, allocations };
+    let version = Field::Is(VERSION);
+    let generation = Generation { version, number, applied_at, command, from, drop_in, spec, allocations };
     let path = path(root, number);
     let text = serde_json::to_string_pretty(&generation).map_err(|error| failed(&path)(error.into()))?;
     let draft = Draft::write(&path, &text).map_err(failed(&path))?;
@@ -331,5 +359,78 @@ mod tests {
         let last = last(&root).unwrap().unwrap();
         assert_eq!((last.number, last.command, last.from, last.drop_in), (4, None, None, None));
         assert_eq!(last.spec, spec("10.1.0.0/24"));
+    }
+
+    /// As d346908 left it; kept for ever.
+    fn kept_host(name: &str) -> (tempfile::TempDir, RootDir, HostSpec) {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/records/d346908").join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::new(directory.path());
+        fs::create_dir_all(root.state().join("generations")).unwrap();
+        let from = kept.join("var/lib/hostctl/generations/1.json");
+        fs::copy(from, root.state().join("generations/1.json")).unwrap();
+        (directory, root, toml::from_str(&fs::read_to_string(kept.join("host.toml")).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn what_was_written_is_read_as_what_it_was() {
+        for (name, guests, time) in [("plain", 1, 1_795_601_595), ("everything", 5, 1_795_601_520)] {
+            let (_directory, root, spec) = kept_host(name);
+            let last = last(&root).unwrap().unwrap();
+            assert_eq!((last.number, last.command.as_deref(), last.from), (1, Some("apply"), None));
+            assert_eq!((last.applied_at / 1000, last.drop_in.as_deref()), (time / 1000, Some("")));
+            assert_eq!(last.spec, spec);
+            let given = last.allocations();
+            assert_eq!((&given, given.vms.len() + given.namespaces.len()), (&topology::given(&spec), guests));
+            assert_eq!(last.compile().unwrap(), topology::compile(&spec).unwrap());
+            // It is the same spec, and nothing is kept anew.
+            assert_eq!(commit(&root, &spec).unwrap().number, 1);
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_lost_costs_itself() {
+        use serde_json::{Value, json};
+        let (_directory, root, spec) = kept_host("plain");
+        let path = root.state().join("generations/1.json");
+        let whole: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let write = |change: &dyn Fn(&mut Value)| {
+            let mut value = whole.clone();
+            change(&mut value);
+            fs::write(&path, value.to_string()).unwrap();
+        };
+        for key in ["number", "applied_at", "command", "drop_in", "allocations"] {
+            for odd in [None, Some(json!({ "odd": [] })), Some(json!(-7)), Some(Value::Null)] {
+                write(&|value| match (&odd, value.as_object_mut().unwrap()) {
+                    (Some(odd), value) => value[key] = odd.clone(),
+                    (None, value) => drop(value.remove(key).unwrap()),
+                });
+                let read = last(&root).unwrap().unwrap();
+                assert_eq!((read.number, &read.spec), (1, &spec), "{key} {odd:?}");
+                assert_eq!(read.allocations(), topology::given(&spec), "{key} {odd:?}");
+            }
+        }
+        write(&|value| {
+            value["version"] = json!(7);
+            value["later"] = json!([]);
+            value["allocations"]["vms"]["plain"]["address"] = json!("10.1.0.9");
+            value["allocations"]["namespaces"] = json!(7);
+        });
+        let address = |given: &Allocations| given.vms["plain"].address.unwrap().to_string();
+        assert_eq!(address(&last(&root).unwrap().unwrap().allocations()), "10.1.0.9");
+        // A spec that isn't understood is none to return to; what guests have
+        // they have all the same.
+        write(&|value| {
+            value["spec"]["later"] = json!({});
+            value["allocations"]["vms"]["plain"]["address"] = json!("10.1.0.9");
+        });
+        assert!(matches!(last(&root), Err(HostError::Unreadable { number: 1, .. })));
+        let kept = kept(&root);
+        assert_eq!(address(&kept.allocations), "10.1.0.9");
+        let note = kept.note.unwrap();
+        assert!(
+            note.starts_with("guests keep what generation 1 gave them: ") && note.contains("later"),
+            "{note}"
+        );
     }
 }
