@@ -30,7 +30,7 @@ fn an_app_runs_in_its_namespace_is_logged_and_stopped() {
     assert!(!host.processes().contains(&status.supervisor_pid));
 
     let observed = host.observed();
-    assert_eq!(observed.app.as_ref(), Some(&host.app));
+    assert_eq!(observed.record.as_ref().unwrap().app().as_ref(), Ok(&host.app));
     assert_eq!((observed.state().as_str(), observed.supervised), ("running", true));
     let again = app::spawn_supervisor(&host.root, &host.app, "/nowhere".as_ref()).unwrap_err();
     assert!(matches!(again, AppError::Supervised { .. }), "{again}");
@@ -41,7 +41,7 @@ fn an_app_runs_in_its_namespace_is_logged_and_stopped() {
     host.logged("bye");
     assert_eq!(host.processes(), [0_u32; 0]);
     let observed = host.observed();
-    assert_eq!((observed.state().as_str(), observed.supervised, observed.app), ("stopped", false, None));
+    assert_eq!((observed.state().as_str(), observed.supervised, observed.record), ("stopped", false, None));
     host.stop(LONG);
     app::remove(&host.root, &host.app.namespace, &host.app.name, LONG).unwrap();
     assert!(app::observe(&host.root).unwrap().is_empty() && !host.root.apps().join("prod-web").exists());
@@ -344,6 +344,55 @@ fn a_user_has_no_way_back_to_root() {
         assert!(log.contains(line), "{log}");
     }
     assert!(log.contains("CapEff:\t0000000000000000") && log.contains("Groups:\t \n"), "{log}");
+}
+
+#[test]
+fn an_app_is_who_its_spec_names() {
+    // Not the supervisor's groups either; nobody has none beside its own.
+    let script = "grep -E '^(Uid|Gid|Groups|NoNewPrivs|CapEff)' /proc/self/status; exit 0";
+    for (isolate, user, ids) in [
+        (false, "daemon", "Uid:\t1\t1\t1\t1\nGid:\t1\t1\t1\t1\nGroups:\t \n"),
+        (true, "1", "Uid:\t1\t1\t1\t1\nGid:\t1\t1\t1\t1\nGroups:\t \n"),
+        (true, "4321:1234", "Uid:\t4321\t4321\t4321\t4321\nGid:\t1234\t1234\t1234\t1234\nGroups:\t \n"),
+    ] {
+        let host = Host::new(script, |value| {
+            value["user"] = user.into();
+            value["isolate"] = isolate.into();
+        });
+        host.start();
+        assert_eq!(host.over(), None, "{user}: {}", host.log());
+        let log = host.log();
+        assert!(log.starts_with(ids) && log.contains("NoNewPrivs:\t1"), "{user}: {log}");
+        assert!(log.contains("CapEff:\t0000000000000000"), "{user}: {log}");
+    }
+    let host = Host::new(script, |value| value["user"] = "root".into());
+    host.start();
+    assert_eq!(host.over(), None);
+    assert!(host.log().starts_with("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n"), "{}", host.log());
+    // Found missing at the start, it isn't started as somebody else.
+    let host = Host::new("> $DIR/ran", |value| value["user"] = "nobody-is-called-so".into());
+    host.start();
+    let failed = host.over().unwrap();
+    assert!(failed.contains("user nobody-is-called-so: the host knows no such user"), "{failed}");
+    assert!(!host.path("ran").exists());
+}
+
+#[test]
+fn a_record_that_cant_be_understood_starts_nothing() {
+    // An app whose user were lost on the way would be root.
+    let host = Host::new("> $DIR/ran; sleep 60", |value| value["user"] = "daemon".into());
+    app::write_desired(&host.root, &host.app).unwrap();
+    let path = host.root.app("prod-web", "api").join("app.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"daemon\"", "{\"dynamic\":true}")).unwrap();
+    let error = app::read_desired(&host.root, &host.app.namespace, &host.app.name).unwrap_err();
+    let said = "its user can't be understood: another version of hostctl wrote it";
+    assert!(error.to_string().contains(said), "{error}");
+    let supervisor =
+        ["--root-dir", host.root.path().to_str().unwrap(), "app", "supervise", "prod-web", "api"];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hostctl")).args(supervisor).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
+    assert!(!output.status.success() && !host.path("ran").exists());
 }
 
 #[test]

@@ -111,6 +111,105 @@ fn what_somebody_started_in_a_namespace_ends_with_it() {
     assert!(!status.success(), "{status}");
 }
 
+/// What the first version of hostctl wrote down, in the place of what this one
+/// does.
+const FIRST: [(&str, &str, &str); 4] = [
+    ("page", "app.json", include_str!("data/records/app/1/page.json")),
+    ("site", "app.json", include_str!("data/records/app/1/site.json")),
+    ("script", "app.json", include_str!("data/records/app/1/script.json")),
+    ("once", "ended.json", include_str!("data/records/app/1/once-ended.json")),
+];
+
+#[test]
+fn apps_of_the_first_version_are_taken_over_and_not_started_again() {
+    let lab = Lab::new(Options::default());
+    let www = tempfile::tempdir().unwrap();
+    let here = |text: &str| text.replace("/srv/www", &www.path().display().to_string());
+    let spec = include_str!("data/records/app/1/host.toml");
+    let spec = here(spec.split_once("[apps.broken]").unwrap().0);
+    lab.apply(&spec);
+    let running = || {
+        let seen = app::observe(&lab.host.root).unwrap();
+        let pids = seen.iter().filter_map(|one| Some((one.name.to_string(), one.status.as_ref()?.pid?)));
+        pids.collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while running().len() != 3 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let before = running();
+    assert_eq!(before.len(), 3, "{:?}", states(&lab));
+    for (name, file, text) in FIRST {
+        let path = lab.host.root.app("prod-web", name).join(file);
+        assert!(path.exists(), "{}", path.display());
+        std::fs::write(&path, here(text)).unwrap();
+    }
+    assert_eq!(lab.apply(&spec).steps, []);
+    assert_eq!(running(), before);
+    // A change of one is still seen, and named.
+    let outcome = lab.apply(&spec.replace("PASSWORD = \"hunter2\"", "PASSWORD = \"hunter3\""));
+    let steps: Vec<String> = outcome.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        ["hostctl app stop script    # its spec changed: environment", "hostctl app start script"],
+        "{steps:#?}"
+    );
+}
+
+#[test]
+fn an_app_is_the_user_that_its_spec_names_or_isnt_started() {
+    let lab = Lab::new(Options::default());
+    let (networks, _) = SPEC.split_once("[apps.page]").unwrap();
+    let spec = |user: &str| {
+        format!(
+            "{networks}[apps.who]\nnetwork = \"prod\"\nsubnet = \"web\"\nuser = \"{user}\"\n\
+             command = [\"sleep\", \"{}\"]\n",
+            seconds()
+        )
+    };
+    let file = lab.root_dir().join("who.toml");
+    let apply = |user: &str| {
+        std::fs::write(&file, spec(user)).unwrap();
+        lab.hostctl(&["apply", file.to_str().unwrap()])
+    };
+    // Nothing is touched for one whose user isn't there.
+    let refused = apply("nobody-is-called-so");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("nothing was changed") && said.contains("who.toml:15: app prod-web/who: user"),
+        "{said}"
+    );
+    assert!(said.contains("the host knows no such user"), "{said}");
+    assert_eq!(lab.output("ip", &["netns", "list"]), "");
+    // A VM's user could stop its QEMU.
+    let refused = apply("1879048192:100");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("the users of VMs' QEMUs"), "{said}");
+
+    let done = apply("4321:1234");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let status = || {
+        let seen = app::observe(&lab.host.root).unwrap();
+        let pid = seen.first()?.status.as_ref()?.pid?;
+        std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let is = |ids: &str| status().is_some_and(|text| text.contains(ids));
+    while !is("Uid:\t4321\t4321\t4321\t4321\nGid:\t1234\t1234\t1234\t1234") && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(is("Uid:\t4321\t4321"), "{:?}", status());
+    // What confines it takes effect at once.
+    let plan = lab.hostctl(&["plan", file.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&plan.stdout).contains("nothing to do"), "{plan:?}");
+    assert!(apply("daemon").status.success());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is("Uid:\t1\t1\t1\t1") && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(is("Uid:\t1\t1\t1\t1"), "{:?}", status());
+}
+
 #[test]
 fn an_app_that_ended_well_is_not_run_again() {
     let lab = Lab::new(Options::default());

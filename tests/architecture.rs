@@ -15,7 +15,7 @@ const ROOMS: [&[&str]; 6] =
     [&["spec"], &["topology"], &["reach", "tap"], &["app", "firewall", "link", "vm"], &["host"], &["cli"]];
 
 /// Files that decide: no process, no file, no socket, no clock.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "ownership.rs",
     "packet.rs",
     "packet",
@@ -30,6 +30,7 @@ const PURE: [&str; 15] = [
     "vm/state.rs",
     "vm/pending.rs",
     "app/state.rs",
+    "app/record.rs",
     "host/apply/changes.rs",
 ];
 

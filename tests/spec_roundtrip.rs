@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::support::spec_support::{Case, example};
 use hostctl::root_dir::RootDir;
 use hostctl::spec::{
-    Accel, Action, App, AppLimits, AppRestart, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
+    Accel, Action, App, AppLimits, AppRestart, AppUser, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
     FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, Lan, LimitOverrides, MacAddr, Machine,
     Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol,
     PolicyRule, PolicySubnet, PolicyVersion, PortRange, Ports, Prefix, Subnet, SubnetKind, Supervisor,
@@ -340,14 +340,20 @@ fn app() -> impl Strategy<Value = App> {
     let restart = select(vec![AppRestart::Always, AppRestart::OnFailure, AppRestart::Never]);
     let command = option::of(vec(text(), 0..3));
     let environment = btree_map(text(), text(), 0..3);
-    let how = (restart, any::<bool>(), limits, environment);
+    let user = prop_oneof![
+        "[a-z_][a-z0-9_-]{0,31}".prop_map(AppUser::Name),
+        (0..60_000_u32).prop_map(AppUser::Id),
+        (0..60_000_u32, 0..60_000_u32).prop_map(|(uid, gid)| AppUser::Ids { uid, gid }),
+    ];
+    let how = (restart, option::of(user), any::<bool>(), limits, environment);
     (name(), name(), command, option::of(server), how).prop_map(
-        |(network, subnet, command, webserver, (restart, isolate, limits, environment))| App {
+        |(network, subnet, command, webserver, (restart, user, isolate, limits, environment))| App {
             network,
             subnet,
             command,
             webserver,
             restart,
+            user,
             isolate,
             limits,
             environment,

@@ -142,7 +142,7 @@ fn no_hint_suggests_what_was_written() {
         ),
         ("policies.p", &["version", "description", "subnet", "namespace", "default", "ingress", "egress"]),
         ("policies.p.ingress", &["port", "protocol", "source", "action", "priority", "description"]),
-        ("apps.a", &["network", "subnet", "command", "webserver", "restart", "isolate", "limits"]),
+        ("apps.a", &["network", "subnet", "command", "webserver", "restart", "user", "isolate", "limits"]),
         ("peerings", &["between"]),
     ];
     let mut hints = 0;

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use crate::bounded::read_bounded;
 use crate::ownership::CGROUP;
 use crate::root_dir::RootDir;
-use crate::topology::Name;
+use crate::topology::{App, AppLimits, Name, NamespaceName};
 
 use super::error::AppError;
-use super::model::{App, Limits, Namespace};
 
 /// The period of `cpu.max`, in microseconds: the kernel's default.
 const PERIOD: u64 = 100_000;
@@ -33,11 +32,11 @@ pub(super) struct Cgroup {
     path: PathBuf,
 }
 
-fn settings(limits: &Limits) -> Vec<Setting> {
+fn settings(limits: &AppLimits) -> Vec<Setting> {
     let setting = |controller, file, value: String| Setting { controller, file, value, optional: false };
     let mut settings = Vec::new();
     if let Some(memory) = limits.memory {
-        settings.push(setting("memory", "memory.max", (u64::from(memory) << 20).to_string()));
+        settings.push(setting("memory", "memory.max", (u64::from(memory.mebibytes()) << 20).to_string()));
         let swap = setting("memory", "memory.swap.max", "0".into());
         settings.push(Setting { optional: true, ..swap });
         // All or nothing: an app without one of its processes is in no known state.
@@ -53,7 +52,7 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     settings
 }
 
-fn path(mount: &Path, root: &RootDir, namespace: &Namespace, name: &Name) -> PathBuf {
+fn path(mount: &Path, root: &RootDir, namespace: &NamespaceName, name: &Name) -> PathBuf {
     mount.join(CGROUP).join(format!("{}.{namespace}.{name}", root.instance()))
 }
 
@@ -81,7 +80,7 @@ fn hierarchies(mountinfo: &str) -> (Option<PathBuf>, bool) {
 impl Cgroup {
     /// The group of an app that has limits, with nobody in it.
     pub fn create(root: &RootDir, app: &App) -> Result<Option<Self>, AppError> {
-        if app.limits.is_empty() {
+        if app.limits == AppLimits::default() {
             return Ok(None);
         }
         let (v2, v1) = mounted()?;
@@ -102,7 +101,7 @@ impl Cgroup {
     }
 
     /// The group that a killed supervisor left.
-    pub fn find(root: &RootDir, namespace: &Namespace, name: &Name) -> Option<Self> {
+    pub fn find(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Option<Self> {
         let path = path(&mounted().ok()?.0?, root, namespace, name);
         path.is_dir().then_some(Self { path })
     }
@@ -187,11 +186,13 @@ fn write(path: &Path, value: &str) -> Result<(), AppError> {
 mod tests {
     use super::*;
 
-    const ALL: Limits = Limits { memory: Some(64), millicpus: Some(250), pids: Some(10) };
+    fn all() -> AppLimits {
+        AppLimits { memory: Some("64M".parse().unwrap()), millicpus: Some(250), pids: Some(10) }
+    }
 
     #[test]
     fn limits_become_the_kernels_files() {
-        let written: Vec<_> = settings(&ALL).into_iter().map(|set| (set.file, set.value)).collect();
+        let written: Vec<_> = settings(&all()).into_iter().map(|set| (set.file, set.value)).collect();
         let expected = [
             ("memory.max", "67108864"),
             ("memory.swap.max", "0"),
@@ -200,7 +201,7 @@ mod tests {
             ("pids.max", "10"),
         ];
         assert_eq!(written, expected.map(|(file, value)| (file, value.to_owned())));
-        assert_eq!(settings(&Limits::default()), []);
+        assert_eq!(settings(&AppLimits::default()), []);
     }
 
     #[test]
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn a_host_that_cant_says_what_it_has() {
         let dir = tempfile::tempdir().unwrap();
-        let said = |v2: Option<&Path>, v1| check(v2, v1, &settings(&ALL)).unwrap_err().to_string();
+        let said = |v2: Option<&Path>, v1| check(v2, v1, &settings(&all())).unwrap_err().to_string();
         assert!(said(None, true).contains("the memory and the cpu and the pids controller"));
         assert!(said(None, true).contains("this host has cgroup v1 only"));
         assert!(said(None, false).contains("no cgroups"));
@@ -230,7 +231,7 @@ mod tests {
             )
         );
         fs::write(&controllers, "cpuset cpu io memory pids\n").unwrap();
-        assert_eq!(check(Some(dir.path()), false, &settings(&ALL)).unwrap(), dir.path());
+        assert_eq!(check(Some(dir.path()), false, &settings(&all())).unwrap(), dir.path());
     }
 
     #[test]
@@ -241,17 +242,17 @@ mod tests {
         for file in ["memory.max", "memory.oom.group", "cpu.max"] {
             fs::write(group.path.join(file), "").unwrap();
         }
-        let limits = Limits { pids: None, ..ALL };
+        let limits = AppLimits { pids: None, ..all() };
         group.apply(&settings(&limits)).unwrap();
         assert_eq!(fs::read_to_string(group.path.join("cpu.max")).unwrap(), "25000 100000");
         assert!(!group.path.join("memory.swap.max").exists());
-        assert!(group.apply(&settings(&ALL)).is_err(), "there is no pids.max");
+        assert!(group.apply(&settings(&all())).is_err(), "there is no pids.max");
     }
 
     #[test]
     fn what_is_in_a_left_group_is_killed_and_the_group_removed() {
         let (root, name) = (RootDir::new("/nowhere/hostctl-test"), Name::new("api").unwrap());
-        let namespace = Namespace::new(format!("test-{}", std::process::id())).unwrap();
+        let namespace = NamespaceName::new(format!("test-{}", std::process::id())).unwrap();
         let Ok((Some(mount), _)) = mounted() else { return };
         let path = path(&mount, &root, &namespace, &name);
         // Without the right to make groups, or before Linux 5.14, there is nothing to see.

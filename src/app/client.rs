@@ -9,11 +9,11 @@ use crate::bounded::create;
 use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
 use crate::supervise::control::{Connection, REPLY_LIMIT, millis};
-use crate::topology::Name;
+use crate::topology::{App, Name, NamespaceName};
 
 use super::control::{Request, Status};
 use super::error::AppError;
-use super::model::{App, Namespace};
+use super::record::Record;
 use super::runtime_dir::{CONTROL, DESIRED, ENDED, FAILURE, RuntimeDir, SUPERVISOR_LOG, label};
 use super::state::State;
 
@@ -32,7 +32,7 @@ impl Client {
     ///
     /// # Errors
     /// [`AppError::NotSupervised`] where there is none.
-    pub fn connect(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Self, AppError> {
+    pub fn connect(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<Self, AppError> {
         let label = label(namespace, name);
         let dir = RuntimeDir::open(root, namespace, name)?;
         // Whatever is wrong with the socket, nobody answers on it.
@@ -74,19 +74,22 @@ impl Client {
 /// Writes down the app that a supervisor is to run.
 ///
 /// # Errors
-/// Where it could never be started, or the file can't be written.
+/// Where the file can't be written.
 pub fn write_desired(root: &RootDir, app: &App) -> Result<(), AppError> {
-    app.check()?;
-    Ok(RuntimeDir::create(root, &app.namespace, &app.name)?.write_json(DESIRED, app)?)
+    Ok(RuntimeDir::create(root, &app.namespace, &app.name)?.write_json(DESIRED, &Record::of(app))?)
 }
 
 /// The app that ran last and ended as it should, where one did.
 ///
 /// # Errors
 /// Where its file can't be read.
-pub fn read_ended(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Option<App>, AppError> {
+pub fn read_ended(
+    root: &RootDir,
+    namespace: &NamespaceName,
+    name: &Name,
+) -> Result<Option<Record>, AppError> {
     match RuntimeDir::open(root, namespace, name)? {
-        Some(dir) => Ok(dir.read_json::<App>(ENDED)?),
+        Some(dir) => Ok(dir.read_json(ENDED)?),
         None => Ok(None),
     }
 }
@@ -95,13 +98,18 @@ pub fn read_ended(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<
 ///
 /// # Errors
 /// Where there is none of that name, or it can't be read.
-pub fn read_desired(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<App, AppError> {
+pub fn read_desired(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<App, AppError> {
     let found = match RuntimeDir::open(root, namespace, name)? {
-        Some(dir) => dir.read_json::<App>(DESIRED)?,
+        Some(dir) => dir.read_json::<Record>(DESIRED)?,
         None => None,
     };
-    let found = found.filter(|app| app.name == *name && app.namespace == *namespace);
-    found.ok_or_else(|| AppError::NotSupervised(label(namespace, name)))
+    let app = label(namespace, name);
+    let Some(record) = found else { return Err(AppError::NotSupervised(app)) };
+    match record.app() {
+        Ok(found) if found.name == *name && found.namespace == *namespace => Ok(found),
+        Ok(_) => Err(AppError::NotSupervised(app)),
+        Err(strange) => Err(AppError::Invalid { app, reason: strange.to_string() }),
+    }
 }
 
 /// Writes `app` down and starts `program --root-dir ROOT app supervise
@@ -112,12 +120,11 @@ pub fn read_desired(root: &RootDir, namespace: &Namespace, name: &Name) -> Resul
 /// Where it has a supervisor already, or none can be started. What becomes of
 /// the app, [`wait_until`] tells.
 pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(), AppError> {
-    app.check()?;
     let dir = RuntimeDir::create(root, &app.namespace, &app.name)?;
     if let Some(pid) = dir.lock_holder() {
         return Err(AppError::Supervised { app: app.label(), pid });
     }
-    dir.write_json(DESIRED, app)?;
+    dir.write_json(DESIRED, &Record::of(app))?;
     dir.remove(FAILURE)?;
     let path = dir.path(SUPERVISOR_LOG);
     let log = create(&path).map_err(AppError::file("write", &path))?;
@@ -145,7 +152,7 @@ pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(),
 /// `timeout` passes.
 pub fn wait_until(
     root: &RootDir,
-    (namespace, name): (&Namespace, &Name),
+    (namespace, name): (&NamespaceName, &Name),
     wanted: &State,
     timeout: Duration,
     mut on_progress: impl FnMut(&Status),

@@ -8,9 +8,8 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::supervise::control::{self, to_value};
-use crate::topology::Name;
+use crate::topology::{App, Name, NamespaceName};
 
-use super::model::{App, Namespace};
 use super::state::State;
 
 /// The longest request, in bytes.
@@ -22,7 +21,7 @@ const STOP_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The namespace.
-    pub namespace: Namespace,
+    pub namespace: NamespaceName,
     /// The app.
     pub name: Name,
     /// Where it is in its life.

@@ -12,9 +12,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
+use crate::confine::User;
+
 use super::error::AppError;
-use super::model::User;
-use super::user::{become_user, limit_capabilities, usual_umask};
+use super::user::{limit_capabilities, usual_umask};
 
 /// Runs `command` as `user` and waits for it: the status to exit with, 128
 /// and the signal's number where one killed it. Only for
@@ -38,7 +39,7 @@ pub fn init(user: Option<User>, command: &[String]) -> Result<u8, AppError> {
     unsafe {
         process.pre_exec(move || {
             limit_capabilities()?;
-            user.map_or(Ok(()), become_user)
+            user.map_or(Ok(()), User::become_for_good)
         });
     }
     let spawned = process.spawn();

@@ -11,21 +11,20 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, setsid};
 use tokio::net::unix::pipe::Receiver;
 
+use crate::confine::User;
 use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
+use crate::topology::{App, Workload};
 
 use super::cgroup::Cgroup;
 use super::error::AppError;
-use super::model::{App, User, Workload};
 use super::strays::mark;
-use super::user::{become_user, limit_capabilities, usual_umask};
+use super::user::{self, limit_capabilities, usual_umask};
 
 /// Where `ip netns` keeps the names of namespaces.
 pub(super) const NAMES: &str = "/run/netns";
 /// This very program, even where its file was replaced meanwhile.
 const SELF: &str = "/proc/self/exe";
-/// Whom a web server runs as where nobody is named: nobody.
-const NOBODY: User = User { uid: 65534, gid: 65534 };
 
 /// A program that was started.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ pub(super) struct Launched {
 /// Starts the program of `app`. To be called in the thread that the
 /// supervisor lives in as long as it does: the program dies with it.
 pub(super) fn launch(root: &RootDir, app: &App) -> Result<Launched, AppError> {
-    app.check()?;
+    let user = user::of(app)?;
     let namespace = open_namespace(app.namespace.as_str())?;
     let cgroup = Cgroup::create(root, app)?;
     let members = cgroup.as_ref().map(Cgroup::members).transpose()?;
@@ -52,7 +51,7 @@ pub(super) fn launch(root: &RootDir, app: &App) -> Result<Launched, AppError> {
     let output = Receiver::from_owned_fd(output.into()).map_err(kernel("read from a pipe"))?;
     let words = [words.try_clone().map_err(kernel("make a pipe"))?, words];
 
-    let (mut command, user) = command(app);
+    let (mut command, user) = command(app, user);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(&app.environment);
     command.env(APP_VARIABLE, mark(root, &app.namespace, &app.name)).current_dir("/");
     let [stdout, stderr] = words;
@@ -79,6 +78,15 @@ pub(super) fn launch(root: &RootDir, app: &App) -> Result<Launched, AppError> {
     Ok(Launched { pid, output, cgroup, lifeline })
 }
 
+/// Whether this host has what `app` needs: to be asked before anything is
+/// touched.
+///
+/// # Errors
+/// What is missing.
+pub fn can_start(app: &App) -> Result<(), AppError> {
+    user::of(app).map(drop)
+}
+
 fn open_namespace(name: &str) -> Result<File, AppError> {
     let path = Path::new(NAMES).join(name);
     match File::open(&path) {
@@ -89,9 +97,8 @@ fn open_namespace(name: &str) -> Result<File, AppError> {
 
 /// The program, and whom it is started as; the web server and the init change
 /// their user themselves, after what only root may do.
-fn command(app: &App) -> (Command, Option<User>) {
+fn command(app: &App, mut user: Option<User>) -> (Command, Option<User>) {
     let mut words: Vec<String> = Vec::new();
-    let mut user = app.user;
     match &app.workload {
         Workload::Command(command) => words.clone_from(command),
         Workload::Webserver(server) => {
@@ -101,7 +108,7 @@ fn command(app: &App) -> (Command, Option<User>) {
             if let Some(directory) = &server.directory {
                 words.push(format!("--directory={}", directory.display()));
             }
-            let User { uid, gid } = user.take().unwrap_or(NOBODY);
+            let User { uid, gid } = user.take().unwrap_or(User::NOBODY);
             words.extend([format!("--uid={uid}"), format!("--gid={gid}")]);
         }
     }
@@ -160,7 +167,7 @@ impl Child {
             limit_capabilities()?;
         }
         if let Some(user) = self.user {
-            become_user(user)?;
+            user.become_for_good()?;
             // A change of user takes it back (PR_SET_PDEATHSIG(2const)).
             self.die_with_parent()?;
         }

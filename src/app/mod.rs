@@ -1,8 +1,8 @@
 //! The app room: programs inside named network namespaces, each under a
 //! supervisor of its own.
 //!
-//! The decisions are pure: the [`App`] that is wanted, and its life in
-//! `state`. The effects: [`supervise`] starts and watches one app, [`Client`]
+//! The decisions are pure: an app's life in `state`, and what is written down
+//! of it in `record`. The effects: [`supervise`] starts and watches one app, [`Client`]
 //! talks to its supervisor, [`observe`] finds out what there is,
 //! [`reap_strays`] ends what a killed supervisor left.
 
@@ -13,24 +13,28 @@ mod descendants;
 mod error;
 mod init;
 mod launch;
-mod model;
 mod namespace;
 mod observe;
 mod output;
+mod record;
 mod runtime_dir;
 mod state;
 mod strays;
 mod supervisor;
+#[cfg(test)]
+mod test_app;
 mod user;
 pub mod webserver;
 
+pub use crate::confine::User;
 pub use client::{Client, read_desired, read_ended, spawn_supervisor, wait_until, write_desired};
 pub use control::Status;
 pub use error::AppError;
 pub use init::init;
-pub use model::{App, Limits, Namespace, NamespaceError, Restart, User, Webserver, Workload};
+pub use launch::can_start;
 pub use namespace::{evict, stop_all};
 pub use observe::{Observed, elsewhere, observe, remove, stop};
+pub use record::{Record, Strange};
 pub use state::State;
 pub use strays::{Stray, reap_strays};
 pub use supervisor::supervise;

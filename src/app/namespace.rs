@@ -10,10 +10,10 @@ use rustix::process::Signal;
 
 use crate::root_dir::RootDir;
 use crate::supervise::process::{Process, pids};
+use crate::topology::NamespaceName;
 
 use super::error::AppError;
 use super::launch::NAMES;
-use super::model::Namespace;
 use super::observe::{observe, stop};
 
 /// How long killed processes may take to end.
@@ -23,7 +23,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// That of the first app that lives on; the others are stopped all the same.
-pub fn stop_all(root: &RootDir, namespace: &Namespace, timeout: Duration) -> Result<(), AppError> {
+pub fn stop_all(root: &RootDir, namespace: &NamespaceName, timeout: Duration) -> Result<(), AppError> {
     let apps = observe(root)?.into_iter().filter(|app| app.namespace == *namespace);
     std::thread::scope(|scope| {
         let stops: Vec<_> =
@@ -42,7 +42,7 @@ pub fn stop_all(root: &RootDir, namespace: &Namespace, timeout: Duration) -> Res
 ///
 /// # Errors
 /// Where `/proc` can't be read, or a process lives on.
-pub fn evict(namespace: &Namespace) -> Result<Vec<u32>, AppError> {
+pub fn evict(namespace: &NamespaceName) -> Result<Vec<u32>, AppError> {
     let path = Path::new(NAMES).join(namespace.as_str());
     let wanted = match identity(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::root_dir::RootDir;
-use crate::topology::Name;
+use crate::topology::{Name, NamespaceName};
 
-use super::client::{Client, read_desired};
+use super::client::Client;
 use super::control::Status;
 use super::error::AppError;
-use super::model::{App, Namespace};
-use super::runtime_dir::{FAILURE, RuntimeDir, label};
+use super::record::Record;
+use super::runtime_dir::{DESIRED, FAILURE, RuntimeDir, label};
 use super::strays::reap_app;
 
 /// A supervisor that was just started answers within this time.
@@ -23,11 +23,11 @@ const START_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// Its namespace.
-    pub namespace: Namespace,
+    pub namespace: NamespaceName,
     /// Its name.
     pub name: Name,
     /// What it was started as, while it isn't stopped.
-    pub app: Option<App>,
+    pub record: Option<Record>,
     /// Whether a supervisor lives.
     pub supervised: bool,
     /// What the supervisor says, where it answers.
@@ -42,7 +42,7 @@ impl Observed {
         match (&self.status, &self.failure) {
             (Some(status), _) => status.state.to_string(),
             (None, Some(failure)) => format!("failed: {failure}"),
-            (None, None) if self.app.is_some() && !self.supervised => "lost its supervisor".into(),
+            (None, None) if self.record.is_some() && !self.supervised => "lost its supervisor".into(),
             (None, None) => "stopped".into(),
         }
     }
@@ -55,12 +55,12 @@ impl Observed {
 /// be understood is listed as one that doesn't run.
 pub fn observe(root: &RootDir) -> Result<Vec<Observed>, AppError> {
     let mut found = Vec::new();
-    for namespace in names(&root.apps())?.into_iter().filter_map(|name| Namespace::new(name).ok()) {
+    for namespace in names(&root.apps())?.into_iter().filter_map(|name| NamespaceName::new(name).ok()) {
         let apps = names(&root.apps().join(namespace.as_str()))?;
         for name in apps.into_iter().filter_map(|name| Name::new(name).ok()) {
             let Some(dir) = RuntimeDir::open(root, &namespace, &name).ok().flatten() else { continue };
             found.push(Observed {
-                app: read_desired(root, &namespace, &name).ok(),
+                record: dir.read_json(DESIRED).ok().flatten(),
                 supervised: dir.lock_holder().is_some(),
                 status: Client::connect(root, &namespace, &name).and_then(|mut client| client.status()).ok(),
                 failure: dir.read_json(FAILURE).ok().flatten(),
@@ -88,7 +88,7 @@ fn names(path: &Path) -> Result<Vec<String>, AppError> {
 /// # Errors
 /// Where the runtime directories can't be read.
 pub fn elsewhere(root: &RootDir) -> Result<Option<String>, AppError> {
-    for namespace in names(&root.apps())?.into_iter().filter_map(|name| Namespace::new(name).ok()) {
+    for namespace in names(&root.apps())?.into_iter().filter_map(|name| NamespaceName::new(name).ok()) {
         let apps = names(&root.apps().join(namespace.as_str()))?;
         for name in apps.into_iter().filter_map(|name| Name::new(name).ok()) {
             let dir = RuntimeDir::open(root, &namespace, &name).ok().flatten();
@@ -106,7 +106,12 @@ pub fn elsewhere(root: &RootDir) -> Result<Option<String>, AppError> {
 ///
 /// # Errors
 /// Where a process of it lives on.
-pub fn stop(root: &RootDir, namespace: &Namespace, name: &Name, timeout: Duration) -> Result<(), AppError> {
+pub fn stop(
+    root: &RootDir,
+    namespace: &NamespaceName,
+    name: &Name,
+    timeout: Duration,
+) -> Result<(), AppError> {
     if RuntimeDir::open(root, namespace, name)?.is_some_and(|dir| dir.is_held_elsewhere()) {
         return Err(AppError::Elsewhere(label(namespace, name)));
     }
@@ -152,7 +157,12 @@ pub fn stop(root: &RootDir, namespace: &Namespace, name: &Name, timeout: Duratio
 ///
 /// # Errors
 /// As [`stop`], and where a file can't be removed.
-pub fn remove(root: &RootDir, namespace: &Namespace, name: &Name, timeout: Duration) -> Result<(), AppError> {
+pub fn remove(
+    root: &RootDir,
+    namespace: &NamespaceName,
+    name: &Name,
+    timeout: Duration,
+) -> Result<(), AppError> {
     stop(root, namespace, name, timeout)?;
     let path = root.app(namespace.as_str(), name.as_str());
     match fs::remove_dir_all(&path) {

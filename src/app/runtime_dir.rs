@@ -4,10 +4,9 @@ use std::ops::Deref;
 
 use crate::root_dir::RootDir;
 use crate::supervise::runtime_dir::{FileError, LockError, SupervisorLock};
-use crate::topology::Name;
+use crate::topology::{Name, NamespaceName};
 
 use super::error::AppError;
-use super::model::Namespace;
 
 pub(super) const DESIRED: &str = "app.json";
 pub(super) const ENDED: &str = "ended.json";
@@ -25,14 +24,14 @@ pub(super) struct RuntimeDir {
 
 impl RuntimeDir {
     /// Makes the directory where it isn't there; mode 0700.
-    pub fn create(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Self, AppError> {
+    pub fn create(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<Self, AppError> {
         let path = root.app(namespace.as_str(), name.as_str());
         let dir = crate::supervise::runtime_dir::RuntimeDir::create(root, path)?;
         Ok(Self { dir, label: label(namespace, name) })
     }
 
     /// The directory, where there is one.
-    pub fn open(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<Option<Self>, AppError> {
+    pub fn open(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<Option<Self>, AppError> {
         let dir =
             crate::supervise::runtime_dir::RuntimeDir::open(root.app(namespace.as_str(), name.as_str()))?;
         Ok(dir.map(|dir| Self { dir, label: label(namespace, name) }))
@@ -66,6 +65,6 @@ impl Deref for RuntimeDir {
 }
 
 /// How messages name an app.
-pub(super) fn label(namespace: &Namespace, name: &Name) -> String {
+pub(super) fn label(namespace: &NamespaceName, name: &Name) -> String {
     format!("{namespace}/{name}")
 }

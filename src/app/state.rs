@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::supervise::backoff::backoff;
-
-use super::model::Restart;
+use crate::topology::AppRestart;
 
 /// Where an app is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +81,7 @@ pub(super) struct Lifecycle {
     pub restarts: u32,
     /// Ends since it was last healthy.
     pub failures: u32,
-    restart: Restart,
+    restart: AppRestart,
     stopping: bool,
     launched: Option<Instant>,
     ever_launched: bool,
@@ -90,7 +89,7 @@ pub(super) struct Lifecycle {
 
 impl Lifecycle {
     /// An app that isn't started yet.
-    pub fn new(restart: Restart) -> Self {
+    pub fn new(restart: AppRestart) -> Self {
         Self {
             state: State::Starting,
             restarts: 0,
@@ -142,11 +141,11 @@ impl Lifecycle {
 
     fn ended(&mut self, success: bool, why: String) -> Next {
         match (self.restart, success) {
-            (Restart::Never | Restart::OnFailure, true) => {
+            (AppRestart::Never | AppRestart::OnFailure, true) => {
                 self.state = State::Stopped;
                 return Next::Stopped;
             }
-            (Restart::Never, false) => {
+            (AppRestart::Never, false) => {
                 self.state = State::Failed(why.clone());
                 return Next::Failed(why);
             }
@@ -167,7 +166,7 @@ mod tests {
         Event::Exited { success, why: "why".into() }
     }
 
-    fn after(restart: Restart, success: bool) -> Next {
+    fn after(restart: AppRestart, success: bool) -> Next {
         let mut life = Lifecycle::new(restart);
         let now = Instant::now();
         life.on(Event::Launched, now);
@@ -177,17 +176,17 @@ mod tests {
     #[test]
     fn the_policy_decides_who_is_started_again() {
         let again = Next::LaunchIn(Duration::from_secs(1));
-        assert_eq!(after(Restart::Always, true), again);
-        assert_eq!(after(Restart::Always, false), again);
-        assert_eq!(after(Restart::OnFailure, false), again);
-        assert_eq!(after(Restart::OnFailure, true), Next::Stopped);
-        assert_eq!(after(Restart::Never, true), Next::Stopped);
-        assert_eq!(after(Restart::Never, false), Next::Failed("why".into()));
+        assert_eq!(after(AppRestart::Always, true), again);
+        assert_eq!(after(AppRestart::Always, false), again);
+        assert_eq!(after(AppRestart::OnFailure, false), again);
+        assert_eq!(after(AppRestart::OnFailure, true), Next::Stopped);
+        assert_eq!(after(AppRestart::Never, true), Next::Stopped);
+        assert_eq!(after(AppRestart::Never, false), Next::Failed("why".into()));
     }
 
     #[test]
     fn pauses_grow_until_it_was_healthy() {
-        let mut life = Lifecycle::new(Restart::OnFailure);
+        let mut life = Lifecycle::new(AppRestart::OnFailure);
         let now = Instant::now();
         let mut pauses = Vec::new();
         for _ in 0..8 {
@@ -206,13 +205,13 @@ mod tests {
     #[test]
     fn a_stopped_app_stays_stopped() {
         let now = Instant::now();
-        let mut life = Lifecycle::new(Restart::Always);
+        let mut life = Lifecycle::new(AppRestart::Always);
         life.on(Event::Launched, now);
         assert_eq!(life.on(Event::StopRequested, now), Next::Stop);
         assert_eq!(life.state, State::Stopping);
         assert_eq!(life.on(exited(false), now), Next::Stopped);
 
-        let mut waiting = Lifecycle::new(Restart::Always);
+        let mut waiting = Lifecycle::new(AppRestart::Always);
         waiting.on(Event::Launched, now);
         waiting.on(exited(false), now);
         assert_eq!(waiting.on(Event::StopRequested, now), Next::Stopped);
@@ -222,9 +221,9 @@ mod tests {
     fn a_first_start_that_fails_is_the_end_and_a_later_one_isnt() {
         let now = Instant::now();
         let failed = || Event::LaunchFailed("no such file".into());
-        let mut life = Lifecycle::new(Restart::Always);
+        let mut life = Lifecycle::new(AppRestart::Always);
         assert!(matches!(life.on(failed(), now), Next::Failed(_)));
-        let mut life = Lifecycle::new(Restart::Always);
+        let mut life = Lifecycle::new(AppRestart::Always);
         life.on(Event::Launched, now);
         life.on(exited(true), now);
         assert_eq!(life.on(failed(), now), Next::LaunchIn(Duration::from_secs(2)));

@@ -14,12 +14,11 @@ use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
 use crate::supervise::birthplace;
 use crate::supervise::process::{Process, pids};
-use crate::topology::Name;
+use crate::topology::{Name, NamespaceName};
 
 use super::cgroup::Cgroup;
 use super::error::AppError;
 use super::launch::NAMES;
-use super::model::Namespace;
 use super::runtime_dir::{RuntimeDir, label};
 
 /// How much of an environment is read, in bytes; an app's own is smaller.
@@ -33,13 +32,13 @@ pub struct Stray {
     /// Its pid.
     pub pid: u32,
     /// The app's namespace.
-    pub namespace: Namespace,
+    pub namespace: NamespaceName,
     /// The app.
     pub name: Name,
 }
 
-/// The marker's value.
-pub(super) fn mark(root: &RootDir, namespace: &Namespace, name: &Name) -> String {
+/// The value of [`APP_VARIABLE`]: `<instance>:<namespace>/<name>`.
+pub(super) fn mark(root: &RootDir, namespace: &NamespaceName, name: &Name) -> String {
     format!("{}:{}", root.instance(), label(namespace, name))
 }
 
@@ -58,7 +57,7 @@ pub fn reap_strays(root: &RootDir) -> Result<Vec<Stray>, AppError> {
 }
 
 /// Ends what is left of one app; for whoever holds its lock.
-pub(super) fn reap_app(root: &RootDir, namespace: &Namespace, name: &Name) -> Result<(), AppError> {
+pub(super) fn reap_app(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<(), AppError> {
     // Where it had limits its group knows them all; gone when it is dropped.
     let group = Cgroup::find(root, namespace, name);
     if let Some(group) = &group {
@@ -120,7 +119,7 @@ impl Marks {
         Ok(found)
     }
 
-    fn app_of(&self, pid: u32, environment: &[u8]) -> Option<(Namespace, Name)> {
+    fn app_of(&self, pid: u32, environment: &[u8]) -> Option<(NamespaceName, Name)> {
         let former = || {
             let (namespace, name) = marked(environment, &self.former)?;
             let path = Path::new(NAMES).join(namespace.as_str());
@@ -138,10 +137,10 @@ fn environment(pid: u32) -> Option<Vec<u8>> {
     Some(text)
 }
 
-fn marked(environment: &[u8], prefix: &str) -> Option<(Namespace, Name)> {
+fn marked(environment: &[u8], prefix: &str) -> Option<(NamespaceName, Name)> {
     let value = environment.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(prefix.as_bytes()))?;
     let (namespace, name) = std::str::from_utf8(value).ok()?.split_once('/')?;
-    Some((Namespace::new(namespace).ok()?, Name::new(name).ok()?))
+    Some((NamespaceName::new(namespace).ok()?, Name::new(name).ok()?))
 }
 
 #[cfg(test)]
@@ -152,7 +151,7 @@ mod tests {
     fn a_mark_is_read_back_and_another_roots_isnt() {
         let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let root = RootDir::new(here.path());
-        let (namespace, name) = (Namespace::new("prod-web").unwrap(), Name::new("api").unwrap());
+        let (namespace, name) = (NamespaceName::new("prod-web").unwrap(), Name::new("api").unwrap());
         let mark = mark(&root, &namespace, &name);
         let environment = format!("PATH=/bin\0{APP_VARIABLE}={mark}\0HOME=/\0");
         let prefix = |root: &RootDir| format!("{APP_VARIABLE}={}:", root.instance());
@@ -166,7 +165,7 @@ mod tests {
     fn a_marked_process_is_ended_once() {
         let dir = tempfile::tempdir().unwrap();
         let root = RootDir::new(dir.path());
-        let (namespace, name) = (Namespace::new("prod-web").unwrap(), Name::new("api").unwrap());
+        let (namespace, name) = (NamespaceName::new("prod-web").unwrap(), Name::new("api").unwrap());
         let mut stray = std::process::Command::new("sleep");
         let mut stray = stray.arg("60").env(APP_VARIABLE, mark(&root, &namespace, &name)).spawn().unwrap();
         // Those of an earlier version, whose path may be another directory

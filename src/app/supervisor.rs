@@ -13,14 +13,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::root_dir::RootDir;
+use crate::topology::App;
 
 use super::cgroup::Cgroup;
 use super::control::{self, Status, StopOrder};
 use super::descendants;
 use super::error::AppError;
 use super::launch::{Launched, launch};
-use super::model::App;
 use super::output::Output;
+use super::record::Record;
 use super::runtime_dir::{CONTROL, ENDED, FAILURE, LOG, RuntimeDir};
 use super::state::{Event, Lifecycle, Next, State};
 use super::strays::reap_app;
@@ -64,7 +65,7 @@ pub async fn supervise(root: &RootDir, app: App) -> Result<(), AppError> {
     }
     supervisor.publish();
     if failure.is_none() {
-        dir.write_json(ENDED, &ended)?;
+        dir.write_json(ENDED, &Record::of(&ended))?;
     }
     dir.clear(failure.is_some())?;
     match failure {

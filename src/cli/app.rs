@@ -1,9 +1,10 @@
 //! `hostctl app …`.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use hostctl::app::{self, Namespace, User, webserver};
-use hostctl::spec::{App, AppLimits, AppRestart, Memory, SpecEdit};
-use hostctl::topology::Name;
+use hostctl::app::{self, User, webserver};
+use hostctl::spec::{App, AppLimits, AppRestart, AppUser, AppWebserver, Memory, SpecEdit};
+use hostctl::topology::{Name, NamespaceName};
 
 use super::change::{Deletion, How, change, delete};
 use super::{Context, Failure, logs, output};
@@ -51,9 +52,22 @@ pub struct Run {
     #[arg(long)]
     name: Option<String>,
     /// When it is started again.
-    #[arg(long, value_enum, default_value = "on-failure")]
-    restart: Restart,
-    /// Give it a PID and a mount namespace of its own.
+    #[arg(long, value_parser = restart(), default_value = "on-failure")]
+    restart: AppRestart,
+    /// Who it runs as, such as www-data, 1000 or 1000:100; default: root.
+    ///
+    /// A user of the host by name or number, with its group and no other, or a
+    /// user's and a group's numbers. Root is root of the host: without the
+    /// right to change networks or to leave the namespace by itself, and with
+    /// all of root's files.
+    #[arg(long)]
+    user: Option<AppUser>,
+    /// Hide all other processes from it, not the host's files.
+    ///
+    /// It has a PID and a mount namespace of its own: it sees and signals its
+    /// own processes alone, and /sys shows its network namespace. All of it
+    /// ends with its first process. It reads and writes the host's files as its
+    /// user may, so code that you don't trust needs --user too.
     #[arg(long)]
     isolate: bool,
     /// Most memory, such as 256M; needs cgroup v2.
@@ -70,13 +84,6 @@ pub struct Run {
     /// The program, and its arguments.
     #[arg(required = true, last = true)]
     command: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Restart {
-    Always,
-    OnFailure,
-    Never,
 }
 
 #[derive(Debug, Args)]
@@ -149,10 +156,19 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             std::process::exit(app::init(user, &command)?.into())
         }
         Command::Webserver(Webserver { port, directory, greeting, uid, gid }) => {
-            let server = app::Webserver { port, directory, greeting: Some(greeting) };
+            let server = AppWebserver { port, directory, greeting: Some(greeting) };
             Ok(webserver::serve(&server, User { uid, gid }).await?)
         }
     }
+}
+
+/// When an app is started again, as the spec says it.
+fn restart() -> impl TypedValueParser<Value = AppRestart> {
+    PossibleValuesParser::new(["always", "on-failure", "never"]).map(|word| match word.as_str() {
+        "always" => AppRestart::Always,
+        "never" => AppRestart::Never,
+        _ => AppRestart::OnFailure,
+    })
 }
 
 /// A name made of a program's or a subnet's.
@@ -175,11 +191,8 @@ async fn start(context: &Context, run: Run) -> Result<(), Failure> {
         subnet,
         command: Some(run.command),
         webserver: None,
-        restart: match run.restart {
-            Restart::Always => AppRestart::Always,
-            Restart::OnFailure => AppRestart::OnFailure,
-            Restart::Never => AppRestart::Never,
-        },
+        restart: run.restart,
+        user: run.user,
         isolate: run.isolate,
         limits: AppLimits { memory: run.memory, millicpus: run.millicpus, pids: run.pids },
         environment: std::collections::BTreeMap::new(),
@@ -189,8 +202,7 @@ async fn start(context: &Context, run: Run) -> Result<(), Failure> {
 
 /// Adds an app to the spec, and waits until it runs.
 pub async fn add(context: &Context, how: &How, name: Name, app: App) -> Result<(), Failure> {
-    let namespace = Namespace::new(format!("{}-{}", app.network, app.subnet));
-    let namespace = namespace.map_err(|error| Failure::other(error.to_string()))?;
+    let namespace = app.namespace();
     change(context, how, &SpecEdit::AddApp { name: name.clone(), app: Box::new(app) }).await?;
     if how.is_dry_run() {
         return Ok(());
@@ -211,15 +223,14 @@ fn list(context: &Context) -> Result<(), Failure> {
         .apps
         .iter()
         .map(|(name, app)| {
-            let namespace = format!("{}-{}", app.network, app.subnet);
-            let one =
-                seen.iter().find(|one| one.name.as_str() == name && one.namespace.as_str() == namespace);
+            let namespace = app.namespace();
+            let one = seen.iter().find(|one| one.name.as_str() == name && one.namespace == namespace);
             let state = one.map_or_else(|| "stopped".into(), app::Observed::state);
             let what = match (&app.webserver, &app.command) {
                 (Some(server), _) => format!("webserver on port {}", server.port),
                 (None, command) => command.clone().unwrap_or_default().join(" "),
             };
-            (name.clone(), namespace, state, what)
+            (name.clone(), namespace.to_string(), state, what)
         })
         .collect();
     if context.json {
@@ -251,7 +262,7 @@ fn logs(context: &Context, arguments: &Logs) -> Result<(), Failure> {
 
 async fn supervise(context: &Context, arguments: &Supervise) -> Result<(), Failure> {
     let namespace =
-        Namespace::new(&arguments.namespace).map_err(|error| Failure::other(error.to_string()))?;
+        NamespaceName::new(&arguments.namespace).map_err(|error| Failure::other(error.to_string()))?;
     let name = Name::new(&arguments.name).map_err(|error| Failure::other(error.to_string()))?;
     let wanted = app::read_desired(&context.root, &namespace, &name)?;
     Ok(app::supervise(&context.root, wanted).await?)

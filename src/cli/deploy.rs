@@ -52,6 +52,7 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
         command: None,
         webserver: Some(AppWebserver { port: server.port, directory, greeting: Some(greeting) }),
         restart: AppRestart::Always,
+        user: None,
         isolate: false,
         limits: AppLimits::default(),
         environment: std::collections::BTreeMap::new(),

@@ -154,14 +154,27 @@ impl Told {
 /// A failure of the host's, with the lines of the spec that it is about: those of
 /// `file`, or else of the host's own.
 pub fn placed(context: &Context, file: Option<&SpecFile>, error: HostError) -> Failure {
-    let HostError::Unbootable(guests) = &error else { return error.into() };
+    if !matches!(error, HostError::Unbootable(_) | HostError::Unstartable(_)) {
+        return error.into();
+    }
     let own = SpecFile::default();
     let Ok(checked) = load_quietly(context, file.unwrap_or(&own)) else { return error.into() };
-    let guests = guests.iter().map(|(name, why)| {
-        let place = place_of_image(&checked, name.as_str()).map(|place| format!("{place}: "));
-        format!("{}VM {name}: {why}", place.unwrap_or_default())
-    });
-    Failure::other(format!("nothing was changed:\n  {}", guests.collect::<Vec<_>>().join("\n  ")))
+    let at = |place: Option<String>| place.map(|place| format!("{place}: ")).unwrap_or_default();
+    let lines: Vec<String> = match &error {
+        HostError::Unbootable(guests) => guests
+            .iter()
+            .map(|(name, why)| format!("{}VM {name}: {why}", at(place_of_image(&checked, name.as_str()))))
+            .collect(),
+        HostError::Unstartable(apps) => apps
+            .iter()
+            .map(|(name, why)| {
+                let line = checked.sources.line(&SpecPath::keys(["apps", name.as_str(), "user"]));
+                format!("{}{why}", at(line.map(|(file, line)| format!("{}:{line}", file.display()))))
+            })
+            .collect(),
+        _ => return error.into(),
+    };
+    Failure::other(format!("nothing was changed:\n  {}", lines.join("\n  ")))
 }
 
 /// Where a spec says what a VM boots, as `FILE:LINE`.

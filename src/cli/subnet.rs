@@ -152,7 +152,7 @@ pub fn subnet_rows(checked: &Checked<Topology>, network: Option<&str>) -> Vec<Ro
                 cidr: subnet.cidr.to_string(),
                 cidr6: subnet.cidr6.map(|cidr| cidr.to_string()),
                 kind: subnet.kind,
-                namespace: namespace.map(|namespace| namespace.name.clone()),
+                namespace: namespace.map(|namespace| namespace.name.to_string()),
                 address: namespace.map(|namespace| namespace.port.address.to_string()),
                 policy: policy.iter().flat_map(|names| names.as_slice()).map(ToString::to_string).collect(),
             });

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use hostctl::link::namespace;
 use hostctl::spec::{Checked, Cidr4, Cidr6, Name, SpecEdit, SpecPath, find_network, find_subnet};
-use hostctl::topology::{Nat, Network, Topology};
+use hostctl::topology::{NamespaceName, Nat, Network, Topology};
 use serde_json::{Value, json};
 
 use super::change::{Deletion, How, change, cidr, cidr6, delete, name};
@@ -207,7 +207,9 @@ fn exec(context: &Context, arguments: &Exec) -> Result<(), Failure> {
         return Err(Failure::other(message));
     }
     let Some((program, rest)) = arguments.command.split_first() else { return Ok(()) };
-    let name = format!("{network}-{subnet}");
+    let names = Name::new(network).and_then(|network| Ok((network, Name::new(subnet)?)));
+    let (network, subnet) = names.map_err(|error| Failure::other(error.to_string()))?;
+    let name = String::from(NamespaceName::of(&network, &subnet));
     if !namespace::names().is_ok_and(|names| names.contains(&name)) {
         let message = format!("there is no network namespace {name}\n  hint: hostctl apply makes it");
         return Err(Failure::other(message));

@@ -5,14 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::CapabilitySet;
 use seccompiler::BpfProgram;
 
 use super::capabilities::keep_only;
 use super::limits::Limits;
-use super::spawn::User;
+use super::user::User;
 
 /// SIGXFSZ must not end a program that meets its limit.
 const FILE_TOO_LARGE: libc::c_int = libc::SIGXFSZ;
@@ -44,7 +43,7 @@ impl Child {
         self.step(b"limit it", self.limits.apply())?;
         self.step(b"let it meet its limits", ignore_too_large())?;
         self.step(b"take the capabilities away (it needs CAP_SETPCAP)", keep_only(CapabilitySet::empty()))?;
-        self.step(b"change its user", self.change_user())?;
+        self.step(b"change its user", self.user.change_to())?;
         self.step(b"take its privileges away", rustix::thread::set_no_new_privs(true))?;
         for filter in &self.filters {
             self.step(b"filter its system calls", apply(filter))?;
@@ -67,12 +66,6 @@ impl Child {
         #[allow(unsafe_code)]
         let result = unsafe { libc::syscall(libc::SYS_close_range, self.inherited, libc::c_uint::MAX, flag) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    fn change_user(&self) -> io::Result<()> {
-        setgroups(&[])?;
-        setgid(Gid::from_raw(self.user.gid))?;
-        Ok(setuid(Uid::from_raw(self.user.uid))?)
     }
 }
 

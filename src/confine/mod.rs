@@ -8,6 +8,7 @@
 //! | [`room`] | the mount namespace that has those and no others |
 //! | [`filter`] | the system calls and ioctls that it may make (pure) |
 //! | [`limits`] | what it may take of the host |
+//! | [`user`] | becoming somebody else |
 //! | [`spawn`] | starting it so |
 
 mod capabilities;
@@ -16,8 +17,10 @@ mod filter;
 mod limits;
 mod room;
 mod spawn;
+mod user;
 mod view;
 
 pub(crate) use capabilities::keep_only;
 pub(crate) use limits::Limits;
-pub(crate) use spawn::{Confinement, User, spawn};
+pub(crate) use spawn::{Confinement, spawn};
+pub use user::User;

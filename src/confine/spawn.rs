@@ -13,14 +13,8 @@ use super::child::{Child, out_of_the_way};
 use super::filter;
 use super::limits::Limits;
 use super::room::{self, RoomError};
+use super::user::User;
 use super::view;
-
-/// Whom a program runs as.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct User {
-    pub uid: u32,
-    pub gid: u32,
-}
 
 /// How a program is kept.
 #[derive(Debug, Clone, Copy)]

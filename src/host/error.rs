@@ -3,11 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::app::{AppError, NamespaceError};
+use crate::app::AppError;
 use crate::firewall::{NftError, PolicyTooLarge, TemplateFault};
 use crate::link::{Conflict, LinkError};
 use crate::spec::{EditError, SpecError};
-use crate::topology::Name;
+use crate::topology::{Name, NamespaceNameError};
 use crate::vm::VmError;
 
 use super::Loss;
@@ -43,6 +43,9 @@ pub enum HostError {
         .0.iter().map(|(name, why)| format!("VM {name}: {why}")).collect::<Vec<_>>().join("\n  ")
     )]
     Unbootable(Vec<(Name, VmError)>),
+    /// Apps that would be started and can't; nothing was touched.
+    #[error("nothing was changed:\n  {}", .0.iter().map(|(_, why)| why.to_string()).collect::<Vec<_>>().join("\n  "))]
+    Unstartable(Vec<(Name, AppError)>),
     /// One of hostctl's files.
     #[error("can't use {}: {source}", path.display())]
     File {
@@ -140,7 +143,7 @@ pub enum HostError {
     App(#[from] AppError),
     /// A namespace's name.
     #[error(transparent)]
-    Namespace(#[from] NamespaceError),
+    Namespace(#[from] NamespaceNameError),
     /// Guests.
     #[error(transparent)]
     Vm(#[from] VmError),

@@ -114,8 +114,8 @@ fn inside(namespace: &topology::Namespace) -> Namespace {
     let default4 = NamespaceRoute::new(Ipv4Net::default(), port.gateway);
     let default6 = port.v6.as_ref().map(|v6| NamespaceRoute::new(Ipv6Net::default(), v6.gateway));
     Namespace {
-        alias: namespace_alias(&namespace.name),
-        name: namespace.name.clone(),
+        alias: namespace_alias(namespace.name.as_str()),
+        name: namespace.name.to_string(),
         addresses: v4.into_iter().chain(v6).collect(),
         routes: [default4].into_iter().chain(default6).chain(namespace.routes.iter().copied()).collect(),
     }
@@ -166,8 +166,8 @@ impl Desired {
                 .iter()
                 .map(|vm| port(vm_alias(vm.name.as_str()), PortKind::Tap, &vm.port))
                 .chain(topology.namespaces.iter().map(|namespace| {
-                    let kind = PortKind::Veth { namespace: namespace.name.clone() };
-                    port(namespace_alias(&namespace.name), kind, &namespace.port)
+                    let kind = PortKind::Veth { namespace: namespace.name.to_string() };
+                    port(namespace_alias(namespace.name.as_str()), kind, &namespace.port)
                 }))
                 .collect(),
             namespaces: topology.namespaces.iter().map(inside).collect(),

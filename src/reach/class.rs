@@ -31,7 +31,8 @@ impl<'t> Guest<'t> {
 pub(super) fn guests(topology: &Topology) -> BTreeMap<Guest<'_>, &Port> {
     let vms = topology.vms.iter().map(|vm| (Guest::Vm(&vm.name), &vm.port));
     let namespaces = topology.namespaces.iter();
-    vms.chain(namespaces.map(|namespace| (Guest::Namespace(&namespace.name), &namespace.port))).collect()
+    vms.chain(namespaces.map(|namespace| (Guest::Namespace(namespace.name.as_str()), &namespace.port)))
+        .collect()
 }
 
 /// What the guests of a class have in common.

@@ -13,6 +13,7 @@ pub use edit::edit_error::EditError;
 pub use edit::policy_subnet::PolicySubnet;
 pub use edit::spec_edit::SpecEdit;
 pub use model::app::{App, AppLimits, AppRestart, AppWebserver};
+pub use model::app_user::{AppUser, AppUserError};
 pub use model::cidr::{Cidr4, Cidr6, CidrError, IPV4_PREFIX_MAX, IPV6_PREFIX_MAX};
 pub use model::host_spec::{Disk, Host, HostSpec, Nat, Network, Peering, Subnet, Tailscale, Uplink, Vm};
 pub use model::keyword::{
@@ -22,8 +23,9 @@ pub use model::lan::Lan;
 pub use model::limits::{GuestLimits, LimitOverrides};
 pub use model::mac::{MacAddr, MacError};
 pub use model::memory::{Memory, MemoryError};
+pub(crate) use model::name::label;
 pub use model::name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};
-pub(crate) use model::name::{is_of_a_name, is_ragged, label};
+pub use model::namespace_name::{NamespaceName, NamespaceNameError};
 pub use model::policy::{
     Action, DEFAULT_PRIORITY, Direction, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
     RULES_MAX,

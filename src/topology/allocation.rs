@@ -65,7 +65,7 @@ impl Topology {
         let namespaces = self
             .namespaces
             .iter()
-            .map(|one| (one.name.clone(), Allocation::of(&one.port, retained(&one.port), None)));
+            .map(|one| (one.name.to_string(), Allocation::of(&one.port, retained(&one.port), None)));
         Allocations { vms: vms.collect(), namespaces: namespaces.collect() }
     }
 }

@@ -15,7 +15,8 @@ use super::compile::Compiler;
 use super::identity::{derive_mac, hash, link_local};
 use super::taken::Taken;
 use super::{
-    Arch, Disk, IfName, Image, ImageFiles, Machine, Name, Network, Port, PortV6, Subnet, VOLUMES_MAX, Vm,
+    Arch, Disk, IfName, Image, ImageFiles, Machine, Name, NamespaceName, Network, Port, PortV6, Subnet,
+    VOLUMES_MAX, Vm,
 };
 
 impl Compiler<'_> {
@@ -90,7 +91,7 @@ impl Compiler<'_> {
         }
         for network in networks {
             for subnet in &network.subnets {
-                let name = format!("{}-{}", network.name, subnet.name);
+                let name = String::from(NamespaceName::of(&network.name, &subnet.name));
                 if let Some(had) =
                     before.namespaces.get(&name).filter(|_| self.has_namespace(network, subnet))
                 {

@@ -31,12 +31,13 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::spec;
 pub use crate::spec::{
-    Accel, Action, Arch, Direction, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, MacAddr,
-    Machine, Name, NameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
+    Accel, Action, AppLimits, AppRestart, AppUser, AppWebserver, Arch, Direction, DiskFormat, FirewallMode,
+    GuestLimits, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError, NamespaceName,
+    NamespaceNameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
 pub use allocation::{Allocation, Allocations};
+pub use app::{App, Fault, Workload};
 pub use compile::{compile, compile_keeping, given};
 pub use identity::link_local;
 pub use moves::{Given, Move, moves};
@@ -180,22 +181,11 @@ pub struct PortV6 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     /// `<network>-<subnet>`, as `ip netns` knows it.
-    pub name: String,
+    pub name: NamespaceName,
     /// Where it is attached: the host's end of a veth pair.
     pub port: Port,
     /// Its routes besides the default one.
     pub routes: Vec<NamespaceRoute>,
-}
-
-/// A program in a namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct App {
-    /// Its name in the spec.
-    pub name: Name,
-    /// The namespace that it runs in.
-    pub namespace: String,
-    /// What it is.
-    pub spec: spec::App,
 }
 
 /// A route within a namespace, by its gateway.

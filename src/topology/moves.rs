@@ -70,7 +70,7 @@ pub fn moves(before: &Allocations, spec: &HostSpec, topology: &Topology) -> Vec<
         name: format!("namespace {}", one.name),
         port: &one.port,
         uid: None,
-        had: before.namespaces.get(&one.name),
+        had: before.namespaces.get(one.name.as_str()),
         named: subnet(spec, &one.port)
             .map_or([false; 3], |subnet| [subnet.address.is_some(), subnet.address6.is_some(), false]),
     });

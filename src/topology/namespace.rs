@@ -13,12 +13,12 @@ use super::compile::Compiler;
 use super::guest::interface;
 use super::identity::{derive_mac, link_local};
 use super::taken::Taken;
-use super::{Allocation, Namespace, NamespaceRoute, Network, Port, PortV6, Subnet};
+use super::{Allocation, Namespace, NamespaceName, NamespaceRoute, Network, Port, PortV6, Subnet};
 
 impl Compiler<'_> {
     pub(super) fn namespaces(&mut self, networks: &[Network], taken: &mut Taken) -> Vec<Namespace> {
         let mut namespaces: Vec<Namespace> = Vec::new();
-        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        let mut labels: BTreeMap<String, NamespaceName> = BTreeMap::new();
         for network in networks {
             let Some(written) = self.spec.networks.get(network.name.as_str()) else { continue };
             for subnet in &network.subnets {
@@ -29,13 +29,14 @@ impl Compiler<'_> {
                     self.homeless(&path, own);
                     continue;
                 }
-                let name = format!("{}-{}", network.name, subnet.name);
-                if let Some(other) = labels.insert(label(&name), name.clone()) {
+                let name = NamespaceName::of(&network.name, &subnet.name);
+                if let Some(other) = labels.insert(label(name.as_str()), name.clone()) {
                     let message = format!("another subnet's namespace is called {other} already");
                     self.issue(path.clone(), message, "rename one of the two subnets");
                 }
                 let asked = (own.address, own.address6);
-                let Some(port) = self.namespace_port(&path, &name, (network, subnet), asked, taken) else {
+                let Some(port) = self.namespace_port(&path, name.as_str(), (network, subnet), asked, taken)
+                else {
                     continue;
                 };
                 let routes = self.peer_routes(network, networks);

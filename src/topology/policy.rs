@@ -13,7 +13,7 @@ use crate::spec::{
 
 use super::compile::{Compiler, WHOLE};
 use super::identity::hash;
-use super::{IfName, Name, Namespace, Network, Port, Subnet, Vm};
+use super::{IfName, Name, Namespace, NamespaceName, Network, Port, Subnet, Vm};
 
 /// Most prefixes that the rules of one direction name, with their lists and
 /// the members of networks and policies.
@@ -206,8 +206,11 @@ impl Compiler<'_> {
             for (name, subnet) in &network.subnets {
                 if let Some(names) = &subnet.policy {
                     let path = path.clone().key("subnets").key(name);
-                    let namespace = format!("{key}-{name}");
-                    self.attachment(&path, names, (Some(name), &subnet.cidr.to_string()), Some(&namespace));
+                    // What isn't a name is refused as one.
+                    let namespace = Name::new(key).ok().zip(Name::new(name).ok());
+                    let namespace = namespace.map(|(network, subnet)| NamespaceName::of(&network, &subnet));
+                    let namespace = namespace.as_ref().map(NamespaceName::as_str);
+                    self.attachment(&path, names, (Some(name), &subnet.cidr.to_string()), namespace);
                 }
             }
         }
@@ -218,9 +221,9 @@ impl Compiler<'_> {
             let network = network.ok().and_then(|index| networks.get(index));
             match network.and_then(|network| Some((network, subnet_of(vm, network)?))) {
                 Some((network, subnet)) => {
-                    let namespace = format!("{}-{}", network.name, subnet.name);
+                    let namespace = NamespaceName::of(&network.name, &subnet.name);
                     let known = (Some(subnet.name.as_str()), &*subnet.cidr.to_string());
-                    self.attachment(&path, names, known, Some(&namespace));
+                    self.attachment(&path, names, known, Some(namespace.as_str()));
                 }
                 // What is wrong with the network or subnet was said already.
                 None => {

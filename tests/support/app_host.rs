@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hostctl::app::{self, App, Client, Namespace, State, Status};
+use hostctl::app::{self, Client, Record, State, Status};
 use hostctl::root_dir::RootDir;
 use hostctl::testbed::{NamedNamespaces, Netns};
-use hostctl::topology::Name;
+use hostctl::topology::{App, Name, NamespaceName};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ impl Host {
             "environment": { "DIR": dir.path() },
         });
         edit(&mut value);
-        let app = serde_json::from_value(value).unwrap();
+        let app = serde_json::from_value::<Record>(value).unwrap().app().unwrap();
         Self { root, app, names, netns, dir }
     }
 
@@ -94,7 +94,9 @@ impl Host {
     /// Waits until nobody supervises; why it failed, where it did.
     pub fn over(&self) -> Option<String> {
         // A supervisor that is about to start has no lock yet, but what it is to run.
-        until("it is over", || matches!(self.observed(), app::Observed { supervised: false, app: None, .. }));
+        until("it is over", || {
+            matches!(self.observed(), app::Observed { supervised: false, record: None, .. })
+        });
         self.observed().failure
     }
 
@@ -152,6 +154,6 @@ impl Drop for Host {
     }
 }
 
-pub fn name(text: &str) -> (Namespace, Name) {
-    (Namespace::new("prod-web").unwrap(), Name::new(text).unwrap())
+pub fn name(text: &str) -> (NamespaceName, Name) {
+    (NamespaceName::new("prod-web").unwrap(), Name::new(text).unwrap())
 }

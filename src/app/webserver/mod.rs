@@ -21,8 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::error::AppError;
-use super::model::{User, Webserver};
-use super::user::become_user;
+use crate::confine::User;
+use crate::topology::AppWebserver;
 
 use answer::Site;
 
@@ -46,7 +46,7 @@ const BACKLOG: i32 = 128;
 /// # Errors
 /// Where the port is taken, the directory can't be opened, or the user can't
 /// be changed.
-pub async fn serve(server: &Webserver, user: User) -> Result<(), AppError> {
+pub async fn serve(server: &AppWebserver, user: User) -> Result<(), AppError> {
     let listen = |source| AppError::Listen { port: server.port, source };
     let listener = std::net::TcpListener::from(bind_port(server.port).map_err(listen)?);
     let listener = TcpListener::from_std(listener).map_err(listen)?;
@@ -55,7 +55,7 @@ pub async fn serve(server: &Webserver, user: User) -> Result<(), AppError> {
         Some(path) => Site::Files(files::open_root(path).map_err(AppError::file("serve", path))?),
         None => Site::page(server.greeting.as_deref().unwrap_or("Hello")),
     });
-    become_user(user).map_err(AppError::kernel("give up root"))?;
+    user.become_for_good().map_err(AppError::kernel("give up root"))?;
     accept(listener, site).await;
     Ok(())
 }

@@ -82,6 +82,14 @@ impl Host {
         if !unbootable.is_empty() {
             return Err(HostError::Unbootable(unbootable));
         }
+        let apps = steps.iter().filter_map(|step| match step {
+            Step::StartApp { app } => Some((app.name.clone(), app::can_start(app).err()?)),
+            _ => None,
+        });
+        let unstartable: Vec<_> = apps.collect();
+        if !unstartable.is_empty() {
+            return Err(HostError::Unstartable(unstartable));
+        }
         Ok((steps, goal))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::app;
 use crate::firewall::{FlowPolicy, conntrack, nft};
 use crate::link::Netlink;
-use crate::topology::Name;
+use crate::topology::{Name, NamespaceName};
 use crate::vm;
 
 use super::carry_out::Host;
@@ -75,7 +75,7 @@ impl Host {
             }
             Step::StopApp { namespace, name, .. } => app::remove(&self.root, namespace, name, STOP)?,
             Step::Evict { namespace } => {
-                app::evict(&app::Namespace::new(namespace.as_str())?)?;
+                app::evict(&NamespaceName::new(namespace.as_str())?)?;
             }
             Step::StartApp { app } => {
                 app::write_desired(&self.root, app)?;

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::app;
 use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Ruleset, Set, Stamp, Surroundings, nft};
 use crate::link::{self, Conflict};
-use crate::topology::{IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
+use crate::topology::{App, AppRestart, IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 use crate::vm::Pending;
 
 use super::step::Step;
@@ -59,7 +59,15 @@ pub struct SeenApp {
     /// What there is of it.
     pub seen: app::Observed,
     /// What ran last and ended as it should.
-    pub ended: Option<app::App>,
+    pub ended: Option<app::Record>,
+}
+
+impl SeenApp {
+    /// Whether it ran as `wanted` asks for, ended as it should, and is done.
+    fn ended_as(&self, wanted: &App) -> bool {
+        let ended = self.ended.as_ref().is_some_and(|record| record.is_of(wanted));
+        ended && wanted.restart != AppRestart::Always && self.seen.failure.is_none()
+    }
 }
 
 /// What the host should be.
@@ -215,8 +223,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
         }
     }
     steps.extend(end_strays(current));
-    let wanted: Vec<app::App> = topology.apps.iter().filter_map(|app| app::App::try_from(app).ok()).collect();
-    steps.extend(leaving_apps(current, &wanted));
+    steps.extend(leaving_apps(current, &topology.apps));
     steps.extend(links.remove.into_iter().flat_map(leave));
     steps.extend(firewall_steps(goal, &desired, current));
     steps.extend(links.build.into_iter().map(Step::Link));
@@ -227,7 +234,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
             steps.push(Step::StartVm { vm: Box::new(vm.clone()), reason });
         }
     }
-    steps.extend(coming_apps(current, wanted));
+    steps.extend(coming_apps(current, &topology.apps));
     steps
 }
 
@@ -322,34 +329,41 @@ fn leave(step: link::Step) -> Vec<Step> {
 }
 
 /// Apps that aren't wanted any more, or wanted otherwise.
-fn leaving_apps(current: &Current, wanted: &[app::App]) -> Vec<Step> {
-    let alive = current.apps.iter().map(|app| &app.seen);
-    let step = |seen: &app::Observed| {
+fn leaving_apps(current: &Current, wanted: &[App]) -> Vec<Step> {
+    let step = |one: &SeenApp| {
+        let seen = &one.seen;
         let same_name = wanted.iter().find(|app| app.namespace == seen.namespace && app.name == seen.name);
-        let reason = match same_name {
-            None => "not in the spec",
-            Some(wanted) if seen.app.as_ref().is_some_and(|app| app != wanted) => "its spec changed",
-            Some(_) => return None,
+        let reason = match (same_name, &seen.record) {
+            (None, _) => "not in the spec".into(),
+            (Some(wanted), Some(record)) => match record.differences(wanted).as_slice() {
+                [] => return None,
+                keys => format!("its spec changed: {}", keys.join(", ")),
+            },
+            (Some(wanted), None) if seen.supervised && !one.ended_as(wanted) => {
+                "what it was started as isn't known".into()
+            }
+            (Some(_), None) => return None,
         };
         let (namespace, name) = (seen.namespace.clone(), seen.name.clone());
-        Some(Step::StopApp { namespace, name, gone: same_name.is_none(), reason: reason.into() })
+        Some(Step::StopApp { namespace, name, gone: same_name.is_none(), reason })
     };
-    alive.filter_map(step).collect()
+    current.apps.iter().filter_map(step).collect()
 }
 
 /// Apps that don't run yet, or not as they are wanted.
-fn coming_apps(current: &Current, wanted: Vec<app::App>) -> Vec<Step> {
-    let runs = |app: &app::App| {
+fn coming_apps(current: &Current, wanted: &[App]) -> Vec<Step> {
+    let runs = |app: &App| {
         let same = |other: &&SeenApp| other.seen.namespace == app.namespace && other.seen.name == app.name;
-        current.apps.iter().find(same).is_some_and(|SeenApp { seen, ended }| {
-            let runs = seen.supervised && seen.app.as_ref() == Some(app);
-            // One that ended as it should isn't run again by every apply.
-            let once = app.restart != app::Restart::Always && seen.failure.is_none();
-            runs || (once && !seen.supervised && ended.as_ref() == Some(app))
+        current.apps.iter().find(same).is_some_and(|one| {
+            let record = one.seen.record.as_ref();
+            let runs = one.seen.supervised && record.is_some_and(|record| record.is_of(app));
+            // One that ended as it should isn't run again by every apply. Its
+            // supervisor takes the record along before it leaves.
+            runs || ((!one.seen.supervised || record.is_none()) && one.ended_as(app))
         })
     };
-    let missing = wanted.into_iter().filter(|app| !runs(app));
-    missing.map(|app| Step::StartApp { app: Box::new(app) }).collect()
+    let missing = wanted.iter().filter(|app| !runs(app));
+    missing.map(|app| Step::StartApp { app: Box::new(app.clone()) }).collect()
 }
 
 /// A guest that is wanted is only stopped by consent: what can't be changed

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use crate::app;
 use crate::firewall::{Delta, FlowPolicy};
 use crate::link;
 use crate::ownership::{TABLE_FAMILIES, table};
-use crate::topology::{Name, Vm};
+use crate::topology::{App, Name, NamespaceName, Vm};
 
 /// A change of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub enum Step {
     /// An app is stopped.
     StopApp {
         /// Its namespace.
-        namespace: app::Namespace,
+        namespace: NamespaceName,
         /// Its name.
         name: Name,
         /// Whether its files go too.
@@ -44,7 +43,7 @@ pub enum Step {
     /// An app is started, with a supervisor.
     StartApp {
         /// The app.
-        app: Box<app::App>,
+        app: Box<App>,
     },
     /// A link, an address or a kernel setting.
     Link(link::Step),

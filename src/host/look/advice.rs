@@ -8,8 +8,9 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+use crate::app;
 use crate::packet::prefix;
-use crate::topology::{Disk, Image, Topology, Vm};
+use crate::topology::{App, Disk, Image, Topology, Vm, Workload};
 
 /// What the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub fn advice(topology: &Topology, machine: Machine) -> Vec<String> {
         notes.push(format!("VMs with autostart have {together} MiB of memory together, and this host {has}"));
     }
     notes.extend(shared_disks(topology));
+    notes.extend(apps_as_root(topology));
+    notes.extend(topology.apps.iter().filter_map(|app| app::can_start(app).err()).map(|why| why.to_string()));
     for network in &topology.networks {
         let prefixes = [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)];
         notes.extend(prefixes.into_iter().flatten().filter(is_public).map(|prefix| {
@@ -68,6 +71,24 @@ pub fn advice(topology: &Topology, machine: Machine) -> Vec<String> {
         }));
     }
     notes
+}
+
+/// Programs that are root because nobody said who they are.
+fn apps_as_root(topology: &Topology) -> Option<String> {
+    let unsaid = |app: &&App| app.user.is_none() && matches!(app.workload, Workload::Command(_));
+    let names: Vec<&str> = topology.apps.iter().filter(unsaid).map(|app| app.name.as_str()).collect();
+    let shown = names.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(8);
+    let who = match (names.len(), more) {
+        (0, _) => return None,
+        (1, _) => format!("app {shown} runs"),
+        (_, 0) => format!("apps {shown} run"),
+        (_, more) => format!("apps {shown} and {more} more run"),
+    };
+    Some(format!(
+        "{who} as root, to whom the host's files belong: user = \"…\" names another, user = \"root\" says \
+         that it is meant"
+    ))
 }
 
 /// Disks that several VMs have, one of which may write to it.
@@ -170,6 +191,27 @@ mod tests {
         let read_only = ", read_only = true";
         assert!(volumes("", read_only)[0].contains("is a disk of v and w, and not read-only in each"));
         assert_eq!(volumes(read_only, read_only), [""; 0]);
+    }
+
+    #[test]
+    fn apps_that_are_root_by_nobodys_word_are_noted_and_so_are_unknown_users() {
+        let app = |name: &str, keys: &str| {
+            let subnet = "cidr = \"10.1.0.0/25\"\ntype = \"public\"\nnamespace = true";
+            notes(&format!(
+                "[networks.a.subnets.in]\n{subnet}\n[apps.{name}]\nnetwork = \"a\"\nsubnet = \"in\"\n{keys}\n"
+            ))
+        };
+        let said = app("x", "command = [\"sleep\", \"1\"]");
+        assert!(said.len() == 1 && said[0].starts_with("app x runs as root, to whom"), "{said:?}");
+        for meant in [
+            "user = \"root\"\ncommand = [\"x\"]",
+            "user = \"1\"\ncommand = [\"x\"]",
+            "webserver = { port = 80 }",
+        ] {
+            assert_eq!(app("x", meant), [""; 0], "{meant}");
+        }
+        let said = app("x", "user = \"nobody-is-called-so\"\ncommand = [\"x\"]");
+        assert!(said.len() == 1 && said[0].contains("the host knows no such user"), "{said:?}");
     }
 
     #[test]

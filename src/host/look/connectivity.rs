@@ -55,7 +55,7 @@ pub fn all(topology: &Topology) -> Vec<Test> {
     let targets = topology
         .namespaces
         .iter()
-        .map(|namespace| (namespace.name.clone(), &namespace.port))
+        .map(|namespace| (namespace.name.to_string(), &namespace.port))
         .chain(topology.vms.iter().map(|vm| (vm.name.to_string(), &vm.port)));
     let targets: Vec<(String, &Port)> = targets.collect();
     let vicinity = Vicinity::assumed(topology);
@@ -63,7 +63,7 @@ pub fn all(topology: &Topology) -> Vec<Test> {
     let mut tests = Vec::new();
     for from in &topology.namespaces {
         for (to, port) in targets.iter().filter(|(_, port)| port.interface != from.port.interface) {
-            tests.extend(pair(&model, (&from.name, &from.port), (to, port), None));
+            tests.extend(pair(&model, (from.name.as_str(), &from.port), (to, port), None));
         }
     }
     tests

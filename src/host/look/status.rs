@@ -226,9 +226,10 @@ fn drift(topology: &Topology, current: &Current) -> Result<Vec<String>, HostErro
 fn namespace_status(namespace: &topology::Namespace, current: &Current) -> NamespaceStatus {
     let port = &namespace.port;
     let outside = current.links.links.get(port.interface.as_str());
-    let inside = current.links.namespaces.get(&namespace.name).and_then(|inside| inside.link.as_ref());
+    let inside =
+        current.links.namespaces.get(namespace.name.as_str()).and_then(|inside| inside.link.as_ref());
     NamespaceStatus {
-        name: namespace.name.clone(),
+        name: namespace.name.to_string(),
         interface: port.interface.to_string(),
         up: outside.is_some_and(|link| link.up) && inside.is_some_and(|link| link.up),
         addresses: inside.into_iter().flat_map(|link| &link.addresses).map(ToString::to_string).collect(),
@@ -236,13 +237,12 @@ fn namespace_status(namespace: &topology::Namespace, current: &Current) -> Names
 }
 
 fn app_status(app: &topology::App, current: &Current) -> AppStatus {
-    let same = |seen: &&crate::host::SeenApp| {
-        seen.seen.name == app.name && seen.seen.namespace.as_str() == app.namespace
-    };
+    let same =
+        |seen: &&crate::host::SeenApp| seen.seen.name == app.name && seen.seen.namespace == app.namespace;
     let seen = current.apps.iter().find(same);
     AppStatus {
         name: app.name.to_string(),
-        namespace: app.namespace.clone(),
+        namespace: app.namespace.to_string(),
         state: seen.map_or_else(|| "stopped".into(), |seen| seen.seen.state()),
     }
 }

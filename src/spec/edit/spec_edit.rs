@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::spec::{App, Cidr4, Cidr6, IfName, Name, Policy, Subnet, SubnetKind};
+use crate::spec::{App, Cidr4, Cidr6, IfName, Name, NamespaceName, Policy, Subnet, SubnetKind};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl SpecEdit {
                 format!("{} has no policy of its own: nothing to remove", place(network, subnet.as_deref()))
             }
             Self::AddApp { name, app } => {
-                format!("app {name} of {}-{} is there already", app.network, app.subnet)
+                format!("app {name} of {} is there already", app.namespace())
             }
             Self::RemoveApp { name } => format!("there is no app {name}: nothing to remove"),
             Self::IfExists(change) => change.unchanged(),
@@ -143,8 +143,12 @@ impl fmt::Display for SpecEdit {
                     SubnetKind::Public => "public",
                     SubnetKind::Private => "private",
                 };
-                let cidr = &subnet.cidr;
-                write!(f, "{kind} subnet {name} ({cidr}) added to {network}, namespace {network}-{name}")
+                write!(f, "{kind} subnet {name} ({}) added to {network}", subnet.cidr)?;
+                match Name::new(network.as_str()) {
+                    Ok(network) => write!(f, ", namespace {}", NamespaceName::of(&network, name)),
+                    // There is no such network, and nothing was added.
+                    Err(_) => Ok(()),
+                }
             }
             Self::DeleteSubnet { network, name } => write!(f, "subnet {name} of {network} deleted"),
             Self::SetNat { network, interface: Some(interface) } => {
@@ -159,7 +163,7 @@ impl fmt::Display for SpecEdit {
             Self::RemovePolicy { network, subnet } => {
                 write!(f, "policy of {} removed", place(network, subnet.as_deref()))
             }
-            Self::AddApp { name, app } => write!(f, "app {name} added to {}-{}", app.network, app.subnet),
+            Self::AddApp { name, app } => write!(f, "app {name} added to {}", app.namespace()),
             Self::RemoveApp { name } => write!(f, "app {name} removed"),
             Self::IfExists(change) => change.fmt(f),
         }

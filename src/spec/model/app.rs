@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Memory, Name};
+use crate::spec::{AppUser, Memory, Name, NamespaceName};
 
 /// A program in a subnet's network namespace, under a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +30,15 @@ pub struct App {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(example = &"always")]
     pub restart: AppRestart,
-    /// Whether it has a PID and a mount namespace of its own.
+    /// Who it runs as: a user of the host by name (`www-data`) or number
+    /// (`1000`), or a user's and a group's numbers (`1000:100`). Where nobody
+    /// is named: root, to whom the host's files belong; a web server nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("examples" = ["www-data"]))]
+    pub user: Option<AppUser>,
+    /// Whether it has a PID and a mount namespace of its own, in which it sees
+    /// its own processes alone and the `/sys` of its network namespace. It sees
+    /// the host's files all the same, with the rights of its `user`.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(example = true)]
     pub isolate: bool,
@@ -42,6 +50,13 @@ pub struct App {
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(extend("examples" = [{ "LANG": "C.UTF-8" }]))]
     pub environment: BTreeMap<String, String>,
+}
+
+impl App {
+    /// The name of the namespace that it runs in.
+    pub fn namespace(&self) -> NamespaceName {
+        NamespaceName::of(&self.network, &self.subnet)
+    }
 }
 
 /// A web server of hostctl's own.

@@ -1,6 +1,7 @@
 //! What may be written in a host spec.
 
 pub(super) mod app;
+pub(super) mod app_user;
 pub(super) mod cidr;
 pub(super) mod host_spec;
 pub(super) mod keyword;
@@ -9,6 +10,7 @@ pub(super) mod limits;
 pub(super) mod mac;
 pub(super) mod memory;
 pub(super) mod name;
+pub(super) mod namespace_name;
 pub(super) mod policy;
 pub(super) mod policy_words;
 pub(super) mod prefix;

@@ -95,13 +95,13 @@ impl Name {
 }
 
 /// Whether a name may hold it.
-pub(crate) fn is_of_a_name(c: char) -> bool {
+pub(super) fn is_of_a_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
 }
 
 /// Whether a text of such characters begins or ends with another one than a
 /// letter or a digit: it would be no label, or an option.
-pub(crate) fn is_ragged(text: &str) -> bool {
+pub(super) fn is_ragged(text: &str) -> bool {
     text.starts_with(['-', '_']) || text.ends_with(['-', '_'])
 }
 

@@ -93,7 +93,7 @@ impl Stage {
             senders.insert(vm.port.interface.to_string(), Sender::Port { guest, own, gateway });
         }
         for namespace in &scene.topology.namespaces {
-            let netns = Netns::named(&namespace.name).unwrap();
+            let netns = Netns::named(namespace.name.as_str()).unwrap();
             senders.insert(namespace.port.interface.to_string(), Sender::raw(&netns).unwrap());
             ends.push((namespace.port.interface.to_string(), netns));
         }
