@@ -34,7 +34,7 @@ pub(in crate::spec) fn hint(refused: &Refused, json: bool) -> String {
                 None => format!("allowed: {}", list(known)),
             }
         }
-        Refusal::Missing(key) => match example(&refused.path.clone().key(*key).0) {
+        Refusal::Missing(key) => match example(&refused.path.clone().key(key).0) {
             Some(example) => format!("add {}", assignment(key, example, json)),
             None => format!("add {key}"),
         },
