@@ -184,7 +184,7 @@ fn what_is_measured_is_what_the_model_says() {
                             &topology,
                             source,
                             Direction::Egress,
-                            &FarEnd { address: address, protocol, port },
+                            &FarEnd { address, protocol, port },
                         ) && policies_allow(
                             &topology,
                             address,
@@ -198,12 +198,7 @@ fn what_is_measured_is_what_the_model_says() {
                 own.into_iter().zip([IpAddr::V4(address::FAR), IpAddr::V6(address::FAR6)])
             {
                 table.every((name, guest.netns()), "internet", address, |protocol, port| {
-                    policies_allow(
-                        &topology,
-                        source,
-                        Direction::Egress,
-                        &FarEnd { address: address, protocol, port },
-                    )
+                    policies_allow(&topology, source, Direction::Egress, &FarEnd { address, protocol, port })
                 });
             }
             let network = topology.network(&topology.vm(name).unwrap().port.network).unwrap();

@@ -1,5 +1,20 @@
 //! The life of an app as its supervisor sees it: events in, state and next
 //! step out. Pure; time is passed in.
+//!
+//! ```text
+//!             Launched            StopRequested             Exited
+//!   starting ──────────► running ───────────────► stopping ────────► stopped
+//!     ▲                     │ Exited
+//!     │                     ▼
+//!     │         started again, by `restart` and how it ended?
+//!     │           yes, with status 0 ──► starting ┐ the next start is after
+//!     └───────────yes, else ───────────► failed   ┘ 1, 2, 4 … 60 s
+//!                 no, with status 0 ───► stopped, and the supervisor leaves
+//!                 no, else ────────────► failed, and the supervisor leaves
+//! ```
+//!
+//! While it waits to start again, StopRequested makes it stopped at once. A
+//! first start that fails is failed for good: the program isn't there.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,6 @@
-//! Host spec → topology. Every mistake is reported, not the first only.
+//! Host spec → topology. Every mistake is reported, not the first only: so each
+//! part is compiled as far as it goes, what is wrong with it is noted, and the
+//! whole is thrown away at the end where anything was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -85,6 +87,7 @@ impl<'a> Compiler<'a> {
 
     fn topology(&mut self, before: &Allocations) -> Option<Topology> {
         let spec = self.spec;
+        // Before anything is looked at: what follows is sorted and compared.
         if [spec.networks.len(), spec.vms.len(), spec.peerings.len(), spec.policies.len(), spec.apps.len()]
             .iter()
             .any(|count| *count > MOST_ENTRIES)
@@ -98,6 +101,9 @@ impl<'a> Compiler<'a> {
         self.labels();
         let networks = self.networks();
         self.overlaps();
+        // Who names an address gets it, who had one keeps it, and only then are
+        // new guests given what is free: so an address moves only by the spec's
+        // own word, and the order of a file means nothing.
         let mut taken = self.explicit(&networks);
         self.keep(&networks, before, &mut taken);
         let namespaces = self.namespaces(&networks, &mut taken);
@@ -132,6 +138,7 @@ impl<'a> Compiler<'a> {
             spec::Uplink::Named(names) => {
                 let mut seen = BTreeSet::new();
                 for name in names {
+                    // Guests would be masqueraded to the tailnet, as the host.
                     let tailnet = self.spec.host.tailscale.as_ref().is_some_and(|t| &t.interface == name);
                     if tailnet || !seen.insert(name.clone()) {
                         let what = if tailnet { "is the tailnet's interface" } else { "is named twice" };
@@ -142,6 +149,7 @@ impl<'a> Compiler<'a> {
                         );
                     }
                 }
+                // Sorted: the same names in another order are the same host.
                 Uplink::Named(seen.into_iter().collect())
             }
         }
@@ -160,6 +168,7 @@ impl<'a> Compiler<'a> {
                 Vec::new()
             }
             (None, FirewallMode::Guests) => Vec::new(),
+            // Whoever turns it on by SSH wants to be there afterwards.
             (None, FirewallMode::Full) => {
                 vec![HostPort { protocol: Transport::Tcp, port: 22, from: Vec::new() }]
             }
@@ -190,6 +199,7 @@ impl<'a> Compiler<'a> {
                 );
             }
         }
+        // They go onto each guest's kernel command line, which has an end.
         dns.iter().copied().take(MOST_RESOLVERS).collect()
     }
 
@@ -229,11 +239,14 @@ impl<'a> Compiler<'a> {
                     "guests open no flows to the tailnet: name an interface that leads to the internet",
                 );
             }
+            // What is wrong with it is noted; without a name nothing can refer to it.
             let Some(name) = name else { continue };
             let cidr = network.cidr.net();
             let cidr6 = network.cidr6.map(Cidr6::net);
             let (bridge, altname) = IfName::derive(BRIDGE_PREFIX, name.as_str(), hash(name.as_str()));
             networks.push(Network {
+                // Of the name, not the kernel's choice: guests know their gateway
+                // by it, also after the bridge was made again.
                 mac: derive_mac("network", name.as_str()),
                 bridge,
                 altname,
@@ -269,6 +282,7 @@ impl<'a> Compiler<'a> {
     fn subnets(&mut self, path: &SpecPath, network: &spec::Network) -> Vec<Subnet> {
         let (cidr, cidr6) = (network.cidr.net(), network.cidr6.map(Cidr6::net));
         if network.subnets.is_empty() {
+            // Public: a network of which no more is said is one with internet.
             let whole = Name::new(WHOLE).ok();
             return whole
                 .map(|name| Subnet { name, cidr, cidr6, kind: SubnetKind::Public })
@@ -302,6 +316,7 @@ impl<'a> Compiler<'a> {
                     Some(_) => {}
                 }
             }
+            // Each with each: a network has few, and each pair has its own message.
             for other in &subnets {
                 let net = subnet.cidr.net();
                 if other.cidr.contains(&net) || net.contains(&other.cidr) {
@@ -333,8 +348,10 @@ impl<'a> Compiler<'a> {
         subnets
     }
 
-    /// No two networks share an address. Sorted by start, a prefix can only
-    /// overlap one that begins within it.
+    /// No two networks share an address. Prefixes are nested or apart, never
+    /// crossed: sorted by their start, wide before narrow, one that overlaps any
+    /// before it lies within the last that none covers. So each is compared once,
+    /// and a hostile spec of many networks costs a sort.
     fn overlaps(&mut self) {
         const HINT: &str = "networks can't share addresses, since the host routes between them";
         let networks = &self.spec.networks;
@@ -378,6 +395,7 @@ impl<'a> Compiler<'a> {
             for (position, name) in peering.between.iter().enumerate() {
                 self.reference(path.clone().index(position), "network", name, &self.spec.networks);
             }
+            // A peering has no direction.
             let pair = if a <= b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
             if !pairs.insert(pair) {
                 self.issue(path, format!("{a} and {b} are peered twice"), "remove one of the two");
@@ -397,6 +415,7 @@ impl<'a> Compiler<'a> {
         if known.contains_key(name.as_str()) {
             return true;
         }
+        // A suggestion compares with every name there is: for the first mistakes only.
         let near = Some(name.as_str()).filter(|_| self.issues.len() < MOST_COMPARED);
         let hint = match near.and_then(|name| spec::closest(name, known.keys().map(String::as_str))) {
             Some(close) => format!("did you mean {close}?"),
@@ -407,7 +426,9 @@ impl<'a> Compiler<'a> {
         false
     }
 
-    /// No two links share a name, and none takes the host's.
+    /// No two links share a name, and none takes the host's: a long name is cut
+    /// and hashed to an interface's 15 bytes, and two can meet there. Refused, not
+    /// renumbered, since a name that depends on others would change with them.
     fn interfaces(&mut self, networks: &[Network], vms: &[Vm], namespaces: &[Namespace]) {
         let host = &self.spec.host;
         let mut owners: BTreeMap<&str, String> = BTreeMap::new();

@@ -1,5 +1,28 @@
 //! The life of a VM as its supervisor sees it: events in, state and next step
 //! out. Pure; time is passed in.
+//!
+//! ```text
+//!            Up (its image has an agent)            AgentAnswered
+//!   starting ──────────────────────────► running ───────────────► ready
+//!     ▲  │                                │   ▲ ◄──── Reset ────── │ ▲
+//!     │  │ Up (paused)             Paused │   │ Resumed     Paused │ │ Up (no agent),
+//!     │  │                                ▼   │                    ▼ │ Resumed
+//!     │  └──────────────────────────────►  paused  ◄─────────────────┘
+//!     │
+//!     │  from each of these, while there is a QEMU:
+//!     │    StopRequested, RestartRequested, GuestShutdown ──► stopping
+//!     │      stopping ── Exited ──► stopped, and the supervisor leaves
+//!     ├───── stopping ── Exited, where a restart was asked for, at once
+//!     │    Exited, which nobody asked for ──► failed
+//!     ├───── failed ── after 1, 2, 4 … 60 s (`restart = true`)
+//!     │      failed ──► the supervisor leaves (`restart = false`, or the very
+//!     │                 first start couldn't be)
+//!     └───── failed ── RestartRequested, at once; StopRequested ──► stopped
+//! ```
+//!
+//! A stop wins over a restart that is asked for later: whoever wants the guest
+//! gone is not overruled by whoever wants it anew. A QEMU that ends while it
+//! is being stopped has not crashed, however it ended.
 
 use std::time::{Duration, Instant};
 
@@ -229,7 +252,6 @@ impl Lifecycle {
     }
 }
 
-/// The pause before the start that follows the `failures`th crash in a row.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,21 @@
 //! Audits again whenever the kernel says that something changed, and every few
 //! seconds for what it doesn't tell of; says what appeared and what vanished;
 //! puts it back where it is told to.
+//!
+//! ```text
+//!   wait ── an event, a crowd of them, or the interval ──► audit
+//!     ▲                                                     │
+//!     ├── nothing is wrong; another hostctl is at it ◄──────┤
+//!     │                                                     │ drift, --repair
+//!     │                              the pause isn't over   ▼
+//!     ├── paused ◄─────────────────────────────────────── may it be repaired?
+//!     │   (none for the first two in a row, then            │ yes
+//!     │   1, 2, 4 … 60 s; forgotten after two               ▼
+//!     │   minutes of peace)                              repair ──► audit again
+//! ```
+//!
+//! The pauses are there because two programs that each repair what the other
+//! does would else use up the machine.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, channel};

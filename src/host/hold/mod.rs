@@ -1,6 +1,24 @@
 //! Who holds hostctl's tables, so that no other program's `flush ruleset`
 //! takes them: a process of its own ([`serve`]) with the netlink socket that
 //! they belong to. Whoever changes them asks it for a copy of that socket.
+//!
+//! How tables can be changed ([`way`]) follows from what the kernel says of them
+//! and from whether a holder answers:
+//!
+//! ```text
+//!                      load by the holder's socket
+//!   no tables, open ────────────────────────────────► held by the holder
+//!     │  ▲                                             │            ▲
+//!     │  │ flush, down                  the holder     │            │ a new holder
+//!     ▼  │                              ends           ▼            │ adopts them
+//!   tables that anybody may change                  orphaned: they stay (`persist`),
+//!     └── a holder comes: loaded again ──► held     and a flush may take them
+//! ```
+//!
+//! In each state but `held` a flush can take the tables. What then stands
+//! between networks is routing (`link::apart`), and who puts the tables back is
+//! the holder itself, where this kernel can't hold tables, or
+//! `audit --watch --repair`; the next apply does in any case.
 
 mod protection;
 mod put_back;
