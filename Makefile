@@ -58,6 +58,7 @@ bench: deps image
 check:
 	cargo fmt --check
 	cargo clippy --all-targets --features testbed -- -D warnings
+	cargo clippy --no-default-features -- -D warnings
 
 build:
 	cargo build --release

@@ -41,3 +41,5 @@ pub mod tap;
 pub mod testbed;
 pub mod topology;
 pub mod vm;
+#[cfg(feature = "webserver")]
+pub mod webserver;

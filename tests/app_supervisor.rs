@@ -356,7 +356,7 @@ fn an_app_is_who_its_spec_names() {
         (true, "4321:1234", "Uid:\t4321\t4321\t4321\t4321\nGid:\t1234\t1234\t1234\t1234\nGroups:\t \n"),
     ] {
         let host = Host::new(script, |value| {
-            value["user"] = user.into();
+            value["runs_as"] = user.into();
             value["isolate"] = isolate.into();
         });
         host.start();
@@ -365,12 +365,12 @@ fn an_app_is_who_its_spec_names() {
         assert!(log.starts_with(ids) && log.contains("NoNewPrivs:\t1"), "{user}: {log}");
         assert!(log.contains("CapEff:\t0000000000000000"), "{user}: {log}");
     }
-    let host = Host::new(script, |value| value["user"] = "root".into());
+    let host = Host::new(script, |value| value["runs_as"] = "root".into());
     host.start();
     assert_eq!(host.over(), None);
     assert!(host.log().starts_with("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n"), "{}", host.log());
     // Found missing at the start, it isn't started as somebody else.
-    let host = Host::new("> $DIR/ran", |value| value["user"] = "nobody-is-called-so".into());
+    let host = Host::new("> $DIR/ran", |value| value["runs_as"] = "nobody-is-called-so".into());
     host.start();
     let failed = host.over().unwrap();
     assert!(failed.contains("user nobody-is-called-so: the host knows no such user"), "{failed}");
@@ -380,7 +380,7 @@ fn an_app_is_who_its_spec_names() {
 #[test]
 fn a_record_that_cant_be_understood_starts_nothing() {
     // An app whose user were lost on the way would be root.
-    let host = Host::new("> $DIR/ran; sleep 60", |value| value["user"] = "daemon".into());
+    let host = Host::new("> $DIR/ran; sleep 60", |value| value["runs_as"] = "daemon".into());
     app::write_desired(&host.root, &host.app).unwrap();
     let path = host.root.app("prod-web", "api").join("app.json");
     let text = std::fs::read_to_string(&path).unwrap();

@@ -114,10 +114,18 @@ fn what_somebody_started_in_a_namespace_ends_with_it() {
 /// What the first version of hostctl wrote down, in the place of what this one
 /// does.
 const FIRST: [(&str, &str, &str); 4] = [
-    ("page", "app.json", include_str!("data/records/app/1/page.json")),
-    ("site", "app.json", include_str!("data/records/app/1/site.json")),
-    ("script", "app.json", include_str!("data/records/app/1/script.json")),
-    ("once", "ended.json", include_str!("data/records/app/1/once-ended.json")),
+    ("page", "app.json", include_str!("data/records/82569b8/apps/run/hostctl/apps/prod-web/page/app.json")),
+    ("site", "app.json", include_str!("data/records/82569b8/apps/run/hostctl/apps/prod-web/site/app.json")),
+    (
+        "script",
+        "app.json",
+        include_str!("data/records/82569b8/apps/run/hostctl/apps/prod-web/script/app.json"),
+    ),
+    (
+        "once",
+        "ended.json",
+        include_str!("data/records/82569b8/apps/run/hostctl/apps/prod-web/once/ended.json"),
+    ),
 ];
 
 #[test]
@@ -125,7 +133,7 @@ fn apps_of_the_first_version_are_taken_over_and_not_started_again() {
     let lab = Lab::new(Options::default());
     let www = tempfile::tempdir().unwrap();
     let here = |text: &str| text.replace("/srv/www", &www.path().display().to_string());
-    let spec = include_str!("data/records/app/1/host.toml");
+    let spec = include_str!("data/records/82569b8/apps/host.toml");
     let spec = here(spec.split_once("[apps.broken]").unwrap().0);
     lab.apply(&spec);
     let running = || {

@@ -11,8 +11,14 @@ use strum::IntoEnumIterator;
 /// The rooms, in the order in which a spec travels through them. Those of one
 /// row are siblings. What makes TAPs is beside reach: it takes the names of
 /// interfaces as the spec types them.
-const ROOMS: [&[&str]; 6] =
-    [&["spec"], &["topology"], &["reach", "tap"], &["app", "firewall", "link", "vm"], &["host"], &["cli"]];
+const ROOMS: [&[&str]; 6] = [
+    &["spec"],
+    &["topology"],
+    &["reach", "tap"],
+    &["app", "firewall", "link", "vm", "webserver"],
+    &["host"],
+    &["cli"],
+];
 
 /// Files that decide: no process, no file, no socket, no clock.
 const PURE: [&str; 16] = [

@@ -13,7 +13,7 @@ use crate::topology::{App, Name, NamespaceName};
 
 use super::control::{Request, Status};
 use super::error::AppError;
-use super::record::Record;
+use super::record::AppRecord;
 use super::runtime_dir::{CONTROL, DESIRED, ENDED, FAILURE, RuntimeDir, SUPERVISOR_LOG, label};
 use super::state::State;
 
@@ -76,7 +76,7 @@ impl Client {
 /// # Errors
 /// Where the file can't be written.
 pub fn write_desired(root: &RootDir, app: &App) -> Result<(), AppError> {
-    Ok(RuntimeDir::create(root, &app.namespace, &app.name)?.write_json(DESIRED, &Record::of(app))?)
+    Ok(RuntimeDir::create(root, &app.namespace, &app.name)?.write_json(DESIRED, &AppRecord::from(app))?)
 }
 
 /// The app that ran last and ended as it should, where one did.
@@ -87,9 +87,9 @@ pub fn read_ended(
     root: &RootDir,
     namespace: &NamespaceName,
     name: &Name,
-) -> Result<Option<Record>, AppError> {
+) -> Result<Option<AppRecord>, AppError> {
     match RuntimeDir::open(root, namespace, name)? {
-        Some(dir) => Ok(dir.read_json(ENDED)?),
+        Some(dir) => Ok(dir.read_record(ENDED)?),
         None => Ok(None),
     }
 }
@@ -100,7 +100,7 @@ pub fn read_ended(
 /// Where there is none of that name, or it can't be read.
 pub fn read_desired(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<App, AppError> {
     let found = match RuntimeDir::open(root, namespace, name)? {
-        Some(dir) => dir.read_json::<Record>(DESIRED)?,
+        Some(dir) => dir.read_record::<AppRecord>(DESIRED)?,
         None => None,
     };
     let app = label(namespace, name);
@@ -124,7 +124,7 @@ pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(),
     if let Some(pid) = dir.lock_holder() {
         return Err(AppError::Supervised { app: app.label(), pid });
     }
-    dir.write_json(DESIRED, &Record::of(app))?;
+    dir.write_json(DESIRED, &AppRecord::from(app))?;
     dir.remove(FAILURE)?;
     let path = dir.path(SUPERVISOR_LOG);
     let log = create(&path).map_err(AppError::file("write", &path))?;

@@ -59,14 +59,6 @@ pub enum AppError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// The web server can't have its port.
-    #[error("can't listen on TCP port {port}: {source}")]
-    Listen {
-        /// The port.
-        port: u16,
-        /// The kernel's answer.
-        source: io::Error,
-    },
     /// Called by hand: it is part of an isolated app's start.
     #[error("this isn't the first process of a PID namespace: use `hostctl app run --isolate`")]
     NotInit,

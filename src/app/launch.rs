@@ -23,6 +23,8 @@ use super::user::{self, limit_capabilities, usual_umask};
 
 /// Where `ip netns` keeps the names of namespaces.
 pub(super) const NAMES: &str = "/run/netns";
+const NO_WEBSERVER: &str =
+    "this hostctl was built without its web server (the feature `webserver`): name a command";
 /// This very program, even where its file was replaced meanwhile.
 const SELF: &str = "/proc/self/exe";
 
@@ -42,6 +44,7 @@ pub(super) struct Launched {
 /// Starts the program of `app`. To be called in the thread that the
 /// supervisor lives in as long as it does: the program dies with it.
 pub(super) fn launch(root: &RootDir, app: &App) -> Result<Launched, AppError> {
+    can_start(app)?;
     let user = user::of(app)?;
     let namespace = open_namespace(app.namespace.as_str())?;
     let cgroup = Cgroup::create(root, app)?;
@@ -84,6 +87,9 @@ pub(super) fn launch(root: &RootDir, app: &App) -> Result<Launched, AppError> {
 /// # Errors
 /// What is missing.
 pub fn can_start(app: &App) -> Result<(), AppError> {
+    if matches!(app.workload, Workload::Webserver(_)) && !cfg!(feature = "webserver") {
+        return Err(AppError::Invalid { app: app.label(), reason: NO_WEBSERVER.into() });
+    }
     user::of(app).map(drop)
 }
 

@@ -24,7 +24,6 @@ mod supervisor;
 #[cfg(test)]
 mod test_app;
 mod user;
-pub mod webserver;
 
 pub use crate::confine::User;
 pub use client::{Client, read_desired, read_ended, spawn_supervisor, wait_until, write_desired};
@@ -34,7 +33,7 @@ pub use init::init;
 pub use launch::can_start;
 pub use namespace::{evict, stop_all};
 pub use observe::{Observed, elsewhere, observe, remove, stop};
-pub use record::{Record, Strange};
+pub use record::{AppRecord, Strange};
 pub use state::State;
 pub use strays::{Stray, reap_strays};
 pub use supervisor::supervise;

@@ -12,7 +12,7 @@ use crate::topology::{Name, NamespaceName};
 use super::client::Client;
 use super::control::Status;
 use super::error::AppError;
-use super::record::Record;
+use super::record::AppRecord;
 use super::runtime_dir::{DESIRED, FAILURE, RuntimeDir, label};
 use super::strays::reap_app;
 
@@ -27,7 +27,7 @@ pub struct Observed {
     /// Its name.
     pub name: Name,
     /// What it was started as, while it isn't stopped.
-    pub record: Option<Record>,
+    pub record: Option<AppRecord>,
     /// Whether a supervisor lives.
     pub supervised: bool,
     /// What the supervisor says, where it answers.
@@ -60,7 +60,7 @@ pub fn observe(root: &RootDir) -> Result<Vec<Observed>, AppError> {
         for name in apps.into_iter().filter_map(|name| Name::new(name).ok()) {
             let Some(dir) = RuntimeDir::open(root, &namespace, &name).ok().flatten() else { continue };
             found.push(Observed {
-                record: dir.read_json(DESIRED).ok().flatten(),
+                record: dir.read_record(DESIRED).ok().flatten(),
                 supervised: dir.lock_holder().is_some(),
                 status: Client::connect(root, &namespace, &name).and_then(|mut client| client.status()).ok(),
                 failure: dir.read_json(FAILURE).ok().flatten(),

@@ -21,7 +21,7 @@ use super::descendants;
 use super::error::AppError;
 use super::launch::{Launched, launch};
 use super::output::Output;
-use super::record::Record;
+use super::record::AppRecord;
 use super::runtime_dir::{CONTROL, ENDED, FAILURE, LOG, RuntimeDir};
 use super::state::{Event, Lifecycle, Next, State};
 use super::strays::reap_app;
@@ -65,7 +65,7 @@ pub async fn supervise(root: &RootDir, app: App) -> Result<(), AppError> {
     }
     supervisor.publish();
     if failure.is_none() {
-        dir.write_json(ENDED, &Record::of(&ended))?;
+        dir.write_json(ENDED, &AppRecord::from(&ended))?;
     }
     dir.clear(failure.is_some())?;
     match failure {

@@ -2,8 +2,8 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use hostctl::app::{self, User, webserver};
-use hostctl::spec::{App, AppLimits, AppRestart, AppUser, AppWebserver, Memory, SpecEdit};
+use hostctl::app::{self, User};
+use hostctl::spec::{App, AppLimits, AppRestart, AppUser, Memory, SpecEdit};
 use hostctl::topology::{Name, NamespaceName};
 
 use super::change::{Deletion, How, change, delete};
@@ -36,6 +36,7 @@ pub enum Command {
     #[command(hide = true)]
     Init(Init),
     /// Serve a directory or a page over HTTP.
+    #[cfg(feature = "webserver")]
     #[command(hide = true)]
     Webserver(Webserver),
 }
@@ -123,6 +124,7 @@ pub struct Init {
     command: Vec<String>,
 }
 
+#[cfg(feature = "webserver")]
 #[derive(Debug, Args)]
 pub struct Webserver {
     /// The TCP port to listen on.
@@ -155,9 +157,11 @@ pub async fn run(context: &Context, command: Command) -> Result<(), Failure> {
             let user = uid.zip(gid).map(|(uid, gid)| User { uid, gid });
             std::process::exit(app::init(user, &command)?.into())
         }
+        #[cfg(feature = "webserver")]
         Command::Webserver(Webserver { port, directory, greeting, uid, gid }) => {
-            let server = AppWebserver { port, directory, greeting: Some(greeting) };
-            Ok(webserver::serve(&server, User { uid, gid }).await?)
+            let server = hostctl::webserver::Server { port, directory, greeting };
+            let served = hostctl::webserver::serve(&server, User { uid, gid }).await;
+            served.map_err(|error| Failure::other(error.to_string()))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hostctl::app::{self, Client, Record, State, Status};
+use hostctl::app::{self, AppRecord, Client, State, Status};
 use hostctl::root_dir::RootDir;
 use hostctl::testbed::{NamedNamespaces, Netns};
 use hostctl::topology::{App, Name, NamespaceName};
@@ -41,7 +41,7 @@ impl Host {
             "environment": { "DIR": dir.path() },
         });
         edit(&mut value);
-        let app = serde_json::from_value::<Record>(value).unwrap().app().unwrap();
+        let app = serde_json::from_value::<AppRecord>(value).unwrap().app().unwrap();
         Self { root, app, names, netns, dir }
     }
 

@@ -59,7 +59,7 @@ pub struct SeenApp {
     /// What there is of it.
     pub seen: app::Observed,
     /// What ran last and ended as it should.
-    pub ended: Option<app::Record>,
+    pub ended: Option<app::AppRecord>,
 }
 
 impl SeenApp {

@@ -1,4 +1,5 @@
-//! A small web server: a directory's files, or a page that greets. HTTP/1.1
+//! The web server room: a payload that apps can be, and knows nothing of them.
+//! A directory's files, or a page that greets, in a process of its own. HTTP/1.1
 //! by hyper; here are the limits that keep one client from taking it from the
 //! others.
 
@@ -10,6 +11,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::error::AppError;
 use crate::confine::User;
-use crate::topology::AppWebserver;
 
 use answer::Site;
 
@@ -40,22 +40,60 @@ const HEAD_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 const BACKLOG: i32 = 128;
 
+/// What is served, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// TCP port, IPv4 and IPv6.
+    pub port: u16,
+    /// The directory that is served. Files that the user may not read aren't.
+    pub directory: Option<PathBuf>,
+    /// What the page says where there is no directory.
+    pub greeting: String,
+}
+
+/// Why it can't serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It can't have its port.
+    #[error("can't listen on TCP port {port}: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// It can't open its directory.
+    #[error("can't serve {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// It is root still.
+    #[error("can't give up root: {0}")]
+    User(io::Error),
+}
+
 /// Serves until the process ends: on all addresses, IPv4 and IPv6. Once it
 /// listens the process is `user` for good.
 ///
 /// # Errors
 /// Where the port is taken, the directory can't be opened, or the user can't
 /// be changed.
-pub async fn serve(server: &AppWebserver, user: User) -> Result<(), AppError> {
-    let listen = |source| AppError::Listen { port: server.port, source };
+pub async fn serve(server: &Server, user: User) -> Result<(), ServeError> {
+    let listen = |source| ServeError::Listen { port: server.port, source };
     let listener = std::net::TcpListener::from(bind_port(server.port).map_err(listen)?);
     let listener = TcpListener::from_std(listener).map_err(listen)?;
     // Opened before the user changes: what leads to it may be root's alone.
     let site = Arc::new(match &server.directory {
-        Some(path) => Site::Files(files::open_root(path).map_err(AppError::file("serve", path))?),
-        None => Site::page(server.greeting.as_deref().unwrap_or("Hello")),
+        Some(path) => Site::Files(files::open_root(path).map_err(|source| {
+            let path = path.clone();
+            ServeError::Directory { path, source }
+        })?),
+        None => Site::page(&server.greeting),
     });
-    user.become_for_good().map_err(AppError::kernel("give up root"))?;
+    user.become_for_good().map_err(ServeError::User)?;
     accept(listener, site).await;
     Ok(())
 }

@@ -140,7 +140,7 @@ fn response(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::webserver::files::open_root;
+    use crate::webserver::files::open_root;
 
     fn ask(site: &Site, method: Method, path: &str) -> Response<Body> {
         site.answer(&Request::builder().method(method).uri(path).body(()).unwrap())
