@@ -14,6 +14,7 @@ mod tracked;
 
 pub use desired::policy_boxes::BOXES_MAX;
 pub use desired::policy_chain::PolicyTooLarge;
+pub use desired::record::RulesetRecord;
 pub use desired::render::{TemplateFault, render, shape};
 pub use desired::ruleset::{Ruleset, Surroundings};
 pub use desired::set::Set;

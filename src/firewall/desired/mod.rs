@@ -7,6 +7,7 @@ pub(super) mod policy_chain;
 #[cfg(test)]
 pub(super) mod policy_tests;
 pub(super) mod ports;
+pub(super) mod record;
 pub(super) mod render;
 pub(super) mod ruleset;
 pub(super) mod set;

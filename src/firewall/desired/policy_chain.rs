@@ -1,7 +1,6 @@
 //! A policy as nft has it: for each direction one chain and the sets that it
 //! looks flows up in.
 
-use serde::{Deserialize, Serialize};
 use strum::IntoEnumIterator;
 
 use crate::packet::Family;
@@ -26,17 +25,16 @@ pub struct PolicyTooLarge {
 }
 
 /// One direction of a policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::firewall) struct PolicyChain {
     pub chain: String,
     /// For people: `ingress of web, db`.
-    what: String,
+    pub(super) what: String,
     /// The far end's field of a packet.
-    far: String,
+    pub(super) far: String,
     /// Whether what the sets don't hold is allowed.
     pub open: bool,
-    #[serde(flatten)]
-    sets: ElementsBySet<PolicySet>,
+    pub(super) sets: ElementsBySet<PolicySet>,
 }
 
 /// The name of a policy's chain. Ids are of letters, digits, hyphens,

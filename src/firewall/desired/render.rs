@@ -1,7 +1,7 @@
 //! Ruleset → the text that nft loads.
 
 use handlebars::{Handlebars, RenderError, TemplateError};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::policy_chain::PolicyChain;
 use super::ports;
@@ -27,30 +27,41 @@ impl From<RenderError> for TemplateFault {
     }
 }
 
-impl From<serde_json::Error> for TemplateFault {
-    fn from(error: serde_json::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
 /// The text that replaces hostctl's tables with those of `ruleset`.
 ///
 /// # Errors
 /// Only where the template is broken.
 pub fn render(ruleset: &Ruleset) -> Result<String, TemplateFault> {
-    let mut data = serde_json::to_value(ruleset)?;
-    write_elements(&mut data);
-    if let Some(fields) = data.as_object_mut() {
-        fields.extend(ports::template_values().map(|(name, value)| (name.into(), value)));
-    }
-    fill("ruleset", &data)
+    let mut data = sets(ruleset.sets.all());
+    data.insert("full".into(), ruleset.full.into());
+    data.insert("policies".into(), ruleset.policies.iter().map(policy_data).collect());
+    data.extend(ports::template_values().map(|(name, value)| (name.into(), value)));
+    fill("ruleset", &Value::Object(data))
 }
 
 /// The part of the text that is about one direction of a policy.
 pub(in crate::firewall) fn render_policy(policy: &PolicyChain) -> Result<String, TemplateFault> {
-    let mut data = serde_json::to_value(policy)?;
-    write_elements(&mut data);
-    fill("policy", &data)
+    fill("policy", &policy_data(policy))
+}
+
+fn policy_data(policy: &PolicyChain) -> Value {
+    let PolicyChain { chain, what, far, open, sets: elements } = policy;
+    let mut data = sets(elements.all());
+    data.insert("open".into(), (*open).into());
+    for (name, text) in [("chain", chain), ("what", what), ("far", far)] {
+        data.insert(name.into(), text.as_str().into());
+    }
+    Value::Object(data)
+}
+
+/// Lists of elements, as the template puts them behind a set's type: nothing for
+/// an empty set, since nft takes no empty list.
+fn sets<'a>(sets: impl Iterator<Item = (&'static str, &'a [String])>) -> Map<String, Value> {
+    let text = |elements: &[String]| match elements {
+        [] => String::new(),
+        _ => format!("\n        elements = {{\n            {}\n        }}", elements.join(",\n            ")),
+    };
+    sets.map(|(name, elements)| (name.into(), text(elements).into())).collect()
 }
 
 /// The shape of all texts: two that differ in it have other rules.
@@ -65,26 +76,4 @@ fn fill(template: &str, data: &Value) -> Result<String, TemplateFault> {
     handlebars.register_template_string("ruleset", RULESET)?;
     handlebars.register_template_string("policy", POLICY)?;
     Ok(handlebars.render(template, data)?)
-}
-
-/// Writes lists of elements as the template puts them behind a set's type:
-/// nothing for an empty set, since nft takes no empty list.
-fn write_elements(data: &mut Value) {
-    let Some(fields) = data.as_object_mut() else { return };
-    for (name, value) in fields {
-        match value {
-            Value::Array(policies) if name == "policies" => policies.iter_mut().for_each(write_elements),
-            Value::Array(elements) => {
-                let elements: Vec<&str> = elements.iter().filter_map(Value::as_str).collect();
-                *value = match elements.len() {
-                    0 => "".into(),
-                    _ => {
-                        let list = elements.join(",\n            ");
-                        format!("\n        elements = {{\n            {list}\n        }}").into()
-                    }
-                };
-            }
-            _ => {}
-        }
-    }
 }

@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
 use crate::packet::Family;
 use crate::reach::closed;
@@ -19,10 +18,9 @@ use super::set::{ElementsBySet, Set};
 
 /// The desired ruleset: the elements of each set, and the one choice that changes the rules. Every text in it comes from a
 /// validated type; none needs escaping.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
     pub(in crate::firewall) full: bool,
-    #[serde(flatten)]
     pub(super) sets: ElementsBySet<Set>,
     pub(in crate::firewall) policies: Vec<PolicyChain>,
 }

@@ -4,29 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, Serializer};
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 use crate::ownership::{BRIDGE, INET};
 
 /// A set, or a map to verdicts, that every host's tables have; its name is the
 /// variant's.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    EnumIter,
-    EnumString,
-    IntoStaticStr,
-    Serialize,
-    Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 #[allow(missing_docs, reason = "the template has a comment on each")]
 pub enum Set {
@@ -237,21 +221,7 @@ impl Set {
 }
 
 /// A set of one direction of a policy.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    EnumIter,
-    EnumString,
-    IntoStaticStr,
-    Serialize,
-    Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumIter, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub(in crate::firewall) enum PolicySet {
     Ports4,
@@ -288,10 +258,8 @@ impl PolicySet {
 /// A set's elements, in nft's notation.
 pub(in crate::firewall) type Elements = Vec<String>;
 
-/// The elements of each set that has any. It is written down with a list for
-/// every set: so the template finds them all.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "BTreeMap<S, Elements>", bound = "S: Ord + Deserialize<'de>")]
+/// The elements of each set that has any.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::firewall) struct ElementsBySet<S: Ord>(BTreeMap<S, Elements>);
 
 impl<S: Ord> Default for ElementsBySet<S> {
@@ -307,12 +275,10 @@ impl<S: Ord> From<BTreeMap<S, Elements>> for ElementsBySet<S> {
     }
 }
 
-impl<S: Ord + IntoEnumIterator + Serialize> Serialize for ElementsBySet<S> {
-    fn serialize<T: Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
-        serializer.collect_map(S::iter().map(|set| {
-            let elements = self.of(&set);
-            (set, elements)
-        }))
+impl<S: Ord + Copy + IntoEnumIterator + Into<&'static str>> ElementsBySet<S> {
+    /// Every set's name and elements, where it has none too.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        S::iter().map(|set| (set.into(), self.of(&set)))
     }
 }
 

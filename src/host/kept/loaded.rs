@@ -10,23 +10,47 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::create;
-use crate::firewall::{self, Listing, Live, NftError, Ruleset, Stamp, nft};
+use crate::firewall::{self, Listing, Live, NftError, Ruleset, RulesetRecord, Stamp, nft};
 use crate::private;
+use crate::record::{self, Field};
 use crate::root_dir::RootDir;
 
+/// The version that is written. A later one may say more; what is read here
+/// means the same in each.
+const VERSION: u32 = 1;
+
 /// What was written down.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Loaded {
     /// Where and by whom: another boot, network namespace or hostctl knows
     /// nothing of it.
-    #[serde(rename = "place")]
     validity: Validity,
     /// The state of the kernel's tables after it was loaded; none where somebody
     /// else changed them meanwhile.
-    #[serde(rename = "mark")]
     stamp: Option<Stamp>,
     /// What was loaded.
     ruleset: Ruleset,
+}
+
+/// How it is written.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
+    version: Field<u32>,
+    place: Field<Validity>,
+    mark: Field<Option<Stamp>>,
+    ruleset: Field<RulesetRecord>,
+}
+
+impl From<&Loaded> for Record {
+    fn from(Loaded { validity, stamp, ruleset }: &Loaded) -> Self {
+        Self {
+            version: Field::Is(VERSION),
+            place: Field::Is(validity.clone()),
+            mark: Field::Is(stamp.clone()),
+            ruleset: Field::Is(ruleset.into()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,8 +111,11 @@ pub fn last(root: &RootDir) -> Option<Ruleset> {
 }
 
 fn read(root: &RootDir) -> Option<Loaded> {
-    let loaded: Loaded = serde_json::from_slice(&fs::read(path(root)).ok()?).ok()?;
-    (Some(&loaded.validity) == Validity::here().as_ref()).then_some(loaded)
+    let record: Record = record::parse(&fs::read(path(root)).ok()?).ok()?;
+    let validity = record.place.into_option().filter(|place| Some(place) == Validity::here().as_ref())?;
+    // Without its stamp the tables are listed.
+    let stamp = record.mark.into_option().flatten();
+    Some(Loaded { validity, stamp, ruleset: record.ruleset.into_option()?.ruleset()? })
 }
 
 /// Writes down that `ruleset` is loaded: it was, or was made so by `changes`
@@ -105,7 +132,7 @@ pub fn write(root: &RootDir, before: Option<&Stamp>, changes: u32, ruleset: &Rul
             let draft = path.with_extension("new");
             let write = || -> std::io::Result<()> {
                 private::directory(&root.run())?;
-                create(&draft)?.write_all(&serde_json::to_vec(&loaded)?)?;
+                create(&draft)?.write_all(&serde_json::to_vec(&Record::from(&loaded))?)?;
                 fs::rename(&draft, &path)
             };
             // What isn't written down is listed.
