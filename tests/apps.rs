@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{namespace, wide_network};
 use hostctl::app;
 use hostctl::testbed::{Netns, Options, http_get};
 
@@ -16,18 +17,11 @@ fn seconds() -> String {
     (1_000_000 + std::process::id()).to_string()
 }
 
-const SPEC: &str = r#"
-[networks.prod]
-cidr = "10.20.0.0/16"
-[networks.prod.subnets.web]
-cidr = "10.20.1.0/24"
-type = "public"
-namespace = true
-[networks.prod.subnets.db]
-cidr = "10.20.2.0/24"
-type = "private"
-namespace = true
-[apps.page]
+const SPEC: &str = concat!(
+    wide_network!("prod" 20),
+    namespace!("public" "prod" / "web" "10.20.1.0/24"),
+    namespace!("private" "prod" / "db" "10.20.2.0/24"),
+    r#"[apps.page]
 network = "prod"
 subnet = "web"
 webserver = { port = 8080, greeting = "from the web subnet" }
@@ -35,7 +29,8 @@ webserver = { port = 8080, greeting = "from the web subnet" }
 network = "prod"
 subnet = "db"
 command = ["/bin/sh", "-c", "trap '' TERM; (setsid sleep 987654 &) ; sleep 987654"]
-"#;
+"#,
+);
 
 fn page(from: &Netns, port: u16) -> Option<String> {
     let address = SocketAddr::new([10, 20, 1, 2].into(), port);
@@ -184,7 +179,7 @@ fn an_app_is_the_user_that_its_spec_names_or_isnt_started() {
     let refused = apply("nobody-is-called-so");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        said.contains("nothing was changed") && said.contains("who.toml:15: app prod-web/who: user"),
+        said.contains("nothing was changed") && said.contains("who.toml:14: app prod-web/who: user"),
         "{said}"
     );
     assert!(said.contains("the host knows no such user"), "{said}");

@@ -1,6 +1,7 @@
 //! Holds the source to ARCHITECTURE.md: the order of the rooms, siblings that
 //! don't know each other, leaves that know no room, decisions without effects.
 
+use crate::support::docs_support::top;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,10 +40,6 @@ const PURE: [&str; 16] = [
     "app/record.rs",
     "host/apply/changes.rs",
 ];
-
-fn top() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Every Rust file of src/ that isn't tests alone, by its path below it.
 fn sources() -> BTreeMap<PathBuf, String> {

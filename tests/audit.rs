@@ -2,7 +2,7 @@
 
 use crate::support::lab;
 use crate::support::lab::Lab;
-use crate::support::spec_parts::{idle_vms, network, network4};
+use crate::support::spec_parts::{idle_vms, namespace, network, network4, wide_network};
 use hostctl::firewall::Severity;
 use hostctl::host::{Finding, Kind};
 use hostctl::testbed::{Options, Probe, probe};
@@ -10,13 +10,8 @@ use hostctl::testbed::{Options, Probe, probe};
 const SPEC: &str = concat!(
     network!("a" 1),
     network4!("b" 2),
-    r#"[networks.prod]
-cidr = "10.20.0.0/16"
-[networks.prod.subnets.web]
-cidr = "10.20.1.0/24"
-type = "public"
-namespace = true
-"#,
+    wide_network!("prod" 20),
+    namespace!("public" "prod" / "web" "10.20.1.0/24"),
     idle_vms!("a1" in "a", "b1" in "b"),
 );
 

@@ -5,20 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::support::lab::Lab;
 use crate::support::running_hostctl::{RunningHostctl, SOON};
-use crate::support::spec_parts::{idle_vms, network};
+use crate::support::spec_parts::{idle_vms, namespace, network, wide_network};
 use hostctl::host::Events;
 use hostctl::testbed::Options;
 use serde_json::Value;
 
 const SPEC: &str = concat!(
     network!("a" 1),
-    r#"[networks.prod]
-cidr = "10.20.0.0/16"
-[networks.prod.subnets.web]
-cidr = "10.20.1.0/24"
-type = "public"
-namespace = true
-"#,
+    wide_network!("prod" 20),
+    namespace!("public" "prod" / "web" "10.20.1.0/24"),
     idle_vms!("a1" in "a"),
 );
 

@@ -40,6 +40,16 @@ fn kill_watchdog(lab: &Lab) {
     until("killed", || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
 }
 
+/// A host whose generation 2 waits for a confirmation.
+fn unconfirmed() -> Lab {
+    let lab = Lab::of_ipv4();
+    write(&lab, OLD);
+    done(&lab, &["apply"]);
+    write(&lab, NEW);
+    done(&lab, &["apply", "--confirm", "1h"]);
+    lab
+}
+
 #[test]
 fn an_operator_who_cut_their_own_session_gets_the_host_back() {
     let lab = Lab::new(Options::default());
@@ -114,11 +124,7 @@ fn what_is_confirmed_stays() {
 
 #[test]
 fn nothing_is_built_on_what_is_unconfirmed() {
-    let lab = Lab::of_ipv4();
-    write(&lab, OLD);
-    done(&lab, &["apply"]);
-    write(&lab, NEW);
-    done(&lab, &["apply", "--confirm", "1h"]);
+    let lab = unconfirmed();
     let first = watchdog(&lab);
     refused(&lab, &["apply"], 4, "generation 2 isn't confirmed yet");
     refused(&lab, &["vpc", "create", "--name", "d", "--cidr", "10.4.0.0/24"], 4, "hostctl confirm keeps it");
@@ -151,11 +157,7 @@ fn nothing_is_built_on_what_is_unconfirmed() {
 
 #[test]
 fn a_watchdog_that_is_killed_is_missed() {
-    let lab = Lab::of_ipv4();
-    write(&lab, OLD);
-    done(&lab, &["apply"]);
-    write(&lab, NEW);
-    done(&lab, &["apply", "--confirm", "1h"]);
+    let lab = unconfirmed();
     kill_watchdog(&lab);
     let status = done(&lab, &["status"]);
     assert!(status.contains("no process waits for the confirmation any more"), "{status}");
@@ -184,11 +186,7 @@ fn a_watchdog_that_is_killed_is_missed() {
 
 #[test]
 fn a_reboot_is_nobodys_confirmation() {
-    let lab = Lab::of_ipv4();
-    write(&lab, OLD);
-    done(&lab, &["apply"]);
-    write(&lab, NEW);
-    done(&lab, &["apply", "--confirm", "1h"]);
+    let lab = unconfirmed();
     kill_watchdog(&lab);
     // Nothing is left but what lies on the disk, and it is another boot.
     for name in ["br-a", "br-b"] {

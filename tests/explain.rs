@@ -1,10 +1,12 @@
 //! `hostctl explain`, `hostctl diff` and the end of `hostctl plan`, as people
 //! and programs read them.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
 use crate::support::lab::Lab;
+use crate::support::spec_support::example;
 use assert_cmd::Command;
 use hostctl::testbed::Options;
 use serde_json::Value;
@@ -130,14 +132,9 @@ fn compared(old: &str, new: &str, options: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
-fn example(name: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
-    std::fs::read_to_string(path).unwrap()
-}
-
 #[test]
 fn a_change_says_what_opens_and_what_closes() {
-    let old = example("vpc.toml");
+    let old = fs::read_to_string(example("vpc.toml")).unwrap();
     let edits = [
         ("a port more, one less", old.replace("port = [80, 443]", "port = [80, \"8000-8080\"]")),
         ("the office goes out", old.replace("nat = false", "nat = true")),
@@ -164,7 +161,7 @@ fn a_change_says_what_opens_and_what_closes() {
 
 #[test]
 fn a_widening_can_fail_a_pipeline() {
-    let old = example("vpc.toml");
+    let old = fs::read_to_string(example("vpc.toml")).unwrap();
     let wider = old.replace("nat = false", "nat = true");
     assert_eq!(compared(&old, &wider, &["--exit-code"]).0, Some(1));
     assert_eq!(compared(&wider, &old, &["--exit-code"]).0, Some(0));

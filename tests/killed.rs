@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::commands::{code, done, json, killed_at, write};
 use crate::support::lab::{Guest, Lab};
-use crate::support::spec_parts::{idle_vms, network, network4, peering, tailnet};
+use crate::support::spec_parts::{idle_vms, namespace, network, network4, peering, tailnet};
 use hostctl::firewall::{Listing, nft};
 use hostctl::host::Step;
 use hostctl::testbed::{Netns, Options, Probe, Route, Service, address, probe, probe_from};
@@ -26,11 +26,7 @@ cidr6 = "fd00:0:0:3::/64"
 type = "private"
 "#,
     network4!("gone" 5),
-    r#"[networks.gone.subnets.in]
-cidr = "10.5.0.0/25"
-type = "public"
-namespace = true
-"#,
+    namespace!("public" "gone" / "in" "10.5.0.0/25"),
     peering!("a" and "b"),
     idle_vms!("a1" in "a"),
     "policy = 'p'\n",

@@ -10,16 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::commands::{code, done, refused, write};
 use crate::support::lab::Lab;
-use crate::support::spec_parts::{idle_vms, network4};
+use crate::support::spec_parts::{idle_vms, namespace, network4};
 use hostctl::host::Lock;
 
 const SPEC: &str = concat!(
     network4!("a" 1),
-    r#"[networks.a.subnets.in]
-cidr = "10.1.0.0/25"
-type = "public"
-namespace = true
-"#,
+    namespace!("public" "a" / "in" "10.1.0.0/25"),
     idle_vms!("a1" in "a"),
     r#"[apps.page]
 network = "a"

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::support::lab::{Lab, named_namespace};
-use crate::support::spec_parts::peering;
+use crate::support::spec_parts::{namespace, peering, wide_network};
 use hostctl::testbed::{Options, Probe, address, probe, probe_all, usual_services};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,19 +23,11 @@ cidr = "10.20.2.0/24"
 cidr6 = "fd00:0:0:22::/64"
 type = "private"
 namespace = true
-[networks.other]
-cidr = "10.30.0.0/16"
-[networks.other.subnets.app]
-cidr = "10.30.1.0/24"
-type = "public"
-namespace = true
-[networks.third]
-cidr = "10.40.0.0/16"
-[networks.third.subnets.app]
-cidr = "10.40.1.0/24"
-type = "public"
-namespace = true
 "#,
+    wide_network!("other" 30),
+    namespace!("public" "other" / "app" "10.30.1.0/24"),
+    wide_network!("third" 40),
+    namespace!("public" "third" / "app" "10.40.1.0/24"),
     peering!("prod" and "other"),
     peering!("other" and "third"),
     r#"[vms.box]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::support::commands::typed;
 use crate::support::lab::{Lab, named_namespace};
 use hostctl::firewall::nft;
 use hostctl::host::{HostError, Step, Watch};
@@ -23,13 +24,6 @@ fn data(name: &str) -> PathBuf {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs the program, which has to succeed; what it printed.
-fn ok(lab: &Lab, line: &str) -> String {
-    let output = lab.hostctl(&line.split_whitespace().collect::<Vec<_>>());
-    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
-    text(&output.stdout)
 }
 
 /// Runs the program, which has to fail and to leave everything as it is.
@@ -169,11 +163,11 @@ fn what_cannot_be_is_refused_and_nothing_changes() {
     let etc = lab.root_dir().join("etc/hostctl");
     fs::create_dir_all(&etc).unwrap();
     fs::write(etc.join("host.toml"), "# mine\n[networks.mine]\ncidr = \"10.9.0.0/16\"\n").unwrap();
-    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
-    ok(&lab, "subnet add --vpc vpc1 --name web --cidr 10.0.1.0/24 --type public");
-    ok(&lab, "vpc create --name vpc2 --cidr 10.1.0.0/16");
-    ok(&lab, "peer create --vpc1 vpc1 --vpc2 vpc2");
-    ok(&lab, "peer create --vpc1 mine --vpc2 vpc2");
+    typed(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
+    typed(&lab, "subnet add --vpc vpc1 --name web --cidr 10.0.1.0/24 --type public");
+    typed(&lab, "vpc create --name vpc2 --cidr 10.1.0.0/16");
+    typed(&lab, "peer create --vpc1 vpc1 --vpc2 vpc2");
+    typed(&lab, "peer create --vpc1 mine --vpc2 vpc2");
     fs::copy(data("test-policy.json"), lab.root_dir().join("other.json")).unwrap();
     let policy = lab.root_dir().join("other.json");
     let policy = policy.display();
@@ -217,13 +211,13 @@ fn what_cannot_be_is_refused_and_nothing_changes() {
     fs::write(&wrong, "{\"subnet\": \"10.0.9.0/24\", \"ingress\": []}").unwrap();
     let line = format!("firewall apply --vpc vpc1 --subnet web --policy {}", wrong.display());
     assert!(refused(&lab, &line, 3).contains("10.0.9.0/24"));
-    ok(&lab, &format!("firewall apply --vpc vpc1 --subnet web --policy {policy}"));
-    let deleted = ok(&lab, "vpc delete --name vpc2 --force");
+    typed(&lab, &format!("firewall apply --vpc vpc1 --subnet web --policy {policy}"));
+    let deleted = typed(&lab, "vpc delete --name vpc2 --force");
     assert!(deleted.contains("the peering of vpc1 and vpc2, the peering of mine and vpc2"), "{deleted}");
-    ok(&lab, "vpc delete --name vpc1");
+    typed(&lab, "vpc delete --name vpc1");
     assert_eq!(drop_in(&lab), None);
-    assert!(ok(&lab, "spec show").contains("host.toml:2\n[networks.mine]"));
-    let spec: Value = serde_json::from_str(&ok(&lab, "--json spec show")).unwrap();
+    assert!(typed(&lab, "spec show").contains("host.toml:2\n[networks.mine]"));
+    let spec: Value = serde_json::from_str(&typed(&lab, "--json spec show")).unwrap();
     assert_eq!(spec["spec"]["networks"]["mine"]["cidr"], "10.9.0.0/16");
     assert!(spec["origins"]["networks.mine"].as_str().unwrap().ends_with("etc/hostctl/host.toml:2"));
 }
@@ -232,28 +226,31 @@ fn what_cannot_be_is_refused_and_nothing_changes() {
 fn peers_of_peers_are_strangers_and_flows_end_with_their_peering() {
     let lab = Lab::new(Options::default());
     for number in 1..=3 {
-        ok(&lab, &format!("vpc create --name v{number} --cidr 10.{number}.0.0/16"));
-        ok(&lab, &format!("subnet add --vpc v{number} --name app --cidr 10.{number}.1.0/24 --type public"));
+        typed(&lab, &format!("vpc create --name v{number} --cidr 10.{number}.0.0/16"));
+        typed(
+            &lab,
+            &format!("subnet add --vpc v{number} --name app --cidr 10.{number}.1.0/24 --type public"),
+        );
     }
     let reached = |from: usize, to: usize| reaches(&format!("v{from}-app"), &format!("10.{to}.1.2"));
     assert!(!reached(1, 2) && !reached(2, 3));
-    ok(&lab, "peer create --vpc1 v1 --vpc2 v2");
-    ok(&lab, "peer create --vpc1 v3 --vpc2 v2");
+    typed(&lab, "peer create --vpc1 v1 --vpc2 v2");
+    typed(&lab, "peer create --vpc1 v3 --vpc2 v2");
     assert!(reached(1, 2) && reached(2, 1) && reached(2, 3) && reached(3, 2));
     assert!(!reached(1, 3) && !reached(3, 1));
-    let list = ok(&lab, "peer list");
+    let list = typed(&lab, "peer list");
     assert_eq!(list.lines().count(), 3, "{list}");
     // Named the other way round.
-    ok(&lab, "peer delete --vpc1 v2 --vpc2 v1");
+    typed(&lab, "peer delete --vpc1 v2 --vpc2 v1");
     assert!(!reached(1, 2) && reached(2, 3));
-    let routes = ok(&lab, "vpc exec --vpc v1 --subnet app -- ip route");
+    let routes = typed(&lab, "vpc exec --vpc v1 --subnet app -- ip route");
     assert!(routes.contains("default via 10.1.0.1") && !routes.contains("10.2.0.0/16"), "{routes}");
     let code = lab.hostctl(&["vpc", "exec", "--vpc", "v1", "--subnet", "app", "--", "sh", "-c", "exit 7"]);
     assert_eq!(code.status.code(), Some(7));
-    ok(&lab, "subnet delete --vpc v1 --name app");
+    typed(&lab, "subnet delete --vpc v1 --name app");
     assert!(!lab.output("ip", &["netns", "list"]).contains("v1-app"));
     for number in 1..=3 {
-        ok(&lab, &format!("vpc delete --name v{number}"));
+        typed(&lab, &format!("vpc delete --name v{number}"));
     }
     assert_clean(&lab);
 }
@@ -261,17 +258,17 @@ fn peers_of_peers_are_strangers_and_flows_end_with_their_peering() {
 #[test]
 fn nat_and_policies_come_and_go() {
     let lab = Lab::new(Options::default());
-    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16 --cidr6 fd00:0:0:100::/56");
-    ok(
+    typed(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16 --cidr6 fd00:0:0:100::/56");
+    typed(
         &lab,
         "subnet add --vpc vpc1 --name public --cidr 10.0.1.0/24 --cidr6 fd00:0:0:100::/64 --type public",
     );
     assert!(!reaches("vpc1-public", "203.0.113.1"));
-    ok(&lab, "nat enable --vpc vpc1 --interface uplink0");
+    typed(&lab, "nat enable --vpc vpc1 --interface uplink0");
     assert!(reaches("vpc1-public", "203.0.113.1"));
-    let listed: Value = serde_json::from_str(&ok(&lab, "--json vpc list")).unwrap();
+    let listed: Value = serde_json::from_str(&typed(&lab, "--json vpc list")).unwrap();
     assert_eq!((&listed[0]["nat"], &listed[0]["subnets"]), (&"uplink0".into(), &1.into()));
-    ok(&lab, "nat disable --vpc vpc1");
+    typed(&lab, "nat disable --vpc vpc1");
     assert!(!reaches("vpc1-public", "203.0.113.1"));
 
     let _services = usual_services(&named_namespace("vpc1-public"), "web").unwrap();
@@ -283,19 +280,19 @@ fn nat_and_policies_come_and_go() {
     fs::copy(data("test-policy.json"), &policy).unwrap();
     let line = format!("firewall apply --vpc vpc1 --subnet public --policy {}", policy.display());
     let before = state(&lab);
-    let planned = ok(&lab, &format!("{line} --dry-run"));
+    let planned = typed(&lab, &format!("{line} --dry-run"));
     assert!(planned.contains("nft"), "{planned}");
     assert_eq!(state(&lab), before);
-    ok(&lab, &line);
-    let shown = ok(&lab, "firewall show --vpc vpc1 --subnet public");
+    typed(&lab, &line);
+    let shown = typed(&lab, "firewall show --vpc vpc1 --subnet public");
     assert_eq!(
         shown,
         "vpc1-public: vpc1-public\ningress:\n    100 deny tcp 22 from anybody\n    100 allow tcp 8080 from anybody\n        deny everything else\negress: open\n"
     );
-    let subnets: Value = serde_json::from_str(&ok(&lab, "--json subnet list --vpc vpc1")).unwrap();
+    let subnets: Value = serde_json::from_str(&typed(&lab, "--json subnet list --vpc vpc1")).unwrap();
     assert_eq!(subnets[0]["policy"][0], "vpc1-public");
-    ok(&lab, "firewall remove --vpc vpc1 --subnet public");
-    assert!(ok(&lab, "firewall show --vpc vpc1 --subnet public").starts_with("no policy acts"));
+    typed(&lab, "firewall remove --vpc vpc1 --subnet public");
+    assert!(typed(&lab, "firewall show --vpc vpc1 --subnet public").starts_with("no policy acts"));
     assert!(open());
     for line in [
         "vpc create --name vpc2 --cidr 10.1.0.0/16 --dry-run",
@@ -304,18 +301,18 @@ fn nat_and_policies_come_and_go() {
         "vpc delete --name vpc1 --dry-run",
     ] {
         let before = state(&lab);
-        assert_ne!(ok(&lab, line), "nothing to do\n", "{line}");
+        assert_ne!(typed(&lab, line), "nothing to do\n", "{line}");
         assert_eq!(state(&lab), before, "{line}");
     }
-    ok(&lab, "vpc delete --name vpc1");
+    typed(&lab, "vpc delete --name vpc1");
     assert_clean(&lab);
 }
 
 #[test]
 fn a_failed_apply_takes_the_drop_in_back() {
     let lab = Lab::new(Options::default());
-    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
-    ok(&lab, "subnet add --vpc vpc1 --name a --cidr 10.0.1.0/24 --type public");
+    typed(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
+    typed(&lab, "subnet add --vpc vpc1 --name a --cidr 10.0.1.0/24 --type public");
     // A foreign namespace and a foreign bridge are in the way.
     lab.output("ip", &["netns", "add", "vpc1-b"]);
     lab.output("ip", &["link", "add", "br-vpc2", "type", "bridge"]);
@@ -332,11 +329,11 @@ fn a_failed_apply_takes_the_drop_in_back() {
     // What was applied from a file that isn't the host's own would go.
     let file = lab.root_dir().join("other.toml");
     fs::write(&file, "[networks.other]\ncidr = \"10.7.0.0/16\"\n").unwrap();
-    ok(&lab, &format!("apply {}", file.display()));
+    typed(&lab, &format!("apply {}", file.display()));
     let problem = refused(&lab, "vpc create --name vpc3 --cidr 10.1.0.0/16", 3);
     assert!(problem.contains("the host has the network other, which no file"), "{problem}");
-    ok(&lab, "apply");
-    ok(&lab, "vpc create --name vpc3 --cidr 10.1.0.0/16");
+    typed(&lab, "apply");
+    typed(&lab, "vpc create --name vpc3 --cidr 10.1.0.0/16");
 }
 
 /// Ends an apply before a step.
@@ -351,8 +348,8 @@ impl Watch for Before {
 #[test]
 fn a_failed_step_takes_host_and_drop_in_back() {
     let lab = Lab::new(Options::default());
-    ok(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
-    ok(&lab, "subnet add --vpc vpc1 --name a --cidr 10.0.1.0/24 --type public");
+    typed(&lab, "vpc create --name vpc1 --cidr 10.0.0.0/16");
+    typed(&lab, "subnet add --vpc vpc1 --name a --cidr 10.0.1.0/24 --type public");
     let before = state(&lab);
     let change = SpecEdit::AddSubnet {
         network: "vpc1".into(),
@@ -368,7 +365,7 @@ fn a_failed_step_takes_host_and_drop_in_back() {
             limits: hostctl::spec::LimitOverrides::default(),
         }),
     };
-    let total = ok(&lab, "subnet add --vpc vpc1 --name b --cidr 10.0.2.0/24 --type private --dry-run")
+    let total = typed(&lab, "subnet add --vpc vpc1 --name b --cidr 10.0.2.0/24 --type private --dry-run")
         .lines()
         .count();
     assert!(total > 5);
@@ -380,7 +377,7 @@ fn a_failed_step_takes_host_and_drop_in_back() {
         assert!(error.contains("The host is back at generation 2."), "{error}");
         assert_eq!(state(&lab), before, "before step {step}");
     }
-    assert_eq!(ok(&lab, "apply"), "nothing to do\n");
+    assert_eq!(typed(&lab, "apply"), "nothing to do\n");
 }
 
 #[test]
@@ -437,16 +434,16 @@ fn connectivity_is_measured_and_held_against_the_spec() {
         "subnet add --vpc b --name x --cidr 10.2.1.0/24 --type public",
         "deploy webserver --vpc b --subnet x --port 8080",
     ] {
-        ok(&lab, line);
+        typed(&lab, line);
     }
-    let all = ok(&lab, "test all");
+    let all = typed(&lab, "test all");
     assert!(all.ends_with("8 tests, all as the spec says\n"), "{all}");
     assert_eq!(all.matches("not reached: dropped").count(), 4, "{all}");
-    ok(&lab, "test connectivity --vpc a --from-subnet x --to-subnet y");
+    typed(&lab, "test connectivity --vpc a --from-subnet x --to-subnet y");
     let tcp = "test connectivity --vpc a --from-subnet x --to-vpc b --to-subnet x --port 8080 --protocol tcp";
-    assert!(ok(&lab, tcp).contains("not reached"));
-    ok(&lab, "peer create --vpc1 a --vpc2 b");
-    assert!(ok(&lab, tcp).contains("reached: allowed"));
+    assert!(typed(&lab, tcp).contains("not reached"));
+    typed(&lab, "peer create --vpc1 a --vpc2 b");
+    assert!(typed(&lab, tcp).contains("reached: allowed"));
     // Somebody else's firewall drops what the spec allows: that is a difference.
     lab.output("nft", &["add table inet theirs { chain f { type filter hook forward priority 9; ip daddr 10.2.1.2 drop; }; }"]);
     let output = lab.hostctl(&tcp.split(' ').collect::<Vec<_>>());
@@ -468,24 +465,24 @@ fn apps_run_are_listed_and_stop() {
         let output = lab.hostctl(&words);
         assert!(output.status.success(), "{line}: {}", text(&output.stderr));
     }
-    let list = ok(&lab, "app list");
+    let list = typed(&lab, "app list");
     assert!(list.contains("talker") && list.contains("a-x"), "{list}");
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while !ok(&lab, "app logs talker").contains("hello") {
+    while !typed(&lab, "app logs talker").contains("hello") {
         assert!(std::time::Instant::now() < deadline, "nothing was logged");
     }
-    let shown = ok(&lab, "spec show");
+    let shown = typed(&lab, "spec show");
     assert!(shown.contains("talker"), "{shown}");
-    let status: Value = serde_json::from_str(&ok(&lab, "--json status")).unwrap();
+    let status: Value = serde_json::from_str(&typed(&lab, "--json status")).unwrap();
     assert_eq!(status["namespaces"][0]["name"], "a-x");
     assert_eq!(status["namespaces"][0]["up"], true);
     assert_eq!(status["apps"][0]["state"], "running");
     assert_eq!(status["networks"][0]["nat"], serde_json::json!([]));
-    let table = ok(&lab, "status");
+    let table = typed(&lab, "status");
     assert!(table.contains("a-x") && table.contains("talker"), "{table}");
-    ok(&lab, "app stop talker");
-    assert!(!ok(&lab, "app list").contains("talker"));
+    typed(&lab, "app stop talker");
+    assert!(!typed(&lab, "app list").contains("talker"));
     assert!(refused(&lab, "app stop talker", 3).contains("there is no app talker"));
-    ok(&lab, "cleanup");
+    typed(&lab, "cleanup");
     assert_clean(&lab);
 }

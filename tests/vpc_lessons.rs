@@ -2,18 +2,13 @@
 
 use std::process::Output;
 
+use crate::support::commands::typed;
 use crate::support::lab::Lab;
 use hostctl::testbed::Options;
 use serde_json::Value;
 
 fn hostctl(lab: &Lab, line: &str) -> Output {
     lab.hostctl(&line.split_whitespace().collect::<Vec<_>>())
-}
-
-fn ok(lab: &Lab, line: &str) -> String {
-    let output = hostctl(lab, line);
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn refused(lab: &Lab, line: &str) -> String {
@@ -24,24 +19,24 @@ fn refused(lab: &Lab, line: &str) -> String {
 
 fn vpc() -> Lab {
     let lab = Lab::new(Options::default());
-    ok(&lab, "vpc create --name demo-vpc --cidr 10.0.0.0/16");
-    ok(&lab, "subnet add --vpc demo-vpc --name public --cidr 10.0.1.0/24 --type public");
-    ok(&lab, "subnet add --vpc demo-vpc --name private --cidr 10.0.2.0/24 --type private");
+    typed(&lab, "vpc create --name demo-vpc --cidr 10.0.0.0/16");
+    typed(&lab, "subnet add --vpc demo-vpc --name public --cidr 10.0.1.0/24 --type public");
+    typed(&lab, "subnet add --vpc demo-vpc --name private --cidr 10.0.2.0/24 --type private");
     lab
 }
 
 #[test]
 fn problem_1_subnets_talk_to_each_other() {
     let lab = vpc();
-    assert!(ok(&lab, "test all").ends_with("2 tests, all as the spec says\n"));
+    assert!(typed(&lab, "test all").ends_with("2 tests, all as the spec says\n"));
 }
 
 /// `veth-demo-vpc-public` was too long a name.
 #[test]
 fn problem_2_long_names_become_short_interfaces() {
     let lab = Lab::new(Options::default());
-    ok(&lab, "vpc create --name a-network-with-a-long-name --cidr 10.0.0.0/16");
-    ok(
+    typed(&lab, "vpc create --name a-network-with-a-long-name --cidr 10.0.0.0/16");
+    typed(
         &lab,
         "subnet add --vpc a-network-with-a-long-name --name and-a-long-subnet --cidr 10.0.1.0/24 --type public",
     );
@@ -63,7 +58,7 @@ fn problem_2_long_names_become_short_interfaces() {
 #[test]
 fn problem_3_deleting_a_vpc_ends_what_runs_in_it() {
     let lab = vpc();
-    ok(&lab, "deploy webserver --vpc demo-vpc --subnet public --port 8080");
+    typed(&lab, "deploy webserver --vpc demo-vpc --subnet public --port 8080");
     let deaf = ["app", "run", "--vpc", "demo-vpc", "--subnet", "private", "--name", "deaf", "--"];
     let deaf = [&deaf[..], &["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"]].concat();
     assert!(lab.hostctl(&deaf).status.success());
@@ -74,7 +69,7 @@ fn problem_3_deleting_a_vpc_ends_what_runs_in_it() {
         .split_whitespace()
         .map(|pid| pid.parse().unwrap())
         .collect();
-    ok(&lab, "vpc delete --name demo-vpc");
+    typed(&lab, "vpc delete --name demo-vpc");
     assert_eq!(lab.output("ip", &["netns", "list"]), "");
     for pid in running {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -88,11 +83,11 @@ fn problem_4_nat_works_without_further_settings() {
     let lab = vpc();
     let forwarding =
         |name: &str| lab.world.hypervisor.sysctl_get(&format!("net/ipv4/conf/{name}/forwarding")).unwrap();
-    ok(&lab, "nat enable --vpc demo-vpc --interface uplink0");
+    typed(&lab, "nat enable --vpc demo-vpc --interface uplink0");
     assert_eq!(forwarding("uplink0"), "1");
     let ping = ["netns", "exec", "demo-vpc-public", "ping", "-c", "1", "203.0.113.1"];
     lab.output("ip", &ping);
-    ok(&lab, "cleanup");
+    typed(&lab, "cleanup");
     assert_eq!(forwarding("uplink0"), "0", "as it was found");
 }
 
@@ -132,7 +127,7 @@ fn wish_2_a_dry_run_shows_the_commands_and_runs_none() {
         "vpc delete --name demo-vpc --dry-run",
         "cleanup --dry-run",
     ] {
-        let shown = ok(&lab, line);
+        let shown = typed(&lab, line);
         assert!(shown.contains("ip ") && shown.contains("nft "), "{line}: {shown}");
         assert_eq!(lab.output("ip", &["-br", "address"]), before, "{line}");
     }
@@ -141,14 +136,14 @@ fn wish_2_a_dry_run_shows_the_commands_and_runs_none() {
 #[test]
 fn wish_3_status_shows_health() {
     let lab = vpc();
-    ok(&lab, "deploy webserver --vpc demo-vpc --subnet public --port 8080");
-    let healthy = ok(&lab, "status");
+    typed(&lab, "deploy webserver --vpc demo-vpc --subnet public --port 8080");
+    let healthy = typed(&lab, "status");
     for part in ["demo-vpc", "br-demo-vpc", "demo-vpc-public", "demo-vpc-private", "running", "no drift"] {
         assert!(healthy.contains(part), "{part}: {healthy}");
     }
     lab.output("ip", &["link", "set", "br-demo-vpc", "down"]);
     lab.output("ip", &["-n", "demo-vpc-public", "route", "del", "default"]);
-    let ill = ok(&lab, "status");
+    let ill = typed(&lab, "status");
     assert!(
         ill.contains("ip link set br-demo-vpc up") && ill.contains("ip -n demo-vpc-public route add"),
         "{ill}"
@@ -166,10 +161,10 @@ fn wish_4_preferences_are_in_a_file() {
         "[host]\nuplink = \"uplink0\"\n[networks.mine]\ncidr = \"10.8.0.0/16\"\n",
     )
     .unwrap();
-    ok(&lab, "apply");
-    ok(&lab, "vpc create --name other --cidr 10.9.0.0/16");
+    typed(&lab, "apply");
+    typed(&lab, "vpc create --name other --cidr 10.9.0.0/16");
     let problem = refused(&lab, "vpc delete --name mine");
     assert!(problem.contains("host.toml:3"), "what a file says is changed there: {problem}");
-    let shown = ok(&lab, "spec show");
+    let shown = typed(&lab, "spec show");
     assert!(shown.contains("host.toml") && shown.contains("commands.json"), "{shown}");
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::support::commands::typed;
 use crate::support::lab::{Lab, named_namespace};
 use hostctl::testbed::{Options, Probe, Service, probe, usual_services};
 
@@ -14,8 +15,7 @@ const INTERNET: &str = "203.0.113.1";
 
 fn run(lab: &Lab, lines: &[&str]) {
     for line in lines {
-        let output = lab.hostctl(&line.split_whitespace().collect::<Vec<_>>());
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        typed(lab, line);
     }
 }
 

@@ -54,7 +54,8 @@ impl Compiler<'_> {
                 }
             }
         }
-        // Gateways are nobody else's.
+        // Gateways are nobody else's. After what the spec names: who names one is
+        // told so where addresses are checked, in better words than "taken".
         taken.macs.extend(networks.iter().map(|network| network.mac));
         taken.v4.extend(networks.iter().map(|network| network.gateway));
         taken.v6.extend(networks.iter().filter_map(|network| network.gateway6));
@@ -103,6 +104,9 @@ impl Compiler<'_> {
         }
     }
 
+    /// Each VM, in the order of names, which is that in which new ones are given
+    /// addresses. One that can't be is left out, so that what follows from it
+    /// isn't reported too.
     pub(super) fn vms(&mut self, networks: &[Network], dns: &[IpAddr], taken: &mut Taken) -> Vec<Vm> {
         let mut vms = Vec::new();
         for (key, vm) in &self.spec.vms {

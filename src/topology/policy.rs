@@ -159,6 +159,8 @@ impl Compiler<'_> {
             }
             attached.insert(&port.interface, names);
         }
+        // Guests with the same names share one policy, and its chains: what the
+        // firewall holds grows with what is written, not with who is subject to it.
         let mut policies: BTreeMap<String, Policy> = BTreeMap::new();
         let mut policed = BTreeMap::new();
         for (interface, names) in attached {

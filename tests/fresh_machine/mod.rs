@@ -1,14 +1,11 @@
 //! What `make test` lets tests see, and what `make fresh` refuses. The machines
 //! themselves are made by run.sh.
 
+use crate::support::docs_support::top;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
-
-fn top() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn here(name: &str) -> PathBuf {
     top().join("tests/fresh_machine").join(name)

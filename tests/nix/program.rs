@@ -6,9 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// The repository.
-pub fn top() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+pub use crate::support::docs_support::top;
 
 /// Whether there is Nix; says so where there isn't.
 pub fn missing() -> bool {

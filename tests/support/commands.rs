@@ -33,6 +33,14 @@ pub fn done(lab: &Lab, arguments: &[&str]) -> String {
     text
 }
 
+/// Runs hostctl with the words of a line, which has to succeed; its standard output.
+#[track_caller]
+pub fn typed(lab: &Lab, line: &str) -> String {
+    let output = lab.hostctl(&line.split_whitespace().collect::<Vec<_>>());
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// As [`run`], where it fails with that exit code and says so.
 pub fn refused(lab: &Lab, arguments: &[&str], wanted: i32, words: &str) {
     let (code, text) = run(lab, arguments);

@@ -15,6 +15,30 @@ macro_rules! network4 {
     };
 }
 
+/// A network of a whole /16, for subnets.
+macro_rules! wide_network {
+    ($name:literal $n:literal) => {
+        concat!("[networks.", $name, "]\ncidr = \"10.", $n, ".0.0/16\"\n")
+    };
+}
+
+/// A subnet that is a namespace: its type, network, name and prefix.
+macro_rules! namespace {
+    ($kind:literal $network:literal / $name:literal $cidr:literal) => {
+        concat!(
+            "[networks.",
+            $network,
+            ".subnets.",
+            $name,
+            "]\ncidr = \"",
+            $cidr,
+            "\"\ntype = \"",
+            $kind,
+            "\"\nnamespace = true\n",
+        )
+    };
+}
+
 /// VMs that nobody starts: tests put guests without QEMU on their ports.
 macro_rules! idle_vms {
     ($($name:literal in $network:literal),+) => {
@@ -38,4 +62,4 @@ macro_rules! tailnet {
     };
 }
 
-pub(crate) use {idle_vms, network, network4, peering, tailnet};
+pub(crate) use {idle_vms, namespace, network, network4, peering, tailnet, wide_network};

@@ -64,6 +64,7 @@ impl Ruleset {
         }
         for (a, b) in &topology.peerings {
             if let (Some(a), Some(b)) = (topology.network(a), topology.network(b)) {
+                // A look-up has a direction, a peering has none.
                 let (a, b) = (quoted(&a.bridge), quoted(&b.bridge));
                 ruleset.sets.add(Set::Pairs, concat(&[&a, &b]));
                 ruleset.sets.add(Set::Pairs, concat(&[&b, &a]));
@@ -74,6 +75,8 @@ impl Ruleset {
             ruleset.sets.add(Set::PortMac, concat(&[&interface, &mac]));
             ruleset.sets.add(Set::PortMacIp4, concat(&[&interface, &mac, &port.address]));
             ruleset.sets.add(Set::Guest4, concat(&[&bridge, &port.address]));
+            // A reply comes from the very guest that the flow was for: nft compares no
+            // two fields with each other, but finds a pair of them in a set.
             ruleset.sets.add(Set::Own4, concat(&[&port.address, &port.address]));
             let v6: Vec<_> = port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).collect();
             ruleset.sets.extend(Set::Own6, v6.iter().flat_map(|a| v6.iter().map(move |b| concat(&[a, b]))));
@@ -199,6 +202,7 @@ impl Ruleset {
         for &net in &network.lan {
             self.push(net, concat(&[&bridge, &net]), [Set::Lan4, Set::Lan6]);
         }
+        // Guests of one network meet on the host too, which routes between them.
         self.sets.add(Set::Pairs, concat(&[&bridge, &bridge]));
         if network.tailscale {
             self.sets.add(Set::Tailscale, bridge.clone());
