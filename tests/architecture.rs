@@ -22,7 +22,7 @@ const ROOMS: [&[&str]; 6] = [
 ];
 
 /// Files that decide: no process, no file, no socket, no clock.
-const PURE: [&str; 16] = [
+const PURE: [&str; 17] = [
     "ownership.rs",
     "packet.rs",
     "packet",
@@ -36,7 +36,8 @@ const PURE: [&str; 16] = [
     "link/plan.rs",
     "vm/state.rs",
     "vm/pending.rs",
-    "app/state.rs",
+    "supervise/backoff.rs",
+    "supervise/lifecycle.rs",
     "app/record.rs",
     "host/apply/changes.rs",
 ];

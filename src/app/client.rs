@@ -2,23 +2,19 @@
 //! Blocks.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::bounded::create;
-use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
-use crate::supervise::control::{Connection, REPLY_LIMIT, millis};
+use crate::supervise::client::{self, Told, WaitError};
+use crate::supervise::control::{AskError, Connection, REPLY_LIMIT, Request};
+use crate::supervise::lifecycle::State;
+use crate::supervise::spawn::{self, SpawnError};
 use crate::topology::{App, Name, NamespaceName};
 
-use super::control::{Request, Status};
+use super::control::Status;
 use super::error::AppError;
 use super::record::AppRecord;
-use super::runtime_dir::{CONTROL, DESIRED, ENDED, FAILURE, RuntimeDir, SUPERVISOR_LOG, label};
-use super::state::State;
-
-/// The longest answer, in bytes.
-const REPLY_MAX: u64 = 64 * 1024;
+use super::runtime_dir::{DESIRED, ENDED, RuntimeDir, label};
 
 /// A connection to the supervisor of one app.
 #[derive(Debug)]
@@ -35,10 +31,10 @@ impl Client {
     pub fn connect(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<Self, AppError> {
         let label = label(namespace, name);
         let dir = RuntimeDir::open(root, namespace, name)?;
-        // Whatever is wrong with the socket, nobody answers on it.
-        let stream = dir.and_then(|dir| dir.connect(CONTROL).ok());
-        let stream = stream.ok_or_else(|| AppError::NotSupervised(label.clone()))?;
-        Ok(Self { label, connection: Connection::new(stream, REPLY_MAX) })
+        match dir.and_then(|dir| client::connect(&dir, Status::REPLY_MAX)) {
+            Some(connection) => Ok(Self { label, connection }),
+            None => Err(AppError::NotSupervised(label)),
+        }
     }
 
     /// What the supervisor says of its app.
@@ -46,7 +42,8 @@ impl Client {
     /// # Errors
     /// Where it doesn't answer.
     pub fn status(&mut self) -> Result<Status, AppError> {
-        self.ask(&Request::Status)
+        let asked = self.connection.request(&Request::Status, REPLY_LIMIT);
+        asked.map_err(|error| AppError::asked(error, "the supervisor's answer"))
     }
 
     /// Stops the app: SIGTERM to all of its processes, and after `timeout`
@@ -56,18 +53,12 @@ impl Client {
     /// # Errors
     /// Where the supervisor doesn't answer, or hasn't left in time.
     pub fn stop(mut self, timeout: Duration) -> Result<(), AppError> {
-        match self.ask::<Option<()>>(&Request::Stop { timeout_ms: millis(timeout) }) {
+        let stopped = match self.connection.stop(timeout) {
             // With nothing to end it may be gone before it answers.
-            Ok(_) | Err(AppError::Protocol(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let closed = self.connection.wait_closed(timeout.saturating_add(REPLY_LIMIT));
-        closed.map_err(|error| AppError::asked(error, format!("the end of app {}", self.label)))
-    }
-
-    fn ask<T: serde::de::DeserializeOwned>(&mut self, request: &Request) -> Result<T, AppError> {
-        let asked = self.connection.request(request, REPLY_LIMIT);
-        asked.map_err(|error| AppError::asked(error, "the supervisor's answer"))
+            Err(AskError::Protocol(_)) => self.connection.wait_stopped(timeout),
+            result => result,
+        };
+        stopped.map_err(|error| AppError::asked(error, format!("the end of app {}", self.label)))
     }
 }
 
@@ -125,23 +116,11 @@ pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(),
         return Err(AppError::Supervised { app: app.label(), pid });
     }
     dir.write_json(DESIRED, &AppRecord::from(app))?;
-    dir.remove(FAILURE)?;
-    let path = dir.path(SUPERVISOR_LOG);
-    let log = create(&path).map_err(AppError::file("write", &path))?;
-    let error_log = log.try_clone().map_err(AppError::file("write", &path))?;
-    let root_path = std::path::absolute(root.path()).map_err(AppError::file("find", root.path()))?;
-    let mut command = Command::new(program);
-    command.arg("--root-dir").arg(root_path);
-    command.args(["app", "supervise", app.namespace.as_str(), app.name.as_str()]);
-    command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
-    // Started from within another app, it is none of that one's processes.
-    command.env_remove(APP_VARIABLE).env_remove("NOTIFY_SOCKET");
-    crate::supervise::process::in_own_session(&mut command);
-    let error = |source| AppError::Spawn { program: program.display().to_string(), source };
-    let mut child = command.spawn().map_err(error)?;
-    // Where we outlive it, it shall not stay a zombie.
-    std::thread::Builder::new().spawn(move || child.wait()).map_err(error)?;
-    Ok(())
+    let arguments = ["app", "supervise", app.namespace.as_str(), app.name.as_str()];
+    spawn::spawn_supervisor(root, &dir, program, &arguments).map_err(|error| match error {
+        SpawnError::File(error) => error.into(),
+        SpawnError::Program(source) => AppError::Spawn { program: program.display().to_string(), source },
+    })
 }
 
 /// Waits until the app is in `wanted`, calling `on_progress` with each new
@@ -155,48 +134,20 @@ pub fn wait_until(
     (namespace, name): (&NamespaceName, &Name),
     wanted: &State,
     timeout: Duration,
-    mut on_progress: impl FnMut(&Status),
+    on_progress: impl FnMut(&Status),
 ) -> Result<Status, AppError> {
-    let begun = Instant::now();
-    let app = label(namespace, name);
-    let mut last: Option<Status> = None;
-    // A supervisor that was just started has no lock yet.
-    let mut seen = false;
-    loop {
-        match Client::connect(root, namespace, name).and_then(|mut client| client.status()) {
-            Ok(status) => {
-                seen = true;
-                if last.as_ref() != Some(&status) {
-                    on_progress(&status);
-                }
-                if status.state == *wanted {
-                    return Ok(status);
-                }
-                if let State::Failed(why) = &status.state
-                    && (status.retry_in_ms.is_none() || status.failures >= 3)
-                {
-                    return Err(AppError::Failed { app, why: why.clone() });
-                }
-                last = Some(status);
-            }
-            Err(_) => {
-                let dir = RuntimeDir::open(root, namespace, name)?;
-                let failure = dir.as_ref().and_then(|dir| dir.read_json::<String>(FAILURE).ok().flatten());
-                let supervised = dir.is_some_and(|dir| dir.lock_holder().is_some());
-                match (failure, supervised) {
-                    (Some(why), false) => return Err(AppError::Failed { app, why }),
-                    (None, false) if seen || begun.elapsed() > REPLY_LIMIT => {
-                        return Err(AppError::NotSupervised(app));
-                    }
-                    _ => {}
-                }
+    let path = root.app(namespace.as_str(), name.as_str());
+    let reached = |status: &Status| status.state == *wanted;
+    client::wait_until(&path, reached, timeout, on_progress).map_err(|error| {
+        let app = label(namespace, name);
+        match error {
+            WaitError::File(error) => error.into(),
+            WaitError::Failed(why) => AppError::Failed { app, why },
+            WaitError::NotSupervised => AppError::NotSupervised(app),
+            WaitError::Late(now) => {
+                let what = format!("app {app}, to become {wanted} (it is {now}),");
+                AppError::Timeout { what, limit: timeout }
             }
         }
-        if begun.elapsed() >= timeout {
-            let now = last.map_or("unknown".into(), |status| status.state.to_string());
-            let what = format!("app {app}, to become {wanted} (it is {now}),");
-            return Err(AppError::Timeout { what, limit: timeout });
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    })
 }

@@ -3,19 +3,16 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::supervise::control::{self, to_value};
+use crate::supervise::client::Told;
+use crate::supervise::control::{self, Request, hand, limit, to_value};
+use crate::supervise::lifecycle::State;
 use crate::topology::{App, Name, NamespaceName};
-
-use super::state::State;
 
 /// The longest request, in bytes.
 const REQUEST_MAX: usize = 4096;
-/// The longest time that a stop is given.
-const STOP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What a supervisor says of its app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,11 +56,19 @@ impl Status {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
-pub(super) enum Request {
-    Status,
-    Stop { timeout_ms: u64 },
+impl Told for Status {
+    const REPLY_MAX: u64 = 64 * 1024;
+
+    fn state(&self) -> String {
+        self.state.to_string()
+    }
+
+    fn given_up(&self) -> Option<&str> {
+        match &self.state {
+            State::Failed(why) if self.retry_in_ms.is_none() || self.failures >= 3 => Some(why),
+            _ => None,
+        }
+    }
 }
 
 /// The app is to end within that time; answered once that has begun.
@@ -85,13 +90,7 @@ pub(super) async fn serve(
             match serde_json::from_slice(&line) {
                 Ok(Request::Status) => to_value(&*status.borrow()),
                 Ok(Request::Stop { timeout_ms }) => {
-                    let (begun, done) = oneshot::channel();
-                    let limit = Duration::from_millis(timeout_ms).min(STOP_MAX);
-                    let order = StopOrder { limit, begun };
-                    orders.send(order).await.map_err(|_| "the supervisor is leaving")?;
-                    // It may leave before it answers: it is carried out then.
-                    let _ = done.await;
-                    Ok(Value::Null)
+                    hand(&orders, |begun| StopOrder { limit: limit(timeout_ms), begun }).await
                 }
                 Err(error) => Err(format!("not a request: {error}")),
             }

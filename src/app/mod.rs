@@ -1,8 +1,8 @@
 //! The app room: programs inside named network namespaces, each under a
 //! supervisor of its own.
 //!
-//! The decisions are pure: an app's life in `state`, and what is written down
-//! of it in `record`. The effects: [`supervise`] starts and watches one app, [`Client`]
+//! The decisions are pure: an app's life is that of any program
+//! (`supervise/lifecycle`), what is written down of it in `record`. The effects: [`supervise`] starts and watches one app, [`Client`]
 //! talks to its supervisor, [`observe`] finds out what there is,
 //! [`reap_strays`] ends what a killed supervisor left.
 
@@ -18,7 +18,6 @@ mod observe;
 mod output;
 mod record;
 mod runtime_dir;
-mod state;
 mod strays;
 mod supervisor;
 #[cfg(test)]
@@ -26,6 +25,7 @@ mod test_app;
 mod user;
 
 pub use crate::confine::User;
+pub use crate::supervise::lifecycle::State;
 pub use client::{Client, read_desired, read_ended, spawn_supervisor, wait_until, write_desired};
 pub use control::Status;
 pub use error::AppError;
@@ -34,6 +34,5 @@ pub use launch::can_start;
 pub use namespace::{evict, stop_all};
 pub use observe::{Observed, elsewhere, observe, remove, stop};
 pub use record::{AppRecord, Strange};
-pub use state::State;
 pub use strays::{Stray, reap_strays};
 pub use supervisor::supervise;

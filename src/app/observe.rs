@@ -3,17 +3,18 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::root_dir::RootDir;
+use crate::supervise::client::Seen;
+use crate::supervise::runtime_dir::{FAILURE, names};
 use crate::topology::{Name, NamespaceName};
 
 use super::client::Client;
 use super::control::Status;
 use super::error::AppError;
 use super::record::AppRecord;
-use super::runtime_dir::{DESIRED, FAILURE, RuntimeDir, label};
+use super::runtime_dir::{DESIRED, RuntimeDir, label};
 use super::strays::reap_app;
 
 /// A supervisor that was just started answers within this time.
@@ -59,27 +60,13 @@ pub fn observe(root: &RootDir) -> Result<Vec<Observed>, AppError> {
         let apps = names(&root.apps().join(namespace.as_str()))?;
         for name in apps.into_iter().filter_map(|name| Name::new(name).ok()) {
             let Some(dir) = RuntimeDir::open(root, &namespace, &name).ok().flatten() else { continue };
-            found.push(Observed {
-                record: dir.read_record(DESIRED).ok().flatten(),
-                supervised: dir.lock_holder().is_some(),
-                status: Client::connect(root, &namespace, &name).and_then(|mut client| client.status()).ok(),
-                failure: dir.read_json(FAILURE).ok().flatten(),
-                namespace: namespace.clone(),
-                name,
-            });
+            let Seen { status, supervised, failure } = Seen::of(&dir);
+            let record = dir.read_record(DESIRED).ok().flatten();
+            found.push(Observed { namespace: namespace.clone(), name, record, supervised, status, failure });
         }
     }
     found.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(found)
-}
-
-fn names(path: &Path) -> Result<Vec<String>, AppError> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.map_err(AppError::file("read", path))?,
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.collect())
 }
 
 /// An app of that directory's whose supervisor is in another network namespace

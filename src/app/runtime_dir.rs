@@ -3,17 +3,14 @@
 use std::ops::Deref;
 
 use crate::root_dir::RootDir;
-use crate::supervise::runtime_dir::{FileError, LockError, SupervisorLock};
+use crate::supervise::runtime_dir::{CONTROL, FAILURE, FileError, LockError, SUPERVISOR_LOG, SupervisorLock};
 use crate::topology::{Name, NamespaceName};
 
 use super::error::AppError;
 
 pub(super) const DESIRED: &str = "app.json";
 pub(super) const ENDED: &str = "ended.json";
-pub(super) const FAILURE: &str = "failure.json";
-pub(super) const CONTROL: &str = "control.sock";
 pub(super) const LOG: &str = "log";
-pub(super) const SUPERVISOR_LOG: &str = "supervisor.log";
 
 /// One app's directory, held open.
 #[derive(Debug)]

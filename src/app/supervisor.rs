@@ -1,19 +1,21 @@
 //! One app's supervisor: starts its program, keeps its log, starts it again,
 //! ends it and all that it left. What to do is decided in
-//! [`state`](super::state); this carries it out.
+//! [`lifecycle`](crate::supervise::lifecycle); this carries it out.
 
 use std::io::PipeWriter;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{WaitStatus, getpid, set_child_subreaper};
-use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::root_dir::RootDir;
-use crate::topology::App;
+use crate::supervise::lifecycle::{Again, Event, Lifecycle, Next, State};
+use crate::supervise::runtime_dir::{CONTROL, FAILURE};
+use crate::supervise::timers::{Retry, StopSignals, until};
+use crate::topology::{App, AppRestart};
 
 use super::cgroup::Cgroup;
 use super::control::{self, Status, StopOrder};
@@ -22,8 +24,7 @@ use super::error::AppError;
 use super::launch::{Launched, launch};
 use super::output::Output;
 use super::record::AppRecord;
-use super::runtime_dir::{CONTROL, ENDED, FAILURE, LOG, RuntimeDir};
-use super::state::{Event, Lifecycle, Next, State};
+use super::runtime_dir::{ENDED, LOG, RuntimeDir};
 use super::strays::reap_app;
 
 /// How long an app may take to end, where the supervisor is stopped by a signal.
@@ -79,11 +80,10 @@ struct Supervisor {
     app: App,
     life: Lifecycle,
     running: Option<Running>,
-    retry_at: Option<Instant>,
-    retry_in: Option<Duration>,
+    retry: Retry,
     status: watch::Sender<Status>,
     orders: mpsc::Receiver<StopOrder>,
-    stop_signals: [SignalStream; 2],
+    stop_signals: StopSignals,
     child_signal: SignalStream,
     /// The control socket; ended with the supervisor.
     _services: JoinSet<()>,
@@ -116,26 +116,25 @@ enum Input {
 
 impl Supervisor {
     fn new(root: RootDir, dir: &RuntimeDir, app: App) -> Result<Self, AppError> {
-        let catch = |kind| signal(kind).map_err(AppError::kernel("catch signals"));
+        let catch = || AppError::kernel("catch signals");
         let (status, status_receiver) = watch::channel(Status::new(&app));
         let (orders_sender, orders) = mpsc::channel(8);
-        let serve = AppError::kernel;
-        let listener = dir.listen(CONTROL)?;
-        listener.set_nonblocking(true).map_err(serve("serve"))?;
-        let listener = UnixListener::from_std(listener).map_err(serve("serve"))?;
+        let listener = dir.serve(CONTROL)?;
         let mut services = JoinSet::new();
         services.spawn(control::serve(listener, status_receiver, orders_sender));
         Ok(Self {
-            life: Lifecycle::new(app.restart),
+            life: Lifecycle::new(Again {
+                after_success: app.restart == AppRestart::Always,
+                after_failure: app.restart != AppRestart::Never,
+            }),
             root,
             app,
             running: None,
-            retry_at: None,
-            retry_in: None,
+            retry: Retry::default(),
             status,
             orders,
-            stop_signals: [catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?],
-            child_signal: catch(SignalKind::child())?,
+            stop_signals: StopSignals::catch().map_err(catch())?,
+            child_signal: signal(SignalKind::child()).map_err(catch())?,
             _services: services,
         })
     }
@@ -147,10 +146,7 @@ impl Supervisor {
             match next {
                 Next::Wait => {}
                 Next::Stop => self.end(STOP_LIMIT)?,
-                Next::LaunchIn(pause) => {
-                    self.retry_at = Some(Instant::now() + pause);
-                    self.retry_in = (!pause.is_zero()).then_some(pause);
-                }
+                Next::LaunchIn(pause) => self.retry = Retry::after(pause),
                 Next::Stopped => return Ok(None),
                 Next::Failed(why) => return Ok(Some(why)),
             }
@@ -175,16 +171,14 @@ impl Supervisor {
     }
 
     async fn input(&mut self) -> Input {
-        let [terminate, interrupt] = &mut self.stop_signals;
         let kill_at = self.running.as_ref().and_then(|running| running.kill_at);
         let look_at = self.running.as_ref().and_then(|running| running.look_at);
         tokio::select! {
             biased;
-            _ = terminate.recv() => Input::Signal,
-            _ = interrupt.recv() => Input::Signal,
+            () = self.stop_signals.received() => Input::Signal,
             Some(order) = self.orders.recv() => Input::Order(order),
             () = until(kill_at) => Input::Kill,
-            () = until(self.retry_at) => Input::Retry,
+            () = self.retry.due() => Input::Retry,
             // Last: an app that forks without end delays none of the above.
             _ = self.child_signal.recv() => Input::Child,
             () = until(look_at) => Input::Look,
@@ -196,8 +190,7 @@ impl Supervisor {
     }
 
     fn launch(&mut self, dir: &RuntimeDir) -> Next {
-        self.retry_at = None;
-        self.retry_in = None;
+        self.retry = Retry::default();
         self.life.state = State::Starting;
         match launch(&self.root, &self.app) {
             Ok(Launched { pid, output, cgroup, lifeline }) => {
@@ -265,9 +258,9 @@ impl Supervisor {
     fn publish(&mut self) {
         let status = Status {
             state: self.life.state.clone(),
-            restarts: self.life.restarts,
-            failures: self.life.failures,
-            retry_in_ms: self.retry_in.map(|pause| pause.as_millis() as u64),
+            restarts: self.life.runs.restarts,
+            failures: self.life.runs.failures,
+            retry_in_ms: self.retry.pause_ms(),
             pid: self.running.as_ref().filter(|running| running.ended.is_none()).map(|running| running.pid),
             started_at: self.running.as_ref().map(|running| running.started_at),
             ..Status::new(&self.app)
@@ -281,12 +274,5 @@ fn describe(status: WaitStatus) -> String {
         (Some(code), _) => format!("it exited with status {code}"),
         (None, Some(signal)) => format!("it was killed by signal {signal}"),
         (None, None) => "it ended".into(),
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

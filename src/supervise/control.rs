@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::bounded::Lines;
@@ -19,8 +19,36 @@ use crate::bounded::Lines;
 const CLIENTS_MAX: usize = 32;
 /// A silent client gives its place to another.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time that whatever is asked for is given.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// A living supervisor answers at once.
 pub(crate) const REPLY_LIMIT: Duration = Duration::from_secs(10);
+
+/// What every supervisor can be asked; what one can be asked besides stands in
+/// its room.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum Request {
+    Status,
+    Stop { timeout_ms: u64 },
+}
+
+/// The time that a request gives, of which there is an end.
+pub(crate) fn limit(timeout_ms: u64) -> Duration {
+    Duration::from_millis(timeout_ms).min(TIMEOUT_MAX)
+}
+
+/// Hands an order to the supervisor, and answers once that has begun it.
+pub(crate) async fn hand<O>(
+    orders: &mpsc::Sender<O>,
+    make: impl FnOnce(oneshot::Sender<()>) -> O,
+) -> Result<Value, String> {
+    let (done, begun) = oneshot::channel();
+    orders.send(make(done)).await.map_err(|_| "the supervisor is leaving")?;
+    // It may leave before it answers: the order is carried out then.
+    let _ = begun.await;
+    Ok(Value::Null)
+}
 
 /// Serves clients until it is dropped: `answer` gets each line, which is at
 /// most `request_max` bytes long.
@@ -124,8 +152,22 @@ impl Connection {
         }
     }
 
+    /// Has what is supervised end: by itself within `timeout`, then by force.
+    /// Returns when the supervisor is gone.
+    pub fn stop(&mut self, timeout: Duration) -> Result<(), AskError> {
+        let request = Request::Stop { timeout_ms: millis(timeout) };
+        self.request::<Option<()>>(&request, REPLY_LIMIT)?;
+        self.wait_stopped(timeout)
+    }
+
+    /// Waits until the supervisor is gone, which was told to stop.
+    pub fn wait_stopped(&mut self, timeout: Duration) -> Result<(), AskError> {
+        // Force comes after the time that was given.
+        self.wait_closed(timeout.saturating_add(REPLY_LIMIT))
+    }
+
     /// Waits until the supervisor is gone.
-    pub fn wait_closed(&mut self, limit: Duration) -> Result<(), AskError> {
+    fn wait_closed(&mut self, limit: Duration) -> Result<(), AskError> {
         let deadline = Instant::now() + limit;
         let mut rest = [0; 64];
         loop {

@@ -44,6 +44,13 @@ pub(crate) enum LockError {
     File(FileError),
 }
 
+/// The supervisor's control socket.
+pub(crate) const CONTROL: &str = "control.sock";
+/// Why what was supervised failed.
+pub(crate) const FAILURE: &str = "failure.json";
+/// What the supervisor itself says.
+pub(crate) const SUPERVISOR_LOG: &str = "supervisor.log";
+
 const LOCK: &str = "lock";
 const BIRTH: &str = "birthplace.json";
 
@@ -129,6 +136,16 @@ impl RuntimeDir {
     pub fn listen(&self, file: &str) -> Result<UnixListener, FileError> {
         self.remove(file)?;
         listen(&self.socket(file)).map_err(FileError::at("listen on", self.path(file)))
+    }
+
+    /// As [`RuntimeDir::listen`], for the calling runtime.
+    pub fn serve(&self, file: &str) -> Result<tokio::net::UnixListener, FileError> {
+        let listener = self.listen(file)?;
+        let serve = || {
+            listener.set_nonblocking(true)?;
+            tokio::net::UnixListener::from_std(listener)
+        };
+        serve().map_err(FileError::at("serve", self.path(file)))
     }
 
     pub fn connect(&self, file: &str) -> Result<UnixStream, FileError> {
@@ -274,6 +291,15 @@ impl SupervisorLock {
         self._file.set_len(0)?;
         self._file.write_all(pid.to_string().as_bytes())
     }
+}
+
+/// The names in a directory of runtime directories; none where it isn't there.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, FileError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(FileError::at("read", path))?,
+    };
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
 /// A socket that only root may connect to, from its first moment on: the

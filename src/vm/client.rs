@@ -3,15 +3,15 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::bounded::create;
 use crate::root_dir::RootDir;
+use crate::supervise::client::{self, Told, WaitError};
 use crate::supervise::control::{Connection, REPLY_LIMIT, millis};
 use crate::supervise::runtime_dir::FileError;
+use crate::supervise::spawn::{self, SpawnError};
 use crate::topology::{Name, Vm};
 
 use super::control::{Request, Status};
@@ -19,11 +19,8 @@ use super::error::VmError;
 use super::program::{Agent, CALL_LIMIT, GuestCall};
 use super::qemu::agent::{Exec, ExecOutput};
 use super::record::VmRecord;
-use super::runtime_dir::{CONSOLE, CONTROL, DESIRED, FAILURE, RuntimeDir, SUPERVISOR_LOG};
+use super::runtime_dir::{CONSOLE, DESIRED, RuntimeDir};
 use super::state::State;
-
-/// Two outputs of a command, twice in base64, and the rest.
-const REPLY_MAX: u64 = 4 * super::qemu::agent::OUTPUT_MAX as u64;
 
 /// A connection to the supervisor of one VM.
 #[derive(Debug)]
@@ -39,9 +36,9 @@ impl Client {
     /// [`VmError::NotSupervised`] where there is none.
     pub fn connect(root: &RootDir, name: &Name) -> Result<Self, VmError> {
         let dir = RuntimeDir::open(root, name)?.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
-        // Whatever is wrong with the socket, nobody answers on it.
-        let stream = dir.connect(CONTROL).map_err(|_| VmError::NotSupervised(name.clone()))?;
-        Ok(Self { name: name.clone(), connection: Connection::new(stream, REPLY_MAX) })
+        let connection = client::connect(&dir, Status::REPLY_MAX);
+        let connection = connection.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
+        Ok(Self { name: name.clone(), connection })
     }
 
     /// What the supervisor says of its VM.
@@ -58,11 +55,8 @@ impl Client {
     /// # Errors
     /// Where the supervisor doesn't answer, or hasn't left in time.
     pub fn stop(mut self, timeout: Duration) -> Result<(), VmError> {
-        let timeout_ms = millis(timeout);
-        self.request::<Option<()>>(&Request::Stop { timeout_ms }, REPLY_LIMIT)?;
-        // Quit and kill come after the guest's own time.
-        let closed = self.connection.wait_closed(timeout + REPLY_LIMIT);
-        closed.map_err(|error| VmError::asked(error, self.name.as_str()))
+        let stopped = self.connection.stop(timeout);
+        stopped.map_err(|error| VmError::asked(error, self.name.as_str()))
     }
 
     /// Stops the guest as [`Client::stop`] does and starts it again. Returns
@@ -191,22 +185,10 @@ pub fn spawn_supervisor(root: &RootDir, name: &Name, program: &Path) -> Result<(
     if let Some(pid) = dir.lock_holder() {
         return Err(VmError::Supervised { name: name.clone(), pid });
     }
-    dir.remove(FAILURE)?;
-    let path = dir.path(SUPERVISOR_LOG);
-    let log = create(&path).map_err(VmError::file("write", &path))?;
-    let error_log = log.try_clone().map_err(VmError::file("write", &path))?;
-    let root_path = std::path::absolute(root.path()).map_err(VmError::file("find", root.path()))?;
-    let mut command = Command::new(program);
-    command.arg("--root-dir").arg(root_path).args(["vm", "run", name.as_str()]);
-    command.current_dir("/").stdin(Stdio::null()).stdout(log).stderr(error_log);
-    // A unit's readiness isn't this VM's.
-    command.env_remove("NOTIFY_SOCKET");
-    crate::supervise::process::in_own_session(&mut command);
-    let error = |source| VmError::Spawn { program: program.display().to_string(), source };
-    let mut child = command.spawn().map_err(error)?;
-    // Where we outlive it, it shall not stay a zombie.
-    std::thread::Builder::new().spawn(move || child.wait()).map_err(error)?;
-    Ok(())
+    spawn::spawn_supervisor(root, &dir, program, &["vm", "run", name.as_str()]).map_err(|error| match error {
+        SpawnError::File(error) => error.into(),
+        SpawnError::Program(source) => VmError::Spawn { program: program.display().to_string(), source },
+    })
 }
 
 /// A connection to the VM's serial console: what it prints from now on, and a
@@ -230,46 +212,18 @@ pub fn wait_until(
     name: &Name,
     wanted: &State,
     timeout: Duration,
-    mut on_progress: impl FnMut(&Status),
+    on_progress: impl FnMut(&Status),
 ) -> Result<Status, VmError> {
-    let begun = Instant::now();
-    let mut last: Option<Status> = None;
-    // A supervisor that was just started has no lock yet.
-    let mut seen = false;
-    loop {
-        match Client::connect(root, name).and_then(|mut client| client.status()) {
-            Ok(status) => {
-                seen = true;
-                if last.as_ref() != Some(&status) {
-                    on_progress(&status);
-                }
-                if status.state == *wanted || (*wanted == State::Running && status.state == State::Ready) {
-                    return Ok(status);
-                }
-                if let State::Failed(why) = &status.state
-                    && (status.retry_in_ms.is_none() || status.failures >= 3)
-                {
-                    return Err(VmError::Failed { name: name.clone(), why: why.clone() });
-                }
-                last = Some(status);
-            }
-            Err(_) => {
-                let dir = RuntimeDir::open(root, name)?;
-                let failure = dir.as_ref().and_then(|dir| dir.read_json::<String>(FAILURE).ok().flatten());
-                let supervised = dir.is_some_and(|dir| dir.lock_holder().is_some());
-                if let (Some(why), false) = (failure, supervised) {
-                    return Err(VmError::Failed { name: name.clone(), why });
-                }
-                if !supervised && (seen || begun.elapsed() > REPLY_LIMIT) {
-                    return Err(VmError::NotSupervised(name.clone()));
-                }
-            }
-        }
-        if begun.elapsed() >= timeout {
-            let now = last.map_or("unknown".into(), |status| status.state.to_string());
+    let reached = |status: &Status| {
+        status.state == *wanted || (*wanted == State::Running && status.state == State::Ready)
+    };
+    client::wait_until(&root.vm(name.as_str()), reached, timeout, on_progress).map_err(|error| match error {
+        WaitError::File(error) => error.into(),
+        WaitError::Failed(why) => VmError::Failed { name: name.clone(), why },
+        WaitError::NotSupervised => VmError::NotSupervised(name.clone()),
+        WaitError::Late(now) => {
             let what = format!("VM {name}, to become {wanted} (it is {now}),");
-            return Err(VmError::Timeout { what, limit: timeout });
+            VmError::Timeout { what, limit: timeout }
         }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    })
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::supervise::control;
+use crate::supervise::client::Told;
+use crate::supervise::control::{self, hand, limit, millis};
 use crate::topology::Name;
 
 use super::error::VmError;
@@ -19,8 +20,6 @@ use super::state::State;
 
 /// The longest request, in bytes; the input of `exec` is part of it.
 pub(super) const REQUEST_MAX: usize = 1024 * 1024;
-/// The longest time a stop or a command in the guest is given.
-const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What a supervisor says of its VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +108,22 @@ impl Status {
     }
 }
 
+impl Told for Status {
+    /// Two outputs of a command, twice in base64, and the rest.
+    const REPLY_MAX: u64 = 4 * super::qemu::agent::OUTPUT_MAX as u64;
+
+    fn state(&self) -> String {
+        self.state.to_string()
+    }
+
+    fn given_up(&self) -> Option<&str> {
+        match &self.state {
+            State::Failed(why) if self.retry_in_ms.is_none() || self.failures >= 3 => Some(why),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum Request {
@@ -151,21 +166,17 @@ pub(super) async fn serve(listener: UnixListener, office: Office) {
 }
 
 async fn answer(request: Request, office: &Office) -> Result<Value, String> {
-    let order = |ms: u64, make: fn(Duration, oneshot::Sender<()>) -> Order| async move {
-        let (done, begun) = oneshot::channel();
-        let limit = Duration::from_millis(ms).min(TIMEOUT_MAX);
-        office.orders.send(make(limit, done)).await.map_err(|_| "the supervisor is leaving")?;
-        // It may leave before it answers: the order is carried out then.
-        let _ = begun.await;
-        Ok(Value::Null)
-    };
     match request {
         Request::Status => control::to_value(&*office.status.borrow()),
-        Request::Stop { timeout_ms } => order(timeout_ms, Order::Stop).await,
-        Request::Restart { timeout_ms } => order(timeout_ms, Order::Restart).await,
-        Request::Resume => order(0, |_, begun| Order::Resume(begun)).await,
+        Request::Stop { timeout_ms } => {
+            hand(&office.orders, |begun| Order::Stop(limit(timeout_ms), begun)).await
+        }
+        Request::Restart { timeout_ms } => {
+            hand(&office.orders, |begun| Order::Restart(limit(timeout_ms), begun)).await
+        }
+        Request::Resume => hand(&office.orders, Order::Resume).await,
         Request::Exec(mut exec) => {
-            exec.timeout_ms = exec.timeout_ms.min(TIMEOUT_MAX.as_millis() as u64);
+            exec.timeout_ms = millis(limit(exec.timeout_ms));
             let output = office.agent.exec(&exec).await.map_err(|error: VmError| error.to_string())?;
             control::to_value(&output)
         }

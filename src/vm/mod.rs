@@ -4,7 +4,6 @@
 //! of a VM in `state`. The effects: [`supervise`] starts and watches one VM,
 //! [`Client`] talks to its supervisor, [`observe`] finds out what there is.
 
-mod announce;
 mod booted;
 mod client;
 mod confined;

@@ -10,7 +10,9 @@ use tokio::net::UnixStream;
 
 use crate::ownership::UIDS;
 use crate::root_dir::RootDir;
+use crate::supervise::client::Seen;
 use crate::supervise::process::{Process, of_users};
+use crate::supervise::runtime_dir::{FAILURE, names};
 use crate::topology::{Name, Vm};
 
 use super::booted::{self, Booted};
@@ -22,7 +24,7 @@ use super::qemu::command_line::name_of;
 use super::qemu::launch::{Launched, adopt};
 use super::qemu::qmp::Qmp;
 use super::record::VmRecord;
-use super::runtime_dir::{BOOTED, FAILURE, LAUNCH, QMP, RuntimeDir};
+use super::runtime_dir::{BOOTED, LAUNCH, QMP, RuntimeDir};
 
 /// One VM as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,25 +80,18 @@ impl Observed {
 /// Where the runtime directory can't be read. A VM whose own files can't be
 /// understood is listed as one that doesn't run.
 pub fn observe(root: &RootDir) -> Result<Vec<Observed>, VmError> {
-    let path = root.vms();
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.map_err(VmError::file("read", &path))?,
-    };
     let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(VmError::file("read", &path))?;
-        let name = entry.file_name().into_string().ok().and_then(|name| Name::new(name).ok());
-        let Some(name) = name else { continue };
+    for name in names(&root.vms())?.into_iter().filter_map(|name| Name::new(name).ok()) {
         let Some(dir) = RuntimeDir::open(root, &name).ok().flatten() else { continue };
         let launched = adopt(root, &name, &dir).ok().flatten();
+        let Seen { status, supervised, failure } = Seen::of(&dir);
         found.push(Observed {
             pid: launched.as_ref().map(|launched| launched.process.pid),
             launched: launched.and_then(|launched| launched.record.vm.into_option()),
             booted: dir.read_record(BOOTED).ok().flatten().unwrap_or_default(),
-            supervised: dir.lock_holder().is_some(),
-            status: Client::connect(root, &name).and_then(|mut client| client.status()).ok(),
-            failure: dir.read_json(FAILURE).ok().flatten(),
+            supervised,
+            status,
+            failure,
             failed_at: modified(&dir.path(FAILURE)),
             name,
         });
@@ -134,19 +129,14 @@ pub fn find_strays(root: &RootDir) -> Result<Vec<(u32, String)>, VmError> {
 /// # Errors
 /// Where the runtime directory can't be read.
 pub fn elsewhere(root: &RootDir) -> Result<Option<Name>, VmError> {
-    let path = root.vms();
-    let entries = match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result.map_err(VmError::file("read", &path))?,
-    };
-    let names = entries.filter_map(|entry| Name::new(entry.ok()?.file_name().into_string().ok()?).ok());
+    let mut names = names(&root.vms())?.into_iter().filter_map(|name| Name::new(name).ok());
     let is_elsewhere = |name: &Name| {
         let dir = RuntimeDir::open(root, name).ok().flatten();
         dir.is_some_and(|dir| {
             dir.is_held_elsewhere() || matches!(adopt(root, name, &dir), Err(VmError::Elsewhere { .. }))
         })
     };
-    Ok(names.into_iter().find(is_elsewhere))
+    Ok(names.find(is_elsewhere))
 }
 
 /// Ends one of [`find_strays`], if it still is one.

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use crate::root_dir::RootDir;
-use crate::supervise::runtime_dir::{FileError, LockError, SupervisorLock};
+use crate::supervise::runtime_dir::{CONTROL, FAILURE, FileError, LockError, SUPERVISOR_LOG, SupervisorLock};
 use crate::topology::Name;
 
 use super::error::VmError;
@@ -11,15 +11,12 @@ use super::error::VmError;
 pub(super) const DESIRED: &str = "vm.json";
 pub(super) const LAUNCH: &str = "launch.json";
 pub(super) const BOOTED: &str = "booted.json";
-pub(super) const FAILURE: &str = "failure.json";
 pub(super) const QMP: &str = "qmp.sock";
 pub(super) const AGENT: &str = "agent.sock";
 pub(super) const SERIAL: &str = "serial.sock";
-pub(super) const CONTROL: &str = "control.sock";
 pub(super) const CONSOLE: &str = "console.sock";
 pub(super) const CONSOLE_LOG: &str = "console.log";
 pub(super) const QEMU_LOG: &str = "qemu.log";
-pub(super) const SUPERVISOR_LOG: &str = "supervisor.log";
 
 /// One VM's directory, held open.
 #[derive(Debug)]

@@ -24,11 +24,11 @@
 //! gone is not overruled by whoever wants it anew. A QEMU that ends while it
 //! is being stopped has not crashed, however it ended.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervise::backoff::backoff;
+use crate::supervise::lifecycle::{Next, Runs};
 
 /// Where a VM is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,9 +66,6 @@ impl std::fmt::Display for State {
     }
 }
 
-/// A VM that lived this long crashes as if for the first time.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
@@ -101,21 +98,6 @@ pub(super) enum Event {
     Exited(String),
 }
 
-/// What to do now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Nothing.
-    Wait,
-    /// Tell the guest to power off, and see to it.
-    Stop,
-    /// Start QEMU after that time.
-    LaunchIn(Duration),
-    /// Leave: the VM ended as it should.
-    Stopped,
-    /// Leave: the VM failed and isn't to be started again.
-    Failed(String),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     No,
@@ -129,40 +111,25 @@ enum Ending {
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     pub state: State,
-    /// Starts after the first one.
-    pub restarts: u32,
-    /// Crashes since it was last healthy.
-    pub failures: u32,
+    pub runs: Runs,
     /// Whether a crash is followed by a new start.
     pub restart: bool,
     agent: bool,
     ending: Ending,
-    launched: Option<Instant>,
-    ever_launched: bool,
 }
 
 impl Lifecycle {
     /// A VM that isn't started yet. `restart`: whether a crash is followed by
     /// a new start.
     pub fn new(restart: bool) -> Self {
-        Self {
-            state: State::Starting,
-            restarts: 0,
-            failures: 0,
-            restart,
-            agent: false,
-            ending: Ending::No,
-            launched: None,
-            ever_launched: false,
-        }
+        Self { state: State::Starting, runs: Runs::default(), restart, agent: false, ending: Ending::No }
     }
 
     /// Takes note of what happened at `now`.
     pub fn on(&mut self, event: Event, now: Instant) -> Next {
         match event {
             Event::Spawned => {
-                self.launched = Some(now);
-                self.ever_launched = true;
+                self.runs.began(now);
                 self.state = State::Starting;
             }
             // Where it is to end already, it goes on ending.
@@ -170,7 +137,7 @@ impl Lifecycle {
                 self.agent = agent;
                 self.state = if paused { State::Paused } else { self.alive() };
             }
-            Event::LaunchFailed(why) if self.ever_launched => return self.crashed(why),
+            Event::LaunchFailed(why) if self.runs.ever_began() => return self.crashed(why),
             Event::LaunchFailed(why) => {
                 self.state = State::Failed(why.clone());
                 return Next::Failed(why);
@@ -202,14 +169,14 @@ impl Lifecycle {
 
     fn stop(&mut self, ending: Ending) -> Next {
         self.ending = ending;
-        match (self.launched, ending) {
-            (Some(_), _) => {
+        match (self.runs.is_running(), ending) {
+            (true, _) => {
                 self.state = State::Stopping;
                 Next::Stop
             }
             // It waits for a new start.
-            (None, Ending::Restart) => self.start_again(),
-            (None, _) => {
+            (false, Ending::Restart) => self.start_again(),
+            (false, _) => {
                 self.state = State::Stopped;
                 Next::Stopped
             }
@@ -217,43 +184,38 @@ impl Lifecycle {
     }
 
     fn exited(&mut self, why: String, now: Instant) -> Next {
-        let launched = self.launched.take();
+        self.runs.ended(now);
         match self.ending {
             Ending::Restart => self.start_again(),
             Ending::Stop => {
                 self.state = State::Stopped;
                 Next::Stopped
             }
-            Ending::No => {
-                if launched.is_some_and(|at| now.saturating_duration_since(at) >= HEALTHY_AFTER) {
-                    self.failures = 0;
-                }
-                self.crashed(why)
-            }
+            Ending::No => self.crashed(why),
         }
     }
 
     fn start_again(&mut self) -> Next {
         self.ending = Ending::No;
-        self.failures = 0;
-        self.restarts = self.restarts.saturating_add(1);
+        self.runs.failures = 0;
         self.state = State::Starting;
-        Next::LaunchIn(Duration::ZERO)
+        self.runs.start_again()
     }
 
     fn crashed(&mut self, why: String) -> Next {
-        self.failures = self.failures.saturating_add(1);
+        self.runs.failed();
         self.state = State::Failed(why.clone());
         if !self.restart {
             return Next::Failed(why);
         }
-        self.restarts = self.restarts.saturating_add(1);
-        Next::LaunchIn(backoff(self.failures))
+        self.runs.start_again()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn crash() -> Event {
@@ -295,7 +257,7 @@ mod tests {
             assert_eq!(life.state, State::Failed("killed".into()));
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!((life.restarts, life.failures), (9, 9));
+        assert_eq!((life.runs.restarts, life.runs.failures), (9, 9));
         launched(&mut life, now);
         let next = life.on(crash(), now + Duration::from_secs(60));
         assert_eq!(next, Next::LaunchIn(Duration::from_secs(1)));

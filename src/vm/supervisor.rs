@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::root_dir::RootDir;
+use crate::supervise::announce::Announcer;
+use crate::supervise::lifecycle::Next;
+use crate::supervise::runtime_dir::{CONTROL, FAILURE};
+use crate::supervise::timers::{Retry, StopSignals, until};
 use crate::topology::{Image, Vm};
 
-use super::announce::Announcer;
 use super::booted::Booted;
 use super::client::read_desired;
 use super::console;
@@ -31,8 +33,8 @@ use super::qemu::qmp::QmpEvent;
 use super::qemu::watch::{self, Report};
 use super::record::VmRecord;
 use super::running::Qemu;
-use super::runtime_dir::{BOOTED, CONSOLE, CONSOLE_LOG, CONTROL, FAILURE, RuntimeDir, SERIAL};
-use super::state::{Event, Lifecycle, Next, State};
+use super::runtime_dir::{BOOTED, CONSOLE, CONSOLE_LOG, RuntimeDir, SERIAL};
+use super::state::{Event, Lifecycle, State};
 
 /// How a supervisor behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,13 +109,12 @@ struct Supervisor {
     /// When a guest that is held for want of room is tried again.
     resume_at: Option<Instant>,
     qemu: Option<Qemu>,
-    retry_at: Option<Instant>,
-    retry_in: Option<Duration>,
+    retry: Retry,
     stopping: Option<Stopping>,
     status: watch_channel::Sender<Status>,
     orders: mpsc::Receiver<Order>,
     serials: console::SerialSender,
-    signals: [SignalStream; 2],
+    signals: StopSignals,
     announcer: Announcer,
     /// When systemd is to hear of this supervisor, and how often.
     heartbeat: Option<(Instant, Duration)>,
@@ -149,22 +150,16 @@ enum Input {
 impl Supervisor {
     fn new(root: RootDir, dir: Arc<RuntimeDir>, vm: Vm, options: Options) -> Result<Self, VmError> {
         let error = VmError::kernel;
-        let signals = [SignalKind::terminate(), SignalKind::interrupt()];
-        let [terminate, interrupt] = signals.map(|kind| signal(kind).map_err(error("catch signals")));
+        let signals = StopSignals::catch().map_err(error("catch signals"))?;
         let life = Lifecycle::new(vm.restart);
         let agent = Agent::new(dir.clone());
         let (status, status_receiver) = watch_channel::channel(Status::new(&vm.name));
         let (orders_sender, orders) = mpsc::channel(8);
         let (serials, serials_receiver) = mpsc::channel(1);
         let mut services = JoinSet::new();
-        let listen = |file| -> Result<UnixListener, VmError> {
-            let listener = dir.listen(file)?;
-            listener.set_nonblocking(true).map_err(error("serve"))?;
-            UnixListener::from_std(listener).map_err(error("serve"))
-        };
-        services.spawn(console::serve(listen(CONSOLE)?, dir.path(CONSOLE_LOG), serials_receiver));
+        services.spawn(console::serve(dir.serve(CONSOLE)?, dir.path(CONSOLE_LOG), serials_receiver));
         let office = Office { status: status_receiver, orders: orders_sender, agent: agent.clone() };
-        services.spawn(control::serve(listen(CONTROL)?, office));
+        services.spawn(control::serve(dir.serve(CONTROL)?, office));
         Ok(Self {
             root,
             dir,
@@ -181,13 +176,12 @@ impl Supervisor {
             panicked: false,
             resume_at: None,
             qemu: None,
-            retry_at: None,
-            retry_in: None,
+            retry: Retry::default(),
             stopping: None,
             status,
             orders,
             serials,
-            signals: [terminate?, interrupt?],
+            signals,
             announcer: Announcer::default(),
             heartbeat: Announcer::heartbeat().map(|every| (Instant::now(), every)),
             _services: services,
@@ -204,10 +198,7 @@ impl Supervisor {
             match next {
                 Next::Wait => {}
                 Next::Stop => self.begin_stop(self.options.stop_timeout),
-                Next::LaunchIn(pause) => {
-                    self.retry_at = Some(Instant::now() + pause);
-                    self.retry_in = (!pause.is_zero()).then_some(pause);
-                }
+                Next::LaunchIn(pause) => self.retry = Retry::after(pause),
                 Next::Stopped => return Ok(None),
                 Next::Failed(why) => return Ok(Some(why)),
             }
@@ -237,7 +228,6 @@ impl Supervisor {
     }
 
     async fn input(&mut self) -> Input {
-        let [terminate, interrupt] = &mut self.signals;
         let answer_by = self.qemu.as_ref().and_then(|qemu| qemu.answer_by);
         let qemu = async {
             match &mut self.qemu {
@@ -247,12 +237,11 @@ impl Supervisor {
         };
         tokio::select! {
             biased;
-            _ = terminate.recv() => Input::Signal,
-            _ = interrupt.recv() => Input::Signal,
+            () = self.signals.received() => Input::Signal,
             Some(order) = self.orders.recv() => Input::Order(order),
             () = until(answer_by) => Input::NoAnswer,
             () = until(self.stopping.map(|stopping| stopping.at)) => Input::StopStep,
-            () = until(self.retry_at) => Input::Retry,
+            () = self.retry.due() => Input::Retry,
             () = until(self.resume_at) => Input::Resume,
             () = until(self.heartbeat.map(|(at, _)| at)) => Input::Heartbeat,
             // Last: a QEMU that the guest has taken over could talk without
@@ -274,8 +263,7 @@ impl Supervisor {
     }
 
     async fn launch(&mut self) -> Result<Next, VmError> {
-        self.retry_at = None;
-        self.retry_in = None;
+        self.retry = Retry::default();
         self.life.state = State::Starting;
         self.publish();
         self.refresh();
@@ -536,13 +524,13 @@ impl Supervisor {
     fn publish(&mut self) {
         let mut status = Status {
             state: self.life.state.clone(),
-            restarts: self.life.restarts,
-            failures: self.life.failures,
-            retry_in_ms: self.retry_in.map(|pause| pause.as_millis() as u64),
+            restarts: self.life.runs.restarts,
+            failures: self.life.runs.failures,
+            retry_in_ms: self.retry.pause_ms(),
             agent: self.agent_answers,
             since: Some(self.since),
             held: self.held.clone().filter(|_| self.life.state == State::Paused),
-            last_failure: self.last_failure.clone().filter(|_| self.life.failures > 0),
+            last_failure: self.last_failure.clone().filter(|_| self.life.runs.failures > 0),
             disk_errors: self.disk_errors.clone(),
             silent_since: self
                 .silent_since
@@ -560,7 +548,10 @@ impl Supervisor {
         if *self.status.borrow() == status {
             return;
         }
-        self.announcer.announce(&status);
+        let up = matches!(status.state, State::Running | State::Ready);
+        self.announcer.announce(&status.text(), up, |text| {
+            tracing::info!(vm = %status.name, pid = status.pid, "{text}");
+        });
         self.status.send_replace(status);
     }
 }
@@ -576,12 +567,5 @@ fn has_room(path: &Path) -> bool {
     match rustix::fs::statvfs(path) {
         Ok(found) => found.f_bavail.saturating_mul(found.f_frsize) >= ROOM_LEAST,
         Err(_) => true,
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,5 +1,5 @@
-//! What a supervisor says to its log and to systemd. A guest decides how often
-//! its state changes, so the log has a budget.
+//! What a supervisor says to its log and to systemd. What it supervises decides
+//! how often its state changes, so the log has a budget.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,12 @@ use sd_notify::NotifyState;
 
 use crate::shown;
 
-use super::control::Status;
-use super::state::State;
-
 /// Changes of state that are logged in each [`WINDOW`].
 const BUDGET: u32 = 30;
 const WINDOW: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
-pub(super) struct Announcer {
+pub(crate) struct Announcer {
     ready: bool,
     last: Option<String>,
     window: Option<Instant>,
@@ -23,22 +20,23 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
-    /// Tells of a new status: `STATUS=` always, `READY=1` when the guest
-    /// first executes (sd_notify(3)); without systemd, only the log.
-    pub fn announce(&mut self, status: &Status) {
-        // What a failed QEMU said last is part of it: one line, one assignment.
-        let text = shown::line(&status.text());
+    /// Tells of a new status: `STATUS=` always, `READY=1` when what is
+    /// supervised first executes, is `up` (sd_notify(3)); without systemd, only
+    /// by `log`.
+    pub fn announce(&mut self, text: &str, up: bool, log: impl FnOnce(&str)) {
+        // What a failed program said last is part of it: one line, one assignment.
+        let text = shown::line(text);
         let mut notes = vec![NotifyState::Status(&text)];
-        if matches!(status.state, State::Running | State::Ready) && !self.ready {
+        if up && !self.ready {
             self.ready = true;
             notes.push(NotifyState::Ready);
         }
-        // Nobody to tell is no failure. What a guest can change often is no news.
+        // Nobody to tell is no failure. What changes often is no news.
         if notes.len() > 1 || self.last.as_ref() != Some(&text) {
             let _ = sd_notify::notify(&notes);
         }
         if self.last.as_ref() != Some(&text) && self.within_budget(Instant::now()) {
-            tracing::info!(vm = %status.name, pid = status.pid, "{text}");
+            log(&text);
         }
         self.last = Some(text);
     }
@@ -54,9 +52,9 @@ impl Announcer {
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
     }
 
-    /// Tells systemd that the guest is gone and the supervisor goes. Not
-    /// before: a guest has the time to power off that whoever stops it gives
-    /// it, not the unit's.
+    /// Tells systemd that what was supervised is gone and the supervisor goes.
+    /// Not before: it has the time to end that whoever stops it gives it, not
+    /// the unit's.
     pub fn ending() {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
     }

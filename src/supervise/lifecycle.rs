@@ -1,12 +1,13 @@
-//! The life of an app as its supervisor sees it: events in, state and next
-//! step out. Pure; time is passed in.
+//! The life of a program as its supervisor sees it: events in, state and next
+//! step out. Pure; time is passed in. What has more states than this (a VM)
+//! has a life of its own that counts by [`Runs`].
 //!
 //! ```text
 //!             Launched            StopRequested             Exited
 //!   starting ──────────► running ───────────────► stopping ────────► stopped
 //!     ▲                     │ Exited
 //!     │                     ▼
-//!     │         started again, by `restart` and how it ended?
+//!     │         started again, by `Again` and how it ended?
 //!     │           yes, with status 0 ──► starting ┐ the next start is after
 //!     └───────────yes, else ───────────► failed   ┘ 1, 2, 4 … 60 s
 //!                 no, with status 0 ───► stopped, and the supervisor leaves
@@ -20,23 +21,22 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervise::backoff::backoff;
-use crate::topology::AppRestart;
+use super::backoff::backoff;
 
-/// Where an app is in its life.
+/// Where a program is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", content = "why", rename_all = "lowercase")]
 pub enum State {
-    /// Its program isn't there, or not yet again.
+    /// It isn't there, or not yet again.
     Starting,
-    /// Its program executes.
+    /// It executes.
     Running,
     /// It was told to end.
     Stopping,
     /// It ended as it should.
     Stopped,
     /// It ended as it shouldn't, and why. A supervisor may be about to start
-    /// it again: see [`Status::retry_in_ms`](super::Status::retry_in_ms).
+    /// it again: its status says in what time.
     Failed(String),
 }
 
@@ -52,17 +52,17 @@ impl std::fmt::Display for State {
     }
 }
 
-/// An app that lived this long ends as if for the first time.
-const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// What lived this long ends as if for the first time.
+pub(crate) const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// The program executes.
     Launched,
     /// It couldn't be started.
     LaunchFailed(String),
-    /// The app is to end.
+    /// It is to end.
     StopRequested,
     /// The program and all that it left are gone; how it ended.
     Exited {
@@ -75,57 +75,99 @@ pub(super) enum Event {
 
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Nothing.
     Wait,
-    /// End every process of the app.
+    /// Have it end, and see to it.
     Stop,
-    /// Start the program after that time.
+    /// Start it after that time.
     LaunchIn(Duration),
-    /// Leave: the app ended as it should.
+    /// Leave: it ended as it should.
     Stopped,
     /// Leave: it failed and isn't to be started again.
     Failed(String),
 }
 
-/// The life of one app.
-#[derive(Debug)]
-pub(super) struct Lifecycle {
-    pub state: State,
+/// After which ends a program is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub after_success: bool,
+    pub after_failure: bool,
+}
+
+/// Starts and ends, counted.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
     /// Starts after the first one.
     pub restarts: u32,
-    /// Ends since it was last healthy.
+    /// Ends in a row, since it was last healthy.
     pub failures: u32,
-    restart: AppRestart,
+    since: Option<Instant>,
+    ever: bool,
+}
+
+impl Runs {
+    /// It was started.
+    pub fn began(&mut self, now: Instant) {
+        self.since = Some(now);
+        self.ever = true;
+    }
+
+    /// Whether it was started and hasn't ended.
+    pub fn is_running(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Whether it was ever started.
+    pub fn ever_began(&self) -> bool {
+        self.ever
+    }
+
+    /// It ended. Where it was healthy, earlier ends don't count any more.
+    pub fn ended(&mut self, now: Instant) {
+        let lived = self.since.take().map(|since| now.saturating_duration_since(since));
+        if lived.is_some_and(|lived| lived >= HEALTHY_AFTER) {
+            self.failures = 0;
+        }
+    }
+
+    /// One more end that nobody asked for.
+    pub fn failed(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// It is started again: after a pause that grows with its failures, at once
+    /// where there are none.
+    pub fn start_again(&mut self) -> Next {
+        self.restarts = self.restarts.saturating_add(1);
+        Next::LaunchIn(if self.failures == 0 { Duration::ZERO } else { backoff(self.failures) })
+    }
+}
+
+/// The life of one program.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    pub state: State,
+    pub runs: Runs,
+    again: Again,
     stopping: bool,
-    launched: Option<Instant>,
-    ever_launched: bool,
 }
 
 impl Lifecycle {
-    /// An app that isn't started yet.
-    pub fn new(restart: AppRestart) -> Self {
-        Self {
-            state: State::Starting,
-            restarts: 0,
-            failures: 0,
-            restart,
-            stopping: false,
-            launched: None,
-            ever_launched: false,
-        }
+    /// A program that isn't started yet.
+    pub fn new(again: Again) -> Self {
+        Self { state: State::Starting, runs: Runs::default(), again, stopping: false }
     }
 
     /// Takes note of what happened at `now`.
     pub fn on(&mut self, event: Event, now: Instant) -> Next {
         match event {
             Event::Launched => {
-                self.launched = Some(now);
-                self.ever_launched = true;
+                self.runs.began(now);
                 self.state = State::Running;
                 Next::Wait
             }
-            Event::LaunchFailed(why) if self.ever_launched => self.ended(false, why),
+            Event::LaunchFailed(why) if self.runs.ever_began() => self.ended(false, why),
             // It never ran as it is described: more of the same won't help.
             Event::LaunchFailed(why) => {
                 self.state = State::Failed(why.clone());
@@ -133,7 +175,7 @@ impl Lifecycle {
             }
             Event::StopRequested => {
                 self.stopping = true;
-                if self.launched.is_some() {
+                if self.runs.is_running() {
                     self.state = State::Stopping;
                     return Next::Stop;
                 }
@@ -141,13 +183,10 @@ impl Lifecycle {
                 Next::Stopped
             }
             Event::Exited { success, why } => {
-                let lived = self.launched.take().map(|at| now.saturating_duration_since(at));
+                self.runs.ended(now);
                 if self.stopping {
                     self.state = State::Stopped;
                     return Next::Stopped;
-                }
-                if lived.is_some_and(|lived| lived >= HEALTHY_AFTER) {
-                    self.failures = 0;
                 }
                 self.ended(success, why)
             }
@@ -155,21 +194,20 @@ impl Lifecycle {
     }
 
     fn ended(&mut self, success: bool, why: String) -> Next {
-        match (self.restart, success) {
-            (AppRestart::Never | AppRestart::OnFailure, true) => {
+        match (self.again, success) {
+            (Again { after_success: false, .. }, true) => {
                 self.state = State::Stopped;
                 return Next::Stopped;
             }
-            (AppRestart::Never, false) => {
+            (Again { after_failure: false, .. }, false) => {
                 self.state = State::Failed(why.clone());
                 return Next::Failed(why);
             }
             (_, true) => self.state = State::Starting,
             (_, false) => self.state = State::Failed(why),
         }
-        self.failures = self.failures.saturating_add(1);
-        self.restarts = self.restarts.saturating_add(1);
-        Next::LaunchIn(backoff(self.failures))
+        self.runs.failed();
+        self.runs.start_again()
     }
 }
 
@@ -177,12 +215,16 @@ impl Lifecycle {
 mod tests {
     use super::*;
 
+    const ALWAYS: Again = Again { after_success: true, after_failure: true };
+    const ON_FAILURE: Again = Again { after_success: false, after_failure: true };
+    const NEVER: Again = Again { after_success: false, after_failure: false };
+
     fn exited(success: bool) -> Event {
         Event::Exited { success, why: "why".into() }
     }
 
-    fn after(restart: AppRestart, success: bool) -> Next {
-        let mut life = Lifecycle::new(restart);
+    fn after(again: Again, success: bool) -> Next {
+        let mut life = Lifecycle::new(again);
         let now = Instant::now();
         life.on(Event::Launched, now);
         life.on(exited(success), now)
@@ -191,17 +233,17 @@ mod tests {
     #[test]
     fn the_policy_decides_who_is_started_again() {
         let again = Next::LaunchIn(Duration::from_secs(1));
-        assert_eq!(after(AppRestart::Always, true), again);
-        assert_eq!(after(AppRestart::Always, false), again);
-        assert_eq!(after(AppRestart::OnFailure, false), again);
-        assert_eq!(after(AppRestart::OnFailure, true), Next::Stopped);
-        assert_eq!(after(AppRestart::Never, true), Next::Stopped);
-        assert_eq!(after(AppRestart::Never, false), Next::Failed("why".into()));
+        assert_eq!(after(ALWAYS, true), again);
+        assert_eq!(after(ALWAYS, false), again);
+        assert_eq!(after(ON_FAILURE, false), again);
+        assert_eq!(after(ON_FAILURE, true), Next::Stopped);
+        assert_eq!(after(NEVER, true), Next::Stopped);
+        assert_eq!(after(NEVER, false), Next::Failed("why".into()));
     }
 
     #[test]
     fn pauses_grow_until_it_was_healthy() {
-        let mut life = Lifecycle::new(AppRestart::OnFailure);
+        let mut life = Lifecycle::new(ON_FAILURE);
         let now = Instant::now();
         let mut pauses = Vec::new();
         for _ in 0..8 {
@@ -214,19 +256,19 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         life.on(Event::Launched, now);
         assert_eq!(life.on(exited(false), now + HEALTHY_AFTER), Next::LaunchIn(Duration::from_secs(1)));
-        assert_eq!(life.restarts, 9);
+        assert_eq!(life.runs.restarts, 9);
     }
 
     #[test]
-    fn a_stopped_app_stays_stopped() {
+    fn a_stopped_program_stays_stopped() {
         let now = Instant::now();
-        let mut life = Lifecycle::new(AppRestart::Always);
+        let mut life = Lifecycle::new(ALWAYS);
         life.on(Event::Launched, now);
         assert_eq!(life.on(Event::StopRequested, now), Next::Stop);
         assert_eq!(life.state, State::Stopping);
         assert_eq!(life.on(exited(false), now), Next::Stopped);
 
-        let mut waiting = Lifecycle::new(AppRestart::Always);
+        let mut waiting = Lifecycle::new(ALWAYS);
         waiting.on(Event::Launched, now);
         waiting.on(exited(false), now);
         assert_eq!(waiting.on(Event::StopRequested, now), Next::Stopped);
@@ -236,11 +278,22 @@ mod tests {
     fn a_first_start_that_fails_is_the_end_and_a_later_one_isnt() {
         let now = Instant::now();
         let failed = || Event::LaunchFailed("no such file".into());
-        let mut life = Lifecycle::new(AppRestart::Always);
+        let mut life = Lifecycle::new(ALWAYS);
         assert!(matches!(life.on(failed(), now), Next::Failed(_)));
-        let mut life = Lifecycle::new(AppRestart::Always);
+        let mut life = Lifecycle::new(ALWAYS);
         life.on(Event::Launched, now);
         life.on(exited(true), now);
         assert_eq!(life.on(failed(), now), Next::LaunchIn(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_is_started_anew_by_request_starts_at_once() {
+        let now = Instant::now();
+        let mut runs = Runs::default();
+        runs.began(now);
+        assert!(runs.is_running() && runs.ever_began());
+        runs.ended(now);
+        assert!(!runs.is_running());
+        assert_eq!((runs.start_again(), runs.restarts), (Next::LaunchIn(Duration::ZERO), 1));
     }
 }
