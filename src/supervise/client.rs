@@ -104,3 +104,44 @@ pub(crate) fn wait_until<S: Told>(
         std::thread::sleep(LOOK_EVERY);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::root_dir::RootDir;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Status;
+
+    impl Told for Status {
+        const REPLY_MAX: u64 = 1024;
+
+        fn state(&self) -> String {
+            "there".into()
+        }
+
+        fn given_up(&self) -> Option<&str> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_by_the_failure_that_was_left_or_by_its_time() {
+        let top = tempfile::tempdir().unwrap();
+        let root = RootDir::new(top.path());
+        let dir = RuntimeDir::create(&root, root.vm("x")).unwrap();
+        let wait = |timeout| wait_until::<Status>(&root.vm("x"), |_| true, timeout, |_| {});
+        // One that was just started has neither lock nor failure.
+        let late = wait(Duration::from_millis(100));
+        assert!(matches!(&late, Err(WaitError::Late(now)) if now == "unknown"), "{late:?}");
+        dir.write_json(FAILURE, &"no such file").unwrap();
+        let failed = wait(Duration::from_secs(20));
+        assert!(matches!(&failed, Err(WaitError::Failed(why)) if why == "no such file"), "{failed:?}");
+        // What an earlier one left says nothing of one that is about to answer.
+        let _lock = dir.lock().unwrap();
+        let late = wait(Duration::from_millis(100));
+        assert!(matches!(late, Err(WaitError::Late(_))), "{late:?}");
+    }
+}
