@@ -119,7 +119,7 @@ pub fn spawn_supervisor(root: &RootDir, app: &App, program: &Path) -> Result<(),
     let arguments = ["app", "supervise", app.namespace.as_str(), app.name.as_str()];
     spawn::spawn_supervisor(root, &dir, program, &arguments).map_err(|error| match error {
         SpawnError::File(error) => error.into(),
-        SpawnError::Program(source) => AppError::Spawn { program: program.display().to_string(), source },
+        SpawnError::Program(source) => AppError::spawn(program.display().to_string(), source),
     })
 }
 
@@ -146,7 +146,7 @@ pub fn wait_until(
             WaitError::NotSupervised => AppError::NotSupervised(app),
             WaitError::Late(now) => {
                 let what = format!("app {app}, to become {wanted} (it is {now}),");
-                AppError::Timeout { what, limit: timeout }
+                AppError::late(what, timeout)
             }
         }
     })

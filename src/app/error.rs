@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::supervise::control::AskError;
+use crate::supervise::error::SystemError;
 use crate::supervise::runtime_dir::FileError;
 
 /// Why something couldn't be done with an app. Apps are named
 /// `<namespace>/<name>`.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// The system didn't do what it was to do.
+    #[error(transparent)]
+    System(#[from] SystemError),
     /// It could never be started.
     #[error("app {app}: {reason}")]
     Invalid {
@@ -32,32 +36,6 @@ pub enum AppError {
         missing: String,
         /// What there is instead.
         found: String,
-    },
-    /// A file couldn't be used.
-    #[error("can't {action} {}: {source}", path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The kernel refused something that has no file.
-    #[error("can't {action}: {source}")]
-    Kernel {
-        /// What was tried.
-        action: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The program couldn't be started.
-    #[error("can't start {program}: {source}")]
-    Spawn {
-        /// The program.
-        program: String,
-        /// The kernel's answer.
-        source: io::Error,
     },
     /// Called by hand: it is part of an isolated app's start.
     #[error("this isn't the first process of a PID namespace: use `hostctl app run --isolate`")]
@@ -85,14 +63,6 @@ pub enum AppError {
     /// The supervisor said no.
     #[error("the supervisor refused: {0}")]
     Refused(String),
-    /// Something took too long.
-    #[error("{what} took longer than {:.1} s", limit.as_secs_f64())]
-    Timeout {
-        /// What was waited for.
-        what: String,
-        /// The time it was given.
-        limit: Duration,
-    },
     /// It failed and isn't started again.
     #[error("app {app} failed: {why}")]
     Failed {
@@ -106,11 +76,20 @@ pub enum AppError {
 impl AppError {
     pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { action, path, source }
+        move |source| SystemError::File { action, path, source }.into()
     }
 
     pub(super) fn kernel(action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Kernel { action, source }
+        move |source| SystemError::Kernel { action, source }.into()
+    }
+
+    /// `what` took longer than `limit`.
+    pub(super) fn late(what: impl Into<String>, limit: Duration) -> Self {
+        SystemError::Timeout { what: what.into(), limit }.into()
+    }
+
+    pub(super) fn spawn(program: impl Into<String>, source: io::Error) -> Self {
+        SystemError::Spawn { program: program.into(), source }.into()
     }
 
     /// The supervisor was asked for `what` in vain.
@@ -118,13 +97,13 @@ impl AppError {
         match error {
             AskError::Protocol(reason) => Self::Protocol(reason),
             AskError::Refused(message) => Self::Refused(message),
-            AskError::Timeout(limit) => Self::Timeout { what: what.into(), limit },
+            AskError::Timeout(limit) => Self::late(what, limit),
         }
     }
 }
 
 impl From<FileError> for AppError {
-    fn from(FileError { action, path, source }: FileError) -> Self {
-        Self::File { action, path, source }
+    fn from(error: FileError) -> Self {
+        Self::System(error.into())
     }
 }

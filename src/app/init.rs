@@ -43,7 +43,7 @@ pub fn init(user: Option<User>, command: &[String]) -> Result<u8, AppError> {
         });
     }
     let spawned = process.spawn();
-    let child = spawned.map_err(|source| AppError::Spawn { program: program.clone(), source })?;
+    let child = spawned.map_err(|source| AppError::spawn(program.clone(), source))?;
     watch_lifeline()?;
     let main = child.id();
     loop {

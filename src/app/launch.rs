@@ -77,7 +77,7 @@ pub(super) fn launch(root: &RootDir, app: &App) -> Result<Launched, AppError> {
         Workload::Webserver(_) => "the web server".into(),
     };
     let spawned = if app.isolate { spawn_in_pid_namespace(&mut command) } else { spawn(&mut command) };
-    let pid = spawned.map_err(|source| AppError::Spawn { program, source })?;
+    let pid = spawned.map_err(|source| AppError::spawn(program, source))?;
     Ok(Launched { pid, output, cgroup, lifeline })
 }
 

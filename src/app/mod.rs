@@ -25,6 +25,7 @@ mod test_app;
 mod user;
 
 pub use crate::confine::User;
+pub use crate::supervise::error::SystemError;
 pub use crate::supervise::lifecycle::State;
 pub use client::{Client, read_desired, read_ended, spawn_supervisor, wait_until, write_desired};
 pub use control::Status;

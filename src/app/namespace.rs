@@ -68,7 +68,7 @@ pub fn evict(namespace: &NamespaceName) -> Result<Vec<u32>, AppError> {
             let left = deadline.saturating_duration_since(Instant::now());
             if !process.wait(left).map_err(AppError::kernel("wait for a process"))? || left.is_zero() {
                 let what = format!("the end of killed process {} in {namespace}", process.pid);
-                return Err(AppError::Timeout { what, limit: KILL_LIMIT });
+                return Err(AppError::late(what, KILL_LIMIT));
             }
             ended.push(process.pid);
         }

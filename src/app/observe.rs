@@ -112,7 +112,7 @@ pub fn stop(
                 {
                     if Instant::now() >= deadline + timeout {
                         let what = format!("the end of the supervisor of app {namespace}/{name}");
-                        return Err(AppError::Timeout { what, limit: START_LIMIT });
+                        return Err(AppError::late(what, START_LIMIT));
                     }
                     std::thread::sleep(Duration::from_millis(10));
                 }

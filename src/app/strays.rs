@@ -82,7 +82,7 @@ fn reap(root: &RootDir, wanted: impl Fn(&Stray) -> bool) -> Result<Vec<Stray>, A
             let gone = process.wait(left).map_err(AppError::kernel("wait for a stray process"))?;
             if !gone || left.is_zero() {
                 let what = format!("the end of killed process {} of app {}", process.pid, stray.name);
-                return Err(AppError::Timeout { what, limit: KILL_LIMIT });
+                return Err(AppError::late(what, KILL_LIMIT));
             }
             ended.push(stray);
         }

@@ -10,7 +10,7 @@ use clap::Args;
 use hostctl::shown::Stream;
 use hostctl::topology::Name;
 use hostctl::vm::program::{INPUT_MAX, Output, Program, Size, Terminal};
-use hostctl::vm::{Client, ExecOutput, VmError};
+use hostctl::vm::{Client, ExecOutput, SystemError, VmError};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -150,7 +150,7 @@ impl Run {
             let mut any = program.read(&mut |output, bytes| sink.write(output, bytes))?;
             if let Some(code) = program.ended()? {
                 return match self.limit.filter(|_| asked.is_some()) {
-                    Some(limit) => Err(VmError::Timeout { what: self.what(), limit }.into()),
+                    Some(limit) => Err(VmError::late(self.what(), limit).into()),
                     None => Ok(code),
                 };
             }
@@ -177,7 +177,7 @@ impl Run {
                     program.signal("KILL")?;
                     killed = true;
                 } else if since > 3 * GRACE {
-                    return Err(VmError::Timeout { what: self.what(), limit }.into());
+                    return Err(VmError::late(self.what(), limit).into());
                 }
             }
             nap = if any { Duration::ZERO } else { (nap + Duration::from_millis(10)).min(LONGEST_NAP) };
@@ -291,7 +291,7 @@ fn put(output: Output, bytes: &[u8]) -> Result<(), VmError> {
         }
         Output::Stderr => std::io::stderr().write_all(bytes),
     };
-    written.map_err(|source| VmError::Kernel { action: "write", source })
+    written.map_err(|source| VmError::from(SystemError::Kernel { action: "write", source }))
 }
 
 /// Whether there is something to read within that time.

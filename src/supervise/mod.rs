@@ -5,6 +5,7 @@ pub(crate) mod backoff;
 pub(crate) mod birthplace;
 pub(crate) mod client;
 pub(crate) mod control;
+pub(crate) mod error;
 pub(crate) mod lifecycle;
 pub(crate) mod process;
 pub(crate) mod runtime_dir;

@@ -111,7 +111,7 @@ impl Client {
     /// One call for the guest's agent.
     ///
     /// # Errors
-    /// [`VmError::Refused`] where the agent refuses it, [`VmError::Timeout`] where
+    /// [`VmError::Refused`] where the agent refuses it, a timeout where
     /// it doesn't answer; [`VmError::Protocol`] where the supervisor is of a
     /// version that doesn't know this.
     fn call_agent(&mut self, call: &GuestCall) -> Result<serde_json::Value, VmError> {
@@ -121,7 +121,7 @@ impl Client {
         match asked.map_err(|error| VmError::asked(error, "the supervisor's answer")) {
             Ok(AgentAnswer { answer: Some(answer), .. }) => Ok(answer),
             Ok(AgentAnswer { refused: Some(message), .. }) => Err(VmError::Refused { peer: PEER, message }),
-            Ok(_) => Err(VmError::Timeout { what: "the guest agent's answer".into(), limit: CALL_LIMIT }),
+            Ok(_) => Err(VmError::late("the guest agent's answer", CALL_LIMIT)),
             Err(VmError::Refused { message, .. }) => Err(VmError::protocol("supervisor", message)),
             Err(error) => Err(error),
         }
@@ -187,7 +187,7 @@ pub fn spawn_supervisor(root: &RootDir, name: &Name, program: &Path) -> Result<(
     }
     spawn::spawn_supervisor(root, &dir, program, &["vm", "run", name.as_str()]).map_err(|error| match error {
         SpawnError::File(error) => error.into(),
-        SpawnError::Program(source) => VmError::Spawn { program: program.display().to_string(), source },
+        SpawnError::Program(source) => VmError::spawn(program.display().to_string(), source),
     })
 }
 
@@ -223,7 +223,7 @@ pub fn wait_until(
         WaitError::NotSupervised => VmError::NotSupervised(name.clone()),
         WaitError::Late(now) => {
             let what = format!("VM {name}, to become {wanted} (it is {now}),");
-            VmError::Timeout { what, limit: timeout }
+            VmError::late(what, timeout)
         }
     })
 }

@@ -30,7 +30,7 @@ pub fn confined() -> Result<(), VmError> {
         status => {
             let said = crate::bounded::printable(&text, 300);
             let source = std::io::Error::other(format!("confined, it ended with {status}: {said}"));
-            Err(VmError::Spawn { program: command.program, source })
+            Err(VmError::spawn(command.program, source))
         }
     }
 }

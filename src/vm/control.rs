@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::supervise::client::Told;
 use crate::supervise::control::{self, hand, limit, millis};
+use crate::supervise::error::SystemError;
 use crate::topology::Name;
 
 use super::error::VmError;
@@ -184,7 +185,7 @@ async fn answer(request: Request, office: &Office) -> Result<Value, String> {
             Ok(answer) => Ok(json!({ "answer": answer })),
             // A client tells the agent's no from its silence.
             Err(VmError::Refused { message, .. }) => Ok(json!({ "refused": message })),
-            Err(VmError::Timeout { .. }) => Ok(json!({ "late": true })),
+            Err(VmError::System(SystemError::Timeout { .. })) => Ok(json!({ "late": true })),
             Err(error) => Err(error.to_string()),
         },
     }

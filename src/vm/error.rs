@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::supervise::control::AskError;
+use crate::supervise::error::SystemError;
 use crate::supervise::runtime_dir::FileError;
 use crate::tap::TapError;
 use crate::topology::{Arch, Name};
@@ -12,6 +13,9 @@ use crate::topology::{Arch, Name};
 /// Why something couldn't be done with a VM.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
+    /// The system didn't do what it was to do.
+    #[error(transparent)]
+    System(#[from] SystemError),
     /// A named image that isn't there.
     #[error("there is no image {name} in {}: build it with vm-images/build.sh, or copy one there", dir.display())]
     NoImage {
@@ -38,16 +42,6 @@ pub enum VmError {
         /// What the VM has.
         wanted: Arch,
     },
-    /// A file couldn't be used.
-    #[error("can't {action} {}: {source}", path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// With which file.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
     /// The guest's network card.
     #[error(transparent)]
     Tap(#[from] TapError),
@@ -57,22 +51,6 @@ pub enum VmError {
     /// KVM was asked for by name and isn't to be had.
     #[error("accel = \"kvm\", but {0}: take accel = \"auto\" or \"tcg\"")]
     NoKvm(String),
-    /// QEMU couldn't be started.
-    #[error("can't start {program}: {source}")]
-    Spawn {
-        /// The program.
-        program: String,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The kernel refused something that has no file.
-    #[error("can't {action}: {source}")]
-    Kernel {
-        /// What was tried.
-        action: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
     /// Another supervisor has this VM.
     #[error("VM {name} has a supervisor already (pid {pid}): stop it first with `hostctl vm down {name}`")]
     Supervised {
@@ -113,14 +91,6 @@ pub enum VmError {
         /// Its words, made printable.
         message: String,
     },
-    /// Something took too long.
-    #[error("{what} took longer than {:.1} s", limit.as_secs_f64())]
-    Timeout {
-        /// What was waited for.
-        what: String,
-        /// The time it was given.
-        limit: Duration,
-    },
     /// The guest or its QEMU failed for good.
     #[error("VM {name} failed: {why}")]
     Failed {
@@ -134,11 +104,20 @@ pub enum VmError {
 impl VmError {
     pub(super) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { action, path, source }
+        move |source| SystemError::File { action, path, source }.into()
     }
 
     pub(super) fn kernel(action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Kernel { action, source }
+        move |source| SystemError::Kernel { action, source }.into()
+    }
+
+    /// `what` took longer than `limit`.
+    pub fn late(what: impl Into<String>, limit: Duration) -> Self {
+        SystemError::Timeout { what: what.into(), limit }.into()
+    }
+
+    pub(super) fn spawn(program: impl Into<String>, source: io::Error) -> Self {
+        SystemError::Spawn { program: program.into(), source }.into()
     }
 
     /// A supervisor was asked for `what` in vain.
@@ -147,7 +126,7 @@ impl VmError {
         match error {
             AskError::Protocol(reason) => Self::protocol(PEER, reason),
             AskError::Refused(message) => Self::Refused { peer: PEER, message },
-            AskError::Timeout(limit) => Self::Timeout { what: what.into(), limit },
+            AskError::Timeout(limit) => Self::late(what, limit),
         }
     }
 
@@ -157,7 +136,7 @@ impl VmError {
 }
 
 impl From<FileError> for VmError {
-    fn from(FileError { action, path, source }: FileError) -> Self {
-        Self::File { action, path, source }
+    fn from(error: FileError) -> Self {
+        Self::System(error.into())
     }
 }

@@ -26,6 +26,7 @@ mod supervisor;
 mod test_vm;
 mod trouble;
 
+pub use crate::supervise::error::SystemError;
 pub use booted::Booted;
 pub use client::{Client, attach_console, read_desired, spawn_supervisor, wait_until, write_desired};
 pub use confined::confined;

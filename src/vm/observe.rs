@@ -218,7 +218,7 @@ fn kill(process: &Process) -> Result<(), VmError> {
     if process.wait(limit).map_err(VmError::kernel("wait for QEMU"))? {
         return Ok(());
     }
-    Err(VmError::Timeout { what: format!("the end of killed process {}", process.pid), limit })
+    Err(VmError::late(format!("the end of killed process {}", process.pid), limit))
 }
 
 /// One command of the machine protocol. What comes of it is seen by the

@@ -14,6 +14,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
+use crate::supervise::error::SystemError;
+
 use super::error::VmError;
 
 pub use call::{CALL_LIMIT, GuestCall};
@@ -263,7 +265,7 @@ fn make_directory(agent: &mut impl Agent) -> Result<Option<String>, VmError> {
         }
         if begun.elapsed() > SETUP_LIMIT {
             let what = "a shell in the guest".to_string();
-            return Err(VmError::Timeout { what, limit: SETUP_LIMIT });
+            return Err(VmError::late(what, SETUP_LIMIT));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -290,7 +292,7 @@ fn number(bytes: Option<Vec<u8>>) -> Option<u64> {
 fn persist<T>(mut call: impl FnMut() -> Result<T, VmError>) -> Result<T, VmError> {
     for _ in 1..PATIENCE {
         match call() {
-            Err(VmError::Timeout { .. }) => {}
+            Err(VmError::System(SystemError::Timeout { .. })) => {}
             result => return result,
         }
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::bounded::{Lines, printable};
 
+use crate::supervise::error::SystemError;
 use crate::vm::error::VmError;
 use crate::vm::program::{CALL_LIMIT, GuestCall};
 use crate::vm::runtime_dir::{AGENT, RuntimeDir};
@@ -113,7 +114,7 @@ impl Agent {
     pub async fn shut_down(&self) -> Result<(), VmError> {
         let request = json!({ "execute": "guest-shutdown", "arguments": { "mode": "powerdown" } });
         match self.request(request, Duration::from_secs(2)).await {
-            Err(VmError::Timeout { .. }) => Ok(()),
+            Err(VmError::System(SystemError::Timeout { .. })) => Ok(()),
             result => result.map(drop),
         }
     }
@@ -148,7 +149,7 @@ impl Agent {
             if Instant::now() + pause > deadline {
                 let what =
                     format!("{} in the guest (it still runs, as pid {pid})", printable(&exec.path, 100));
-                return Err(VmError::Timeout { what, limit });
+                return Err(VmError::late(what, limit));
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(250));
@@ -178,7 +179,7 @@ impl Agent {
             *slot = Some(connection);
             Ok::<_, VmError>(reply)
         };
-        let late = |_| VmError::Timeout { what: "the guest agent's answer".into(), limit };
+        let late = |_| VmError::late("the guest agent's answer", limit);
         let reply: Reply = timeout(limit, exchange).await.map_err(late)??;
         match (reply.result, reply.error) {
             (_, Some(error)) => Err(VmError::Refused { peer: PEER, message: printable(&error.desc, 500) }),

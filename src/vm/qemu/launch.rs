@@ -97,7 +97,7 @@ pub(in crate::vm) fn launch(
 ) -> Result<Launched, VmError> {
     if !UIDS.contains(&vm.uid) {
         let source = io::Error::other(format!("user {} isn't one of a guest's", vm.uid));
-        return Err(VmError::Spawn { program: format!("the QEMU of {}", vm.name), source });
+        return Err(VmError::spawn(format!("the QEMU of {}", vm.name), source));
     }
     let mut inherited = Inherited::default();
     let fds = Fds {
@@ -119,7 +119,7 @@ pub(in crate::vm) fn launch(
     let mut child = spawn(&command, inherited.mappings, &confinement)?;
     let Some(process) = Process::open(child.id()) else {
         let source = io::Error::other(last_words(&mut child));
-        return Err(VmError::Spawn { program: command.program, source });
+        return Err(VmError::spawn(command.program, source));
     };
     let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
     let record = LaunchRecord {
@@ -256,5 +256,5 @@ pub(in crate::vm) fn spawn(
 ) -> Result<Child, VmError> {
     let program = find_program(&command.program)?;
     let spawned = confine::spawn(&program, &command.args, inherited, confinement);
-    spawned.map_err(|source| VmError::Spawn { program: command.program.clone(), source })
+    spawned.map_err(|source| VmError::spawn(command.program.clone(), source))
 }

@@ -81,8 +81,7 @@ impl Qmp {
         let mut lines = Lines::new(BufReader::new(reader), LINE_MAX);
         let limit = GREETING_LIMIT;
         let greeting = timeout(limit, lines.next());
-        let greeting =
-            greeting.await.map_err(|_| VmError::Timeout { what: format!("{PEER}'s greeting"), limit })?;
+        let greeting = greeting.await.map_err(|_| VmError::late(format!("{PEER}'s greeting"), limit))?;
         let greeting = greeting.map_err(|error| VmError::protocol(PEER, error.to_string()))?;
         let greeting = greeting.ok_or_else(|| VmError::protocol(PEER, "closed before a greeting"))?;
         let greeting: Value = serde_json::from_slice(&greeting).unwrap_or_default();
@@ -99,7 +98,7 @@ impl Qmp {
 
     /// Runs a command that has no arguments.
     pub async fn execute(&self, command: &'static str) -> Result<Value, VmError> {
-        let what = || VmError::Timeout { what: format!("QEMU's answer to {command}"), limit: COMMAND_LIMIT };
+        let what = || VmError::late(format!("QEMU's answer to {command}"), COMMAND_LIMIT);
         timeout(COMMAND_LIMIT, self.exchange(command)).await.map_err(|_| what())?
     }
 
