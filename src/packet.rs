@@ -32,12 +32,16 @@ pub mod protocol {
 pub mod port {
     /// DNS.
     pub const DNS: u16 = 53;
+    /// Where DHCP's servers listen (RFC 2131).
+    pub const DHCP_SERVER: u16 = 67;
     /// Where DHCP's clients listen (RFC 2131).
     pub const DHCP_CLIENT: u16 = 68;
     /// HTTP.
     pub const HTTP: u16 = 80;
     /// Where DHCPv6's clients listen (RFC 8415).
     pub const DHCPV6_CLIENT: u16 = 546;
+    /// Where DHCPv6's servers listen (RFC 8415).
+    pub const DHCPV6_SERVER: u16 = 547;
 }
 
 /// IPv4 or IPv6.

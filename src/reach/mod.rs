@@ -20,6 +20,7 @@ mod key;
 mod matrix;
 mod names;
 mod one_flow;
+mod opened;
 mod policy;
 #[allow(dead_code)]
 mod port;
@@ -43,6 +44,7 @@ pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity};
 pub use judge::{Decision, Model};
 pub use key::Key;
 pub use matrix::{Cell, Endpoint, Matrix, Reach, matrix};
+pub use opened::{Opened, Reopening};
 pub use policy::{FarEnd, decide};
 pub use services::{Both, Ports, Services};
 pub use side::{Service, Side};

@@ -1,7 +1,6 @@
 //! The kernel's table of tracked flows, over nfnetlink
 //! (`linux/netfilter/nfnetlink_conntrack.h`).
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 
@@ -33,20 +32,15 @@ pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
     }
     let socket = open()?;
     let mut count = 0;
-    let mut had: HashMap<usize, u32> = HashMap::new();
-    let mut is_surplus = |flow: &Flow| {
-        policy.allowance(flow).is_some_and(|(guest, most)| {
-            let flows = had.entry(guest).or_default();
-            *flows = flows.saturating_add(1);
-            *flows > most
-        })
-    };
-    for entry in dump(&socket)? {
-        if policy.forbids(&entry.flow) || is_surplus(&entry.flow) {
-            let v4 = entry.flow.source.is_ipv4();
-            let family = if v4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
-            count += usize::from(delete(&socket, family, entry.key)?);
-        }
+    let entries = dump(&socket)?;
+    let ends = policy.judge(|judge| {
+        let ends = |entry: &Entry| judge.forbids(&entry.flow) || judge.is_surplus(&entry.flow);
+        entries.into_iter().filter(ends).collect::<Vec<_>>()
+    });
+    for Entry { flow, key } in ends {
+        let v4 = flow.source.is_ipv4();
+        let family = if v4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
+        count += usize::from(delete(&socket, family, key)?);
     }
     Ok(count)
 }
@@ -154,7 +148,8 @@ mod tests {
             for (from, to) in [("10.1.0.2", "10.1.0.2:7"), ("10.1.0.2", "10.2.0.2:7")] {
                 UdpSocket::bind((from, 0)).unwrap().send_to(b"x", to).unwrap();
             }
-            let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"";
+            let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"\n\
+                        [vms.v]\nnetwork = \"a\"\nimage = \"i\"\n[vms.w]\nnetwork = \"b\"\nimage = \"i\"";
             let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
             let policy = FlowPolicy::new(&topology, [].into(), &[], Gone::default());
             assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 2);

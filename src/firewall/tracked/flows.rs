@@ -1,57 +1,23 @@
 //! Which live flows the rules no longer allow.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::packet::port;
-use crate::packet::prefix::{TAILNET, is_metadata};
-use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
-use crate::reach::{FarEnd, closed, decide};
-use crate::topology::{
-    Action, Direction, FirewallMode, Imds, Name, Nat, Policy, Port, SubnetKind, Topology, Transport,
-};
+use crate::reach::{Model, Opened, Reopening, Vicinity};
+use crate::topology::{Port, Topology};
 
 /// A tracked flow, as it was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
-    /// Who opened it.
-    pub source: IpAddr,
-    /// To whom.
-    pub destination: IpAddr,
-    /// The protocol's number (IANA).
-    pub protocol: u8,
-    /// The destination's port; 0 where the protocol has none.
-    pub port: u16,
-}
+pub type Flow = Opened;
 
 /// What may go on of the flows that are there. Pure data, so that it can be
 /// decided before anything is changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowPolicy {
-    networks: Vec<Net>,
-    peerings: BTreeSet<(Name, Name)>,
-    /// Addresses whose guest is gone or another one.
-    changed: BTreeSet<IpAddr>,
-    /// Prefixes that were networks.
-    former: Vec<IpNet>,
-    /// The host's own addresses.
-    host: BTreeSet<IpAddr>,
-    /// The host's open services, by protocol and port, where the firewall is
-    /// the host's too.
-    open: Option<BTreeSet<(u8, u16)>>,
-    /// Whether there is a tailnet.
-    tailnet: bool,
-    policies: Vec<Policy>,
-    /// Which of the policies an address is subject to.
-    policed: BTreeMap<IpAddr, usize>,
-    /// What isn't the public internet.
-    closed: Vec<IpNet>,
-    denied: Vec<IpNet>,
-    resolvers: Vec<IpAddr>,
-    /// Whose an address is, by number, and how many flows that guest may have.
-    allowances: BTreeMap<IpAddr, (usize, u32)>,
+    topology: Topology,
+    vicinity: Vicinity,
+    gone: Gone,
 }
 
 /// What a firewall loses.
@@ -63,168 +29,83 @@ pub struct Gone {
     pub networks: Vec<IpNet>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Net {
-    name: Name,
-    prefixes: Vec<IpNet>,
-    public: Vec<IpNet>,
-    gateways: Vec<IpAddr>,
-    lan: Vec<IpNet>,
-    imds: bool,
-    tailscale: bool,
-}
-
-/// Whose an address is.
-#[derive(Debug, Clone, Copy)]
-enum Party<'p> {
-    Host,
-    Guest(&'p Net),
-    Outside,
-}
-
 impl FlowPolicy {
     /// The policy of `topology` on a host with these addresses, whose uplinks
     /// have the prefixes `on_link`, and whose firewall loses what is in `gone`.
     pub fn new(topology: &Topology, host: BTreeSet<IpAddr>, on_link: &[IpNet], gone: Gone) -> Self {
-        let networks = topology.networks.iter().map(|network| {
-            let prefixes = |v4, v6: Option<ipnet::Ipv6Net>| {
-                [Some(IpNet::V4(v4)), v6.map(IpNet::V6)].into_iter().flatten().collect::<Vec<_>>()
-            };
-            let open = network.nat != Nat::Off;
-            let public = network.subnets.iter().filter(|subnet| open && subnet.kind == SubnetKind::Public);
-            Net {
-                name: network.name.clone(),
-                prefixes: prefixes(network.cidr, network.cidr6),
-                public: public.flat_map(|subnet| prefixes(subnet.cidr, subnet.cidr6)).collect(),
-                gateways: std::iter::once(network.gateway.into())
-                    .chain(network.gateway6.map(IpAddr::from))
-                    .collect(),
-                lan: network.lan.clone(),
-                imds: network.imds == Imds::Host,
-                tailscale: network.tailscale,
-            }
-        });
-        let transport = |transport: Transport| match transport {
-            Transport::Tcp => TCP,
-            Transport::Udp => UDP,
+        let vicinity = Vicinity::by_addresses(topology, &host, on_link);
+        Self { topology: topology.clone(), vicinity, gone }
+    }
+
+    /// Has many flows judged.
+    pub fn judge<T>(&self, work: impl FnOnce(&mut FlowJudge<'_, '_>) -> T) -> T {
+        let model = Model::new(&self.topology, &self.vicinity);
+        let of_port = |(number, port): (usize, &Port)| {
+            let allowance = (number, self.topology.limits(port).flows);
+            addresses(port).map(|address| (address, allowance)).collect::<Vec<_>>()
         };
-        let open = topology.allow_input.iter().map(|open| (transport(open.protocol), open.port)).collect();
-        Self {
-            open: (topology.firewall == FirewallMode::Full).then_some(open),
-            tailnet: topology.tailscale.is_some(),
-            networks: networks.collect(),
-            peerings: topology.peerings.iter().cloned().collect(),
-            changed: gone.guests,
-            former: gone.networks,
-            host,
-            policies: topology.policies.clone(),
-            policed: policed(topology),
-            closed: closed(topology, on_link),
-            denied: topology.deny.clone(),
-            resolvers: topology.dns.clone(),
-            allowances: allowances(topology),
-        }
-    }
-
-    fn network(&self, address: IpAddr) -> Option<&Net> {
-        self.networks.iter().find(|network| network.prefixes.iter().any(|prefix| prefix.contains(&address)))
-    }
-
-    fn party(&self, address: IpAddr) -> Party<'_> {
-        let gateway = || self.networks.iter().any(|network| network.gateways.contains(&address));
-        if self.host.contains(&address) || gateway() {
-            return Party::Host;
-        }
-        self.network(address).map_or(Party::Outside, Party::Guest)
-    }
-
-    /// All that a guest gets of the host.
-    fn pings_gateway(network: &Net, flow: &Flow) -> bool {
-        matches!(flow.protocol, ICMP | ICMPV6) && network.gateways.contains(&flow.destination)
-    }
-
-    /// Whether somebody who is no guest may speak to the host. By its
-    /// addresses the tailnet is known here: a flow has no interface.
-    fn enters_host(&self, flow: &Flow) -> bool {
-        let Some(open) = &self.open else { return true };
-        // The host's own DHCP, as the ruleset has it.
-        let dhcp = flow.protocol == UDP && matches!(flow.port, port::DHCP_CLIENT | port::DHCPV6_CLIENT);
-        let tailnet = || self.tailnet && TAILNET.iter().any(|net| net.contains(&flow.source));
-        open.contains(&(flow.protocol, flow.port)) || dhcp || tailnet()
+        work(&mut FlowJudge {
+            policy: self,
+            reach: Reopening::new(&model),
+            allowances: self.topology.ports().enumerate().flat_map(of_port).collect(),
+            had: HashMap::new(),
+        })
     }
 
     /// Whether a flow has to end.
     pub fn forbids(&self, flow: &Flow) -> bool {
+        self.judge(|judge| judge.forbids(flow))
+    }
+}
+
+/// Says of one flow after the other whether it has to end.
+#[derive(Debug)]
+pub struct FlowJudge<'m, 't> {
+    policy: &'t FlowPolicy,
+    reach: Reopening<'m, 't>,
+    /// Whose an address is, by number, and how many flows that guest may have.
+    allowances: HashMap<IpAddr, (usize, u32)>,
+    /// How many each of them had so far.
+    had: HashMap<usize, u32>,
+}
+
+impl FlowJudge<'_, '_> {
+    /// Whether a flow isn't allowed, whoever else has one.
+    pub fn forbids(&self, flow: &Flow) -> bool {
+        let Gone { guests, networks } = &self.policy.gone;
         let ends = [flow.source, flow.destination];
-        if ends.iter().any(|end| self.changed.contains(end)) {
+        // Of a guest that is gone, or whose address is another's: it would reach
+        // somebody who never had it.
+        if ends.iter().any(|end| guests.contains(end)) {
             return true;
         }
         // What was a network, and is nobody's now.
         let former = |end: &IpAddr| {
-            self.network(*end).is_none() && self.former.iter().any(|prefix| prefix.contains(end))
+            networks.iter().any(|prefix| prefix.contains(end)) && !self.policy.is_a_networks(*end)
         };
-        if ends.iter().any(former) {
-            return true;
-        }
-        let beyond_reach = match (self.party(flow.source), self.party(flow.destination)) {
-            (Party::Host, _) => false,
-            (Party::Guest(a), Party::Host) => !Self::pings_gateway(a, flow),
-            (Party::Guest(a), Party::Guest(b)) => a.name != b.name && !self.peered(&a.name, &b.name),
-            (Party::Guest(a), Party::Outside) => !self.goes_out(a, flow),
-            (Party::Outside, Party::Guest(b)) => !b.tailscale,
-            (Party::Outside, Party::Host) => !self.enters_host(flow),
-            // With the firewall the host's too, it forwards for guests alone.
-            (Party::Outside, Party::Outside) => self.open.is_some() && !to_many(flow.destination),
-        };
-        beyond_reach
-            || self.denies(Direction::Egress, flow.source, flow.destination, flow)
-            || self.denies(Direction::Ingress, flow.destination, flow.source, flow)
+        ends.iter().any(former) || self.reach.drops(flow)
     }
 
-    /// Which guest opened a flow, by number, and how many it may have. Flows
-    /// that are older than the rules aren't in their account.
-    pub fn allowance(&self, flow: &Flow) -> Option<(usize, u32)> {
-        self.allowances.get(&flow.source).copied()
-    }
-
-    /// Whether the policy of the guest at `own` denies a flow.
-    fn denies(&self, direction: Direction, own: IpAddr, far: IpAddr, flow: &Flow) -> bool {
-        let policy = self.policed.get(&own).and_then(|index| self.policies.get(*index));
-        let far = FarEnd { address: far, protocol: flow.protocol, port: flow.port };
-        policy
-            .and_then(|policy| policy.rules(direction))
-            .is_some_and(|list| decide(list, &far).0 == Action::Deny)
-    }
-
-    fn peered(&self, a: &Name, b: &Name) -> bool {
-        let pair = if a <= b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
-        self.peerings.contains(&pair)
-    }
-
-    fn goes_out(&self, network: &Net, flow: &Flow) -> bool {
-        let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&flow.destination));
-        if within(&self.denied) {
-            return false;
-        }
-        let resolver = matches!(flow.protocol, TCP | UDP)
-            && flow.port == port::DNS
-            && self.resolvers.contains(&flow.destination);
-        if is_metadata(flow.destination) && !resolver {
-            return network.imds && flow.protocol == TCP && flow.port == port::HTTP;
-        }
-        if within(&self.closed) && !resolver && !within(&network.lan) {
-            return false;
-        }
-        network.public.iter().any(|prefix| prefix.contains(&flow.source))
+    /// Whether a guest has more flows than it may, with this one. Flows that are
+    /// older than the rules aren't in their account.
+    pub fn is_surplus(&mut self, flow: &Flow) -> bool {
+        let Some((guest, most)) = self.allowances.get(&flow.source) else { return false };
+        let flows = self.had.entry(*guest).or_default();
+        *flows = flows.saturating_add(1);
+        *flows > *most
     }
 }
 
-fn allowances(topology: &Topology) -> BTreeMap<IpAddr, (usize, u32)> {
-    let of_port = |(number, port): (usize, &Port)| {
-        let allowance = (number, topology.limits(port).flows);
-        addresses(port).map(|address| (address, allowance)).collect::<Vec<_>>()
-    };
-    topology.ports().enumerate().flat_map(of_port).collect()
+impl FlowPolicy {
+    fn is_a_networks(&self, address: IpAddr) -> bool {
+        let mut nets = self
+            .topology
+            .networks
+            .iter()
+            .flat_map(|network| [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)])
+            .flatten();
+        nets.any(|net| net.contains(&address))
+    }
 }
 
 fn addresses(port: &Port) -> impl Iterator<Item = IpAddr> {
@@ -232,21 +113,10 @@ fn addresses(port: &Port) -> impl Iterator<Item = IpAddr> {
     std::iter::once(IpAddr::from(port.address)).chain(v6)
 }
 
-/// The policy of each guest's addresses, by its place.
-fn policed(topology: &Topology) -> BTreeMap<IpAddr, usize> {
-    let place = |id: &str| topology.policies.iter().position(|policy| policy.id == id);
-    let ports = topology.ports().filter_map(|port| Some((port, place(&topology.policy(port)?.id)?)));
-    ports.flat_map(|(port, place)| addresses(port).map(move |address| (address, place))).collect()
-}
-
-/// Whether an address is a group's, or everybody's.
-fn to_many(address: IpAddr) -> bool {
-    address.is_multicast() || address == IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
     use crate::topology::compile;
 
     fn policy(text: &str) -> FlowPolicy {
@@ -276,20 +146,34 @@ mod tests {
         type = "private"
         [[peerings]]
         between = ["b", "c"]
+        [vms.a3]
+        network = "a"
+        address = "10.1.0.3"
+        image = "probe"
+        [vms.a4]
+        network = "a"
+        address = "10.1.0.4"
+        image = "probe"
+        [vms.b2]
+        network = "b"
+        image = "probe"
+        [vms.c2]
+        network = "c"
+        subnet = "in"
+        image = "probe"
     "#;
+
+    /// The guest that has 10.1.0.2.
+    const WEB: &str = "[vms.web]\nnetwork = \"a\"\naddress = \"10.1.0.2\"\nimage = \"probe\"\n";
 
     #[test]
     fn a_policy_ends_what_it_denies() {
         let policy = policy(&format!(
-            "{HOST}{}",
-            r#"
-            [policies.web]
-            ingress = [{ port = 80, protocol = "tcp" }]
-            egress = [{ destination = "203.0.113.0/24" }]
-            [vms.web]
-            network = "a"
-            image = "probe"
+            r#"{HOST}{WEB}
             policy = "web"
+            [policies.web]
+            ingress = [{{ port = 80, protocol = "tcp" }}]
+            egress = [{{ destination = "203.0.113.0/24" }}]
             "#
         ));
         let web = "10.1.0.2";
@@ -312,8 +196,9 @@ mod tests {
 
     #[test]
     fn with_the_hosts_firewall_its_flows_are_judged_too() {
-        let guests = policy(HOST);
-        let full = policy(&HOST.replacen(
+        let host = format!("{HOST}{WEB}");
+        let guests = policy(&host);
+        let full = policy(&host.replacen(
             "[host.tailscale]",
             "[host]\nfirewall = \"full\"\nallow_input = [{ port = 443, protocol = \"tcp\" }]\n[host.tailscale]",
             1,
@@ -341,7 +226,7 @@ mod tests {
 
     #[test]
     fn of_the_host_a_guest_keeps_the_ping_of_its_gateway() {
-        let policy = policy(HOST);
+        let policy = policy(&format!("{HOST}{WEB}"));
         for (source, destination, protocol, port, ends) in [
             ("10.1.0.2", "10.1.0.1", ICMP, 0, false),
             ("10.1.0.2", "10.1.0.1", TCP, 22, true),
@@ -357,7 +242,7 @@ mod tests {
 
     #[test]
     fn each_direction_is_judged_as_the_rules_do() {
-        let policy = policy(HOST);
+        let policy = policy(&format!("{HOST}{WEB}"));
         let allowed = [
             ("10.1.0.2", "203.0.113.1", TCP, 443),
             ("10.1.0.2", "169.254.169.254", TCP, 80),
@@ -382,6 +267,79 @@ mod tests {
         }
         for (source, destination, protocol, port) in forbidden {
             assert!(policy.forbids(&flow(source, destination, protocol, port)), "{source} {destination}");
+        }
+    }
+
+    /// What only the definition of who may reach whom tells apart.
+    #[test]
+    fn a_flow_ends_where_its_first_packet_would_be_dropped() {
+        let spec = HOST.replacen(
+            "[host.tailscale]",
+            "[host]\nfirewall = \"full\"\nallow_input = [{ port = 22, protocol = \"tcp\", \
+             from = [\"203.0.113.0/24\", \"fe80::/10\"] }]\n[host.tailscale]",
+            1,
+        );
+        let spec = spec.replacen("[networks.b]", "lan = true\n[networks.b]", 1) + WEB;
+        let topology = compile(&toml::from_str(&spec).unwrap()).unwrap();
+        let b2 = topology.vm("b2").and_then(|vm| vm.port.v6.as_ref()).unwrap();
+        let (local, global) = (b2.link_local.to_string(), b2.address.to_string());
+        let full = policy(&spec);
+        for (source, destination, protocol, port, ends) in [
+            // The host's ports that are open to some.
+            ("203.0.113.1", "198.51.100.2", TCP, 22, false),
+            ("203.0.114.1", "198.51.100.2", TCP, 22, true),
+            ("fe80::9", "fe80::7", TCP, 22, false),
+            ("fe80::9", "fe80::7", TCP, 23, true),
+            // A LAN is behind the uplinks, and the tailnet isn't.
+            ("10.1.0.2", "192.168.7.7", TCP, 80, false),
+            ("10.1.0.2", "100.64.0.7", TCP, 80, true),
+            // Of a cloud's addresses, the service alone.
+            ("10.1.0.2", "169.254.1.1", TCP, 80, true),
+            ("10.1.0.2", "169.254.169.254", TCP, 80, false),
+            // No guest is a DHCP server.
+            ("10.1.0.2", "10.1.0.3", UDP, 68, true),
+            ("10.1.0.2", "10.1.0.3", UDP, 67, false),
+            // Nobody has these: a network's own, and what is all of its guests'.
+            ("10.1.0.77", "203.0.113.1", TCP, 80, true),
+            ("10.1.0.2", "10.1.0.77", TCP, 80, true),
+            ("10.1.0.2", "10.1.0.255", UDP, 9, true),
+            // Link-local: with the host alone, and nothing is opened to it.
+            (&local, "fd00:0:0:2::1", ICMPV6, 0, false),
+            (&local, "fe80::7", TCP, 22, true),
+            (&local, "2001:db8::1", TCP, 80, true),
+            ("fe80::7", &local, TCP, 22, false),
+            ("2001:db8::1", &local, TCP, 22, true),
+            // A subnet router's addresses come by the tailnet too.
+            ("192.168.9.9", "10.2.0.2", TCP, 80, false),
+            ("2001:db8::1", &global, TCP, 80, false),
+            ("192.168.9.9", "10.1.0.2", TCP, 80, true),
+        ] {
+            let flow = flow(source, destination, protocol, port);
+            assert_eq!(full.forbids(&flow), ends, "{flow:?}");
+        }
+        // Others' are none of hostctl's business, whatever wasn't forwarded before.
+        let guests = policy(HOST);
+        for (source, destination) in [("172.17.0.5", "203.0.113.1"), ("203.0.113.1", "198.51.100.2")] {
+            assert!(!guests.forbids(&flow(source, destination, TCP, 80)), "{source} {destination}");
+        }
+    }
+
+    #[test]
+    fn of_a_guest_that_is_gone_nothing_stays() {
+        let gone = Gone {
+            guests: ["10.1.0.2".parse().unwrap()].into(),
+            networks: vec!["10.9.0.0/24".parse().unwrap(), "10.1.0.0/16".parse().unwrap()],
+        };
+        let topology = compile(&toml::from_str(&format!("{HOST}{WEB}")).unwrap()).unwrap();
+        let policy = FlowPolicy::new(&topology, ["10.1.0.1".parse().unwrap()].into(), &[], gone);
+        for (source, destination, ends) in [
+            ("10.1.0.2", "10.1.0.3", true),
+            ("10.1.0.1", "10.1.0.2", true),
+            ("10.9.0.2", "203.0.113.1", true),
+            ("10.1.9.2", "203.0.113.1", true),
+            ("10.1.0.3", "10.1.0.4", false),
+        ] {
+            assert_eq!(policy.forbids(&flow(source, destination, TCP, 80)), ends, "{source} {destination}");
         }
     }
 }
