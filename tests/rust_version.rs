@@ -2,6 +2,7 @@
 //! documents name. That the source asks nothing newer of the standard library
 //! is clippy's to say (`incompatible_msrv`, by the same `rust-version`).
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::docs_support::page;
@@ -17,7 +18,10 @@ fn version(text: &str) -> Vec<u32> {
 fn no_dependency_asks_for_a_newer_rust() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["metadata", "--format-version", "1", "--offline", "--locked", "--all-features"];
-    let output = Command::new(cargo)
+    // The compiler beside it, wherever PATH leads: cargo asks it for the platform.
+    let rustc = Path::new(&cargo).with_file_name("rustc");
+    let output = Command::new(&cargo)
+        .env("RUSTC", rustc)
         .args(arguments)
         .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
