@@ -30,6 +30,7 @@ pub mod ownership;
 pub mod packet;
 pub mod private;
 pub mod probe;
+pub mod prove;
 pub mod reach;
 mod record;
 pub mod root_dir;

@@ -16,7 +16,7 @@ const ROOMS: [&[&str]; 6] = [
     &["spec"],
     &["topology"],
     &["reach", "tap"],
-    &["app", "firewall", "link", "vm", "webserver"],
+    &["app", "firewall", "link", "prove", "vm", "webserver"],
     &["host"],
     &["cli"],
 ];

@@ -213,7 +213,7 @@ fn summary(answer: &Answer) -> String {
 }
 
 /// Where the key is written that decided a stage.
-fn place(checked: &Checked<Topology>, stage: &Stage) -> Option<String> {
+pub fn place(checked: &Checked<Topology>, stage: &Stage) -> Option<String> {
     let key = stage.decided_by.as_ref()?;
     let place = checked.sources.line(&key.path(&checked.spec));
     Some(place.map_or("by default".into(), |(file, line)| format!("{}:{line}", file.display())))

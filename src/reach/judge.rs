@@ -8,11 +8,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::packet::Family;
 use crate::topology::{Action, IfName, Name, Network, Port, Topology};
 
 use super::one_flow::OneFlow;
-use super::sets::Sets;
-use super::subject::{Field, Judges, Subject, state};
+use super::sets::{NetworkSets, Sets};
+use super::subject::{Condition, Field, Judges, Subject, state};
 use super::{Entry, Flow, Judgement, Key, Place, Stage, Verdict, Vicinity};
 
 /// Who may reach whom on one host.
@@ -167,13 +168,23 @@ impl<'t> Model<'t> {
         }
     }
 
+    /// As [`Self::decide`], with the reasons.
+    pub(crate) fn reasons<S: Subject<'t>>(&self, subject: &mut S, link: Option<&str>) -> Judgement {
+        let mut way = Way(Some(Vec::new()));
+        let decision = match link {
+            None => self.host_sends(subject, &mut way),
+            Some(link) => self.link_sends_by(subject, link, &mut way),
+        };
+        way.judgement(decision)
+    }
+
     /// The topology that it is of.
-    pub(super) fn topology(&self) -> &'t Topology {
+    pub(crate) fn topology(&self) -> &'t Topology {
         self.topology
     }
 
     /// What it assumes of the host.
-    pub(super) fn vicinity(&self) -> &'t Vicinity {
+    pub(crate) fn vicinity(&self) -> &'t Vicinity {
         self.vicinity
     }
 
@@ -190,6 +201,53 @@ impl<'t> Model<'t> {
     /// The network with that bridge.
     pub(super) fn bridge(&self, interface: &str) -> Option<&'t Network> {
         self.bridges.get(interface).copied()
+    }
+
+    /// The sets of the network with that bridge.
+    pub(crate) fn network_of_bridge(&self, interface: &str) -> Option<&NetworkSets<'t>> {
+        self.bridge(interface).and_then(|network| self.sets.networks.get(&network.name))
+    }
+
+    /// The bridge of the network that an address is in.
+    pub(crate) fn bridge_of(&self, address: IpAddr) -> Option<&str> {
+        self.network_of(address).map(|(_, network)| network.bridge.as_str())
+    }
+
+    /// Every network's bridge.
+    pub(crate) fn bridges(&self) -> impl Iterator<Item = &str> {
+        self.topology.networks.iter().map(|network| network.bridge.as_str())
+    }
+
+    /// The guest's port that a link is.
+    pub(crate) fn port_of(&self, interface: Option<&str>) -> Option<&'t Port> {
+        interface.and_then(|interface| self.port(interface))
+    }
+
+    /// A network's guests: each one's MAC, and its addresses of a family, the
+    /// link-local one among them.
+    pub(crate) fn senders(&self, network: &NetworkSets<'t>, family: Family) -> Vec<(u128, Vec<u128>)> {
+        network
+            .ports
+            .iter()
+            .map(|port| {
+                let mac = port.mac.octets().iter().fold(0, |sum, octet| (sum << 8) | u128::from(*octet));
+                let addresses = match family {
+                    Family::V4 => vec![u32::from(port.address).into()],
+                    Family::V6 => {
+                        port.v6.iter().flat_map(|v6| [v6.address.into(), v6.link_local.into()]).collect()
+                    }
+                };
+                (mac, addresses)
+            })
+            .collect()
+    }
+
+    /// Whether a packet of the host's is for an address of a network that no
+    /// guest has.
+    pub(crate) fn is_for_nobody<S: Subject<'t>>(&self, subject: &mut S) -> bool {
+        subject.goes_by(&self.sets.bridges)
+            && !subject.has(&[Condition::To(&self.sets.guests)])
+            && subject.among(Field::Destination, &self.sets.prefixes)
     }
 
     /// Whether guests of the two networks may talk to each other.

@@ -14,7 +14,6 @@ mod explain;
 mod flow;
 mod from_elsewhere;
 mod from_guest;
-#[allow(dead_code)]
 mod judge;
 mod key;
 mod matrix;
@@ -22,15 +21,11 @@ mod names;
 mod one_flow;
 mod opened;
 mod policy;
-#[allow(dead_code)]
 mod port;
 mod route;
 mod services;
-// What a space of packets is asked about, beside what one flow is.
-#[allow(dead_code)]
 pub(crate) mod sets;
 mod side;
-#[allow(dead_code)]
 pub(crate) mod subject;
 #[cfg(test)]
 mod tests;

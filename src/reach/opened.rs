@@ -115,11 +115,8 @@ impl<'m, 't> Reopening<'m, 't> {
         let model = self.model;
         let dropped = |exit: Option<&IfName>| {
             let subject = &mut FirstPacket::new(model, flow, exit);
-            let verdict = match model.at_its_port(subject, guest) {
-                Some(refused) => refused.verdict,
-                None => model.decide(subject, Some(guest.bridge.as_str())).verdict,
-            };
-            verdict == Verdict::Dropped
+            model.refused_at(subject, guest).is_some()
+                || model.decide(subject, Some(guest.bridge.as_str())).verdict == Verdict::Dropped
         };
         match model.route(flow.destination) {
             // Which of them it went by isn't known.

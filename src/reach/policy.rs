@@ -81,6 +81,9 @@ impl<'t> Indexed<'t> {
     /// As [`decide`], of whatever is asked about; `far` is the field that says
     /// who the other end is.
     pub fn decide<S: Subject<'t> + ?Sized>(&self, subject: &mut S, far: Field) -> (Action, Option<&'t Rule>) {
+        if hides(subject) {
+            return (Action::Deny, None);
+        }
         for Asked { rule, protocols, ports, peers } in &self.rules {
             let family = match rule.protocol {
                 PolicyProtocol::Icmp => Some(Family::V4),
@@ -107,6 +110,17 @@ impl<'t> Indexed<'t> {
         let named = |asked: &Asked<'_>| asked.peers.as_ref().is_none_or(|peers| peers.contains(address));
         self.rules.iter().map(named).collect()
     }
+}
+
+/// Whether it can't be told what it is, or to which port: a policy lets nothing
+/// pass that it can't judge (RFC 7112).
+fn hides<'t, S: Subject<'t> + ?Sized>(subject: &mut S) -> bool {
+    if !subject.has(&[Condition::Is(Field::Protocol, &[(0, u8::MAX as u128)])]) {
+        return true;
+    }
+    let tcp_udp = [(TCP.into(), TCP.into()), (UDP.into(), UDP.into())];
+    subject.has(&[Condition::Is(Field::Protocol, &tcp_udp)])
+        && !subject.has(&[Condition::Is(Field::DestinationPort, &[(0, u16::MAX as u128)])])
 }
 
 fn among(field: Field, values: Option<&[Range]>) -> Condition<'_> {

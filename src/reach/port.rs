@@ -32,9 +32,15 @@ const BY_GROUP: [u128; 6] = [131, 132, 133, 135, 136, 143];
 const ROUTERS: [u128; 13] = [130, 134, 137, 138, 139, 140, 141, 142, 148, 149, 151, 152, 153];
 
 impl<'t> Model<'t> {
-    /// What becomes of a frame at a guest's port.
-    pub(crate) fn at_its_port<S: Subject<'t>>(&self, subject: &mut S, port: &Port) -> Option<Decision> {
-        self.at_port(subject, port, &mut Way::silent())
+    /// Why a guest's port doesn't let a frame in; none where it does.
+    pub(crate) fn refused_at<S: Subject<'t>>(&self, subject: &mut S, port: &Port) -> Option<&'static str> {
+        look(subject, port).err()
+    }
+
+    /// Whether a frame is to a group of switches', which the kernel may hand to
+    /// the host without asking at the port.
+    pub(crate) fn is_to_switches<S: Subject<'t>>(&self, subject: &mut S) -> bool {
+        subject.has(&[Condition::Is(Field::DestinationMac, &[SWITCHES])])
     }
 
     /// None where a port lets a frame in.

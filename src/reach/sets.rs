@@ -125,6 +125,8 @@ pub struct Policed<'t> {
 pub struct NetworkSets<'t> {
     /// The network.
     pub network: &'t Network,
+    /// Its guests' ports.
+    pub ports: Vec<&'t Port>,
     /// Its guests' addresses, link-local ones among them.
     pub sources: Addresses,
     /// The gateway's addresses.
@@ -270,6 +272,7 @@ impl<'t> NetworkSets<'t> {
         });
         Self {
             network,
+            ports: ports.to_vec(),
             sources: Addresses::hosts(ports.iter().flat_map(|port| addresses(port))),
             gateway: Addresses::hosts(gateway.into_iter().flatten()),
             public: Addresses::new(public),

@@ -65,8 +65,14 @@ pub enum Field {
     OpenedBy,
     /// To whom.
     OpenedTo,
-    /// Which of the limits that a guest has are used up.
+    /// Which of the limits that a guest has are used up, a bit each.
     Limits,
+    /// Where it comes in.
+    In,
+    /// The number of what its frame carries (IEEE's EtherTypes).
+    EtherType,
+    /// The kernel's number of its family.
+    Family,
 }
 
 /// Values of [`Field::State`].

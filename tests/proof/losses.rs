@@ -12,7 +12,7 @@ use crate::support::oracle::Tables;
 use crate::support::spec_parts::{network, peering, tailnet};
 
 /// A host with everything that the rules know of.
-const FULL: &str = concat!(
+pub const FULL: &str = concat!(
     r#"[host]
 firewall = "full"
 allow_input = [{ protocol = "tcp", port = 22 }, { protocol = "udp", port = 7, from = ["203.0.113.0/24", "2001:db8:113::/48"] }]
@@ -99,7 +99,7 @@ const QUIET_RULES: [(&str, &[&str]); 6] = [
             "bridge icmp6_in: a guest is no router: MLD query, RA, redirect, renumbering and the like (6)",
             "bridge icmp6_in: advertises another's address, or none that can be read (6)",
             "bridge icmp6_in: advertises its own address (6)",
-            "bridge icmp6_in: neighbour discovery is never fragmented (RFC 6980) (6)",
+            "bridge ip6_in: neighbour discovery is never fragmented (RFC 6980) (6)",
             "bridge icmp6_in: the rest of a packet whose beginning is judged above",
             "bridge input: a guest is no switch",
             "bridge ip4_in: a fragment larger than a frame: the memory for incomplete packets is the host's",
@@ -127,6 +127,10 @@ const QUIET_RULES: [(&str, &[&str]); 6] = [
             "inet policed: finding neighbours (RFC 4861) (6)",
             "inet policed: to a group, which guests with a policy are in",
             "inet policed: to a group, which guests with a policy are in (6)",
+            "inet policy_open_in: allowed by default: it has no ports",
+            "inet policy_open_in: ports that can't be read",
+            "inet policy_open_out: allowed by default: it has no ports",
+            "inet policy_open_out: ports that can't be read",
             "inet source: duplicate address detection; judged at the port (6)",
         ],
     ),
@@ -158,8 +162,6 @@ const QUIET_RULES: [(&str, &[&str]); 6] = [
             "inet forward: the last rule",
             "inet from_guest: no other network",
             "inet input: the last rule",
-            "inet policy_open_in: allowed by default",
-            "inet policy_open_out: allowed by default",
             "inet prerouting: a port that left its bridge, or LLDP's group, which passes by the bridge's chains",
             "inet prerouting: who sends from a bridge",
             "inet source: not the address of a guest of this network",

@@ -1,5 +1,6 @@
 //! A host spec and its surroundings: those of the testbed's world.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hostctl::firewall::{Ruleset, Surroundings, nft, render};
@@ -54,11 +55,16 @@ impl Scene {
             uplinks: self.vicinity.uplinks.clone(),
             opened: self.vicinity.opened.clone(),
             closed6: self.vicinity.closed6,
-            indices: self.topology.exits(&self.vicinity.uplinks).into_iter().map(numbered).collect(),
+            indices: self.indices(),
             on_link: self.vicinity.on_link.clone(),
         };
         let text = render(&Ruleset::new(&self.topology, &surroundings).unwrap()).unwrap();
         nft::rehearse_json(&text).unwrap_or_else(|error| panic!("{error}\n{}", self.spec))
+    }
+
+    /// The numbers of the links that guests' packets go out by.
+    pub fn indices(&self) -> BTreeMap<IfName, u32> {
+        self.topology.exits(&self.vicinity.uplinks).into_iter().map(numbered).collect()
     }
 
     pub fn host(&self) -> Host {

@@ -99,6 +99,14 @@ pub fn rehearse_json(text: &str) -> Result<String, NftError> {
     })
 }
 
+/// All tables of this network namespace, in nft's own JSON.
+///
+/// # Errors
+/// Where nft can't be run.
+pub fn list_json() -> Result<String, NftError> {
+    nft(&["-j", "list", "ruleset"], None)
+}
+
 /// Whether this nft and this kernel take a text, for `doctor`.
 ///
 /// # Errors

@@ -4,5 +4,6 @@ pub(super) mod advice;
 pub(super) mod connectivity;
 pub(super) mod doctor;
 pub(super) mod flow_room;
+pub(super) mod proof;
 pub(super) mod reliance;
 pub(super) mod status;

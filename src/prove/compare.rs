@@ -1,0 +1,226 @@
+//! What the rules do with all that a sender may send, held against what the
+//! model says of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::reach::subject::Kind;
+use crate::reach::{Decision, Model};
+use crate::topology::{IfName, Port};
+
+use super::answer::{Claimed, Counterexample, Extent, Outcome};
+use super::diagram::{Diagram, Path};
+use super::links::LinkNumbers;
+use super::packet::Packet;
+use super::rules::run::{LEAVES, OUTCOME};
+use super::rules::{Tables, Unknown};
+use super::slice::{Follow, Ground, Judged, Sender, Stop};
+use super::space::{Of, Space, judge};
+
+/// Nodes after which a thread begins anew: what senders share is worth keeping,
+/// up to a hundred megabytes.
+const NODES: usize = 2_500_000;
+
+/// One thread's work.
+pub struct Worker<'w, 't> {
+    follow: Follow<'w, 't>,
+    grounds: BTreeMap<Kind, Ground>,
+    reached: BTreeSet<u32>,
+    extent: Extent,
+    found: Vec<Counterexample>,
+}
+
+/// Who sends what is compared.
+struct Case<'c> {
+    link: Option<&'c str>,
+    port: Option<&'c Port>,
+    judged: &'c Judged,
+    /// Where a flow's first packet leaves: its source address.
+    leaves: bool,
+}
+
+/// The model's terminals.
+const CLAIMS: [Outcome; 3] = [Outcome::Dropped, Outcome::Passed, Outcome::Masqueraded];
+const FIRST: u32 = 16;
+
+fn terminal(outcome: Outcome) -> Diagram {
+    let index = CLAIMS.iter().position(|other| *other == outcome).unwrap_or(0);
+    Diagram::terminal(FIRST + u32::try_from(index).unwrap_or(0))
+}
+
+fn claim(terminal: u32) -> Option<Outcome> {
+    CLAIMS.get(usize::try_from(terminal.checked_sub(FIRST)?).ok()?).copied()
+}
+
+impl<'w, 't> Worker<'w, 't> {
+    pub fn new(model: &'w Model<'t>, tables: &'w Tables, links: &'w LinkNumbers) -> Self {
+        Self {
+            follow: Follow::new(model, tables, links),
+            grounds: BTreeMap::new(),
+            reached: BTreeSet::new(),
+            extent: Extent::default(),
+            found: Vec::new(),
+        }
+    }
+
+    /// Compares all that a sender may send.
+    ///
+    /// # Errors
+    /// Where something isn't known.
+    pub fn compare(&mut self, sender: &Sender<'t>) -> Result<(), Unknown> {
+        for &kind in sender.kinds() {
+            let mut ground = self.grounds.remove(&kind).unwrap_or_default();
+            if ground.diagrams.len() > NODES {
+                ground = Ground::default();
+            }
+            let done = self.compare_kind(&mut ground, kind, sender);
+            self.grounds.insert(kind, ground);
+            done?;
+        }
+        Ok(())
+    }
+
+    fn compare_kind(&mut self, ground: &mut Ground, kind: Kind, sender: &Sender<'t>) -> Result<(), Unknown> {
+        let port = match sender {
+            Sender::Port(port) => Some(*port),
+            _ => None,
+        };
+        self.extent.slices += 1;
+        for judged in self.follow.all(ground, kind, sender)? {
+            let case = Case { link: sender.link(), port, judged: &judged, leaves: false };
+            let claims = self.claims(ground, &case);
+            let (mut claim, mut leaves) = (Diagram::NEVER, Diagram::NEVER);
+            for (these, outcome) in claims {
+                let passes = if outcome == Outcome::Dropped { outcome } else { Outcome::Passed };
+                claim = ground.diagrams.choose(these, terminal(passes), claim);
+                leaves = ground.diagrams.choose(these, terminal(outcome), leaves);
+            }
+            self.hold(ground, &case, judged.rules, claim)?;
+            if judged.stop == Stop::Out {
+                let (space, rules) = self.follow.leaving(ground, &judged)?;
+                let claim = ground.diagrams.choose(space, leaves, Diagram::NEVER);
+                self.hold(ground, &Case { leaves: true, ..case }, rules, claim)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the model says of all that may come to a stop.
+    fn claims(&self, ground: &mut Ground, case: &Case<'_>) -> Vec<(Diagram, Outcome)> {
+        let model = self.follow.model;
+        let of = self.of(case.judged, None);
+        let mut said = |subject: &mut Space<'_>| match (case.judged.stop, case.port) {
+            (Stop::Port, Some(port)) => dropped(model.refused_at(subject, port).is_some()),
+            (Stop::Port | Stop::PastPort, _) => dropped(model.is_to_switches(subject)),
+            (Stop::Host | Stop::Out, _) => {
+                let Decision { verdict, masqueraded } = model.decide(subject, case.link);
+                Outcome::of(verdict, masqueraded)
+            }
+        };
+        judge(&mut ground.diagrams, &mut ground.known, of, case.judged.space, &mut said)
+    }
+
+    fn of<'s>(&'s self, judged: &'s Judged, flow: super::space::OneOf<'s>) -> Of<'s> {
+        Of {
+            header: &judged.header,
+            links: self.follow.links,
+            delivery: judged.stop.delivery(),
+            senders: &judged.senders,
+            flow,
+        }
+    }
+
+    /// Holds rules and model against each other: within the limits they are
+    /// equal, beyond them nothing passes that the model doesn't let pass.
+    fn hold(
+        &mut self,
+        ground: &mut Ground,
+        case: &Case<'_>,
+        rules: Diagram,
+        says: Diagram,
+    ) -> Result<(), Unknown> {
+        self.extent.cases += 1;
+        let limits = case.judged.header.limits();
+        let kind = if case.leaves { LEAVES } else { OUTCOME };
+        let follow = &self.follow;
+        let outcomes = ground.diagrams.change(kind, rules, &|number| match number {
+            0 => Diagram::NEVER,
+            number => terminal(follow.outcome(number, case.leaves)),
+        });
+        self.reached.extend(ground.diagrams.new_terminals(kind, rules));
+        let (least, most) =
+            (ground.diagrams.at_zero(outcomes, limits), ground.diagrams.highest(outcomes, limits));
+        if least == says && most == says {
+            return Ok(());
+        }
+        let within = ground.diagrams.pairs(rules, says, case.judged.header.limits());
+        let beyond = ground.diagrams.pairs(rules, says, u32::MAX);
+        let mut wrong: Vec<(u32, Outcome, &Path)> = Vec::new();
+        for ((terminal, claimed), path) in &within {
+            let Some(expected) = claim(*claimed) else { continue };
+            if self.follow.outcome(*terminal, case.leaves) != expected {
+                wrong.push((*terminal, expected, path));
+            }
+        }
+        for ((terminal, claimed), path) in &beyond {
+            let Some(expected) = claim(*claimed) else { continue };
+            let passes = self.follow.outcome(*terminal, case.leaves) != Outcome::Dropped;
+            if passes && expected == Outcome::Dropped && !within.contains_key(&(*terminal, *claimed)) {
+                wrong.push((*terminal, expected, path));
+            }
+        }
+        for (terminal, expected, path) in wrong {
+            let found = self.counterexample(ground, case, terminal, path)?;
+            let alone = found.model.outcome();
+            let alone = if case.leaves || alone == Outcome::Dropped { alone } else { Outcome::Passed };
+            if alone != expected {
+                return Err(Unknown(format!("why the model says another thing of {} alone", found.packet)));
+            }
+            self.found.push(found);
+        }
+        Ok(())
+    }
+
+    /// The packet at the end of a way, and what the model says of it alone.
+    fn counterexample(
+        &self,
+        ground: &mut Ground,
+        case: &Case<'_>,
+        terminal: u32,
+        path: &Path,
+    ) -> Result<Counterexample, Unknown> {
+        let (judged, links) = (case.judged, self.follow.links);
+        let packet = Packet::new(&judged.header, links, path, case.link, judged.stop == Stop::Out);
+        let mut only = Diagram::ALWAYS;
+        for (bit, one) in path.iter().rev() {
+            let (zero, one) = if *one { (Diagram::NEVER, only) } else { (only, Diagram::NEVER) };
+            only = ground.diagrams.decide(*bit, zero, one);
+        }
+        let flow = packet.flow();
+        let out = packet.out.as_deref().and_then(|out| IfName::new(out).ok());
+        let of = self.of(judged, Some((&flow, out.as_ref())));
+        let model = self.follow.model;
+        let mut said = |subject: &mut Space<'_>| match (judged.stop, case.port) {
+            (Stop::Port, Some(port)) => Claimed::Port(model.refused_at(subject, port)),
+            (Stop::Port | Stop::PastPort, _) => {
+                Claimed::Port(model.is_to_switches(subject).then_some("a guest is no switch"))
+            }
+            (Stop::Host | Stop::Out, _) => Claimed::Judged(model.reasons(subject, case.link)),
+        };
+        let said = judge(&mut ground.diagrams, &mut ground.known, of, only, &mut said).pop();
+        let rules = self.follow.outcome(terminal, case.leaves);
+        match said {
+            Some((_, model)) => Ok(Counterexample { packet, rules, rule: self.follow.rule(terminal), model }),
+            None => Err(Unknown(format!("what the model says of {packet}"))),
+        }
+    }
+
+    /// What was found.
+    pub fn finish(mut self) -> (Extent, Vec<Counterexample>) {
+        self.extent.rules = self.reached.iter().filter_map(|terminal| self.follow.rule(*terminal)).collect();
+        (self.extent, self.found)
+    }
+}
+
+const fn dropped(is: bool) -> Outcome {
+    if is { Outcome::Dropped } else { Outcome::Passed }
+}

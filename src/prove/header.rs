@@ -1,0 +1,309 @@
+//! All headers: which bits of a diagram are which field, and sets of fields'
+//! values as diagrams.
+
+use crate::packet::{Family, Range};
+use crate::reach::subject::{Field, Kind, depth};
+
+use super::diagram::{Diagram, Diagrams};
+
+/// The fields that have bits, in their order: what tells senders apart comes
+/// before where it goes, so that all senders share what lies behind.
+const ORDER: [Field; 24] = [
+    Field::State,
+    Field::Reply,
+    Field::Confirmed,
+    Field::Translated,
+    Field::Addressed,
+    Field::Fragment,
+    Field::Depth,
+    Field::Long,
+    Field::SourceMac,
+    Field::Source,
+    Field::Out,
+    Field::Destination,
+    Field::Protocol,
+    Field::DestinationPort,
+    Field::SourcePort,
+    Field::HopLimit,
+    Field::DestinationMac,
+    Field::Target,
+    Field::Operation,
+    Field::Malformed,
+    Field::SenderMac,
+    Field::OpenedBy,
+    Field::OpenedTo,
+    Field::Limits,
+];
+
+/// Fields, with those that have no bits.
+const FIELDS: usize = 28;
+
+/// The bits of a link's number.
+pub const LINK_BITS: u32 = 16;
+
+/// What a packet of one kind has, and where.
+#[derive(Debug, Clone)]
+pub struct Header {
+    pub kind: Kind,
+    /// First bit and number of bits of each field.
+    places: [(u32, u32); FIELDS],
+    /// Fields that are the same in all packets.
+    constants: [Option<u128>; FIELDS],
+}
+
+/// A box has a range for each field; boxes of one list are as wide.
+#[derive(Debug, Clone, Default)]
+pub struct Boxes {
+    /// How many fields.
+    pub width: usize,
+    /// The ranges of all boxes, one box after the other.
+    pub ranges: Vec<Range>,
+    /// What each box stands for.
+    pub values: Vec<Diagram>,
+}
+
+impl Boxes {
+    /// No box yet, of so many fields.
+    pub fn new(width: usize) -> Self {
+        Self { width, ranges: Vec::new(), values: Vec::new() }
+    }
+
+    /// Adds one that stands for `value`.
+    pub fn push(&mut self, ranges: &[Range], value: Diagram) {
+        self.ranges.extend(ranges);
+        self.values.push(value);
+    }
+
+    fn get(&self, index: usize) -> &[Range] {
+        self.ranges.get(index * self.width..(index + 1) * self.width).unwrap_or_default()
+    }
+}
+
+impl Header {
+    /// That of all packets of a kind.
+    pub fn new(kind: Kind) -> Self {
+        let address = if kind == Kind::Ipv6 { 128 } else { 32 };
+        let mut places = [(0, 0); FIELDS];
+        let mut first = 0;
+        for field in ORDER {
+            let bits = match field {
+                Field::State | Field::Depth => 3,
+                Field::Reply | Field::Confirmed | Field::Translated | Field::Long => 1,
+                Field::Addressed | Field::Fragment => 2,
+                Field::SourceMac | Field::DestinationMac | Field::SenderMac => 48,
+                Field::Source | Field::Destination | Field::OpenedBy | Field::OpenedTo => address,
+                Field::Out | Field::Operation | Field::SourcePort | Field::DestinationPort => LINK_BITS,
+                Field::Target => 128,
+                Field::Malformed => 4,
+                _ => 8,
+            };
+            if let Some(place) = places.get_mut(field as usize) {
+                *place = (first, bits);
+            }
+            first += bits;
+        }
+        // ICMP's type is the first byte where others have their source port.
+        let port = places.get(Field::SourcePort as usize).map_or(0, |(first, _)| *first);
+        if let Some(place) = places.get_mut(Field::MessageType as usize) {
+            *place = (port, 8);
+        }
+        let mut header = Self { kind, places, constants: [None; FIELDS] };
+        let (ether, family) = match kind {
+            Kind::Ipv4 => (0x0800, 2),
+            Kind::Ipv6 => (0x86dd, 10),
+            Kind::Arp => (0x0806, 3),
+            // Neither is one that a rule of ours may name.
+            Kind::Other => (0, 0),
+        };
+        header.fix(Field::EtherType, ether);
+        header.fix(Field::Family, family);
+        header
+    }
+
+    /// Makes a field the same in all packets.
+    pub fn fix(&mut self, field: Field, value: u128) {
+        if let Some(constant) = self.constants.get_mut(field as usize) {
+            *constant = Some(value);
+        }
+    }
+
+    /// The value of a field that is the same in all packets.
+    pub fn constant(&self, field: Field) -> Option<u128> {
+        self.constants.get(field as usize).copied().flatten()
+    }
+
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        if self.kind == Kind::Ipv6 { Family::V6 } else { Family::V4 }
+    }
+
+    fn place(&self, field: Field) -> (u32, u32) {
+        self.places.get(field as usize).copied().unwrap_or_default()
+    }
+
+    /// Where a packet has a field: of what follows the network header it may be
+    /// cut off.
+    pub fn present(&self, diagrams: &mut Diagrams, field: Field) -> Diagram {
+        let ip = matches!(self.kind, Kind::Ipv4 | Kind::Ipv6);
+        let arp = self.kind == Kind::Arp;
+        let needs = match field {
+            Field::Protocol => depth::PROTOCOL,
+            Field::MessageType => depth::TYPE,
+            Field::SourcePort | Field::DestinationPort => depth::PORTS,
+            Field::Target => depth::TARGET,
+            Field::Source | Field::Destination => return truth(ip || arp),
+            Field::Operation | Field::Malformed | Field::SenderMac => return truth(arp),
+            Field::HopLimit => return truth(self.kind == Kind::Ipv6),
+            Field::Fragment | Field::OpenedBy | Field::OpenedTo => return truth(ip),
+            _ => return Diagram::ALWAYS,
+        };
+        if !ip {
+            return Diagram::NEVER;
+        }
+        self.range(diagrams, Field::Depth, (needs, depth::TARGET))
+    }
+
+    /// Where a field is in a range.
+    pub fn range(&self, diagrams: &mut Diagrams, field: Field, range: Range) -> Diagram {
+        self.among(diagrams, field, &[range])
+    }
+
+    /// Where a field is in one of the ranges.
+    pub fn among(&self, diagrams: &mut Diagrams, field: Field, ranges: &[Range]) -> Diagram {
+        let mut boxes = Boxes::new(1);
+        for range in ranges {
+            boxes.push(&[*range], Diagram::ALWAYS);
+        }
+        self.boxes(diagrams, &[field], &boxes)
+    }
+
+    /// Where `field & mask == value`.
+    pub fn masked(&self, diagrams: &mut Diagrams, field: Field, mask: u128, value: u128) -> Diagram {
+        if let Some(constant) = self.constant(field) {
+            return truth(constant & mask == value);
+        }
+        let (first, bits) = self.place(field);
+        let mut result = Diagram::ALWAYS;
+        for place in 0..bits {
+            let bit = 1u128 << place;
+            if mask & bit != 0 {
+                let (zero, one) =
+                    if value & bit != 0 { (Diagram::NEVER, result) } else { (result, Diagram::NEVER) };
+                result = diagrams.decide(first + bits - 1 - place, zero, one);
+            }
+        }
+        result
+    }
+
+    /// What the boxes stand for; nothing elsewhere. Where boxes overlap, it is
+    /// the first one's value.
+    pub fn boxes(&self, diagrams: &mut Diagrams, fields: &[Field], boxes: &Boxes) -> Diagram {
+        let mut rows: Vec<usize> = (0..boxes.values.len()).collect();
+        let mut open: Vec<(u32, u32, usize)> = Vec::new();
+        for (column, field) in fields.iter().enumerate() {
+            match self.constant(*field) {
+                Some(constant) => rows.retain(|row| {
+                    boxes
+                        .get(*row)
+                        .get(column)
+                        .is_some_and(|(first, last)| (*first..=*last).contains(&constant))
+                }),
+                None => {
+                    let (first, bits) = self.place(*field);
+                    open.push((first, bits, column));
+                }
+            }
+        }
+        open.sort_unstable();
+        Build { diagrams, boxes, columns: &open }.at(&rows, 0, 0, 0)
+    }
+
+    /// The value of a field on a way through a diagram; what isn't looked at is
+    /// 0.
+    pub fn value(&self, path: &[(u32, bool)], field: Field) -> u128 {
+        if let Some(constant) = self.constant(field) {
+            return constant;
+        }
+        let (first, bits) = self.place(field);
+        let mut value = 0;
+        for (bit, one) in path {
+            if (first..first + bits).contains(bit) && *one {
+                value |= 1u128 << (bits - 1 - (bit - first));
+            }
+        }
+        value
+    }
+
+    /// Where it holds for some value of a field.
+    pub fn some(&self, diagrams: &mut Diagrams, diagram: Diagram, field: Field) -> Diagram {
+        let (first, bits) = self.place(field);
+        diagrams.some(diagram, first..first + bits)
+    }
+
+    /// What is left of a function for each range of a field's values; it looks
+    /// at none of the fields before.
+    pub fn parts(&self, diagrams: &Diagrams, diagram: Diagram, field: Field) -> Vec<(Range, Diagram)> {
+        let (first, bits) = self.place(field);
+        diagrams.parts(diagram, first, bits)
+    }
+
+    /// The first of the bits that say which limits are used up; no other follows.
+    pub fn limits(&self) -> u32 {
+        self.place(Field::Limits).0
+    }
+
+    /// Whether a way through a diagram looks at a field.
+    pub fn looks_at(&self, path: &[(u32, bool)], field: Field) -> bool {
+        let (first, bits) = self.place(field);
+        self.constant(field).is_some() || path.iter().any(|(bit, _)| (first..first + bits).contains(bit))
+    }
+}
+
+/// Always, or never.
+pub const fn truth(holds: bool) -> Diagram {
+    if holds { Diagram::ALWAYS } else { Diagram::NEVER }
+}
+
+/// All ones, of so many bits.
+const fn ones(bits: u32) -> u128 {
+    if bits >= 128 { u128::MAX } else { (1 << bits) - 1 }
+}
+
+struct Build<'b> {
+    diagrams: &'b mut Diagrams,
+    boxes: &'b Boxes,
+    /// First bit, number of bits, and the place in a box.
+    columns: &'b [(u32, u32, usize)],
+}
+
+impl Build<'_> {
+    /// Of the boxes `rows`, where the fields before are decided, and the first
+    /// bits of this one are `prefix`.
+    fn at(&mut self, rows: &[usize], field: usize, bit: u32, prefix: u128) -> Diagram {
+        let Some(first) = rows.first() else { return Diagram::NEVER };
+        let Some(&(place, bits, column)) = self.columns.get(field) else {
+            return self.boxes.values.get(*first).copied().unwrap_or(Diagram::NEVER);
+        };
+        let rest = bits - bit;
+        let last = prefix | ones(rest);
+        let range = |boxes: &Boxes, row: usize| boxes.get(row).get(column).copied().unwrap_or((1, 0));
+        let covers = |boxes: &Boxes, row: usize| {
+            let (low, high) = range(boxes, row);
+            low <= prefix && last <= high
+        };
+        if rest == 0 || rows.iter().all(|row| covers(self.boxes, *row)) {
+            return self.at(rows, field + 1, 0, 0);
+        }
+        let middle = prefix | 1 << (rest - 1);
+        let lower: Vec<usize> =
+            rows.iter().copied().filter(|row| range(self.boxes, *row).0 < middle).collect();
+        let upper: Vec<usize> =
+            rows.iter().copied().filter(|row| range(self.boxes, *row).1 >= middle).collect();
+        // What was cut off by the bits before is in neither half.
+        let lower: Vec<usize> = lower.into_iter().filter(|row| range(self.boxes, *row).1 >= prefix).collect();
+        let upper: Vec<usize> = upper.into_iter().filter(|row| range(self.boxes, *row).0 <= last).collect();
+        let zero = self.at(&lower, field, bit + 1, prefix);
+        let one = self.at(&upper, field, bit + 1, middle);
+        self.diagrams.decide(place + bit, zero, one)
+    }
+}

@@ -1,0 +1,169 @@
+//! The loaded rules against the model, for every packet: both are followed with
+//! all headers at once, and are equal, or a packet is found of which they don't
+//! say the same.
+//!
+//! Rules are read from nft's own listing; the model is asked by the same lines
+//! that judge one flow (`reach`). What isn't known ends in
+//! [`Answer::Unknown`], never in [`Answer::Equal`]. docs/proof.md has what is
+//! assumed.
+
+mod answer;
+mod compare;
+mod diagram;
+mod difference;
+mod header;
+mod legal;
+mod links;
+mod packet;
+mod reaches;
+mod rules;
+mod slice;
+mod space;
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::reach::Model;
+use crate::topology::IfName;
+
+pub use answer::{Answer, Claimed, Counterexample, Extent, Outcome, RulePlace};
+pub use difference::Difference;
+pub use packet::Packet;
+pub use reaches::{HeaderBox, Reacher, Target};
+pub use rules::Unknown;
+
+use compare::Worker;
+use links::LinkNumbers;
+use rules::Tables;
+use slice::Sender;
+
+/// Holds the rules that a listing shows against a model, for every packet.
+/// `indices` are the kernel's numbers of the links that guests' packets go out
+/// by, as far as the listing has numbers.
+pub fn prove(model: &Model<'_>, listing: &Value, indices: &BTreeMap<IfName, u32>) -> Answer {
+    match compared(model, listing, indices) {
+        Err(unknown) => Answer::Unknown(unknown),
+        Ok((extent, found)) if found.is_empty() => Answer::Equal(extent),
+        Ok((_, found)) => Answer::Different(found),
+    }
+}
+
+/// Who reaches a target by the rules that a listing shows.
+///
+/// # Errors
+/// Names what isn't known of the rules.
+pub fn reaches(
+    model: &Model<'_>,
+    listing: &Value,
+    indices: &BTreeMap<IfName, u32>,
+    target: &Target,
+) -> Result<Vec<Reacher>, Unknown> {
+    let (links, tables) = read(&[model], &[listing], indices)?;
+    let senders = senders(model, &links);
+    let tables = tables.first().ok_or_else(|| Unknown("a listing".into()))?;
+    reaches::reaches(model, tables, &links, &senders, target)
+}
+
+/// What two sets of rules don't do the same with: one packet for each way in
+/// which they differ. Each is of a host with its own model.
+///
+/// # Errors
+/// Names what isn't known of the rules.
+pub fn difference(
+    (old, new): (&Model<'_>, &Model<'_>),
+    (before, after): (&Value, &Value),
+    indices: &BTreeMap<IfName, u32>,
+) -> Result<Vec<Difference>, Unknown> {
+    let (links, tables) = read(&[old, new], &[before, after], indices)?;
+    // Guests of either; nothing is taken for granted of who has which address.
+    let all = senders(old, &links).into_iter().chain(senders(new, &links));
+    let mut seen = std::collections::BTreeSet::new();
+    let all: Vec<_> = all.filter(|sender| seen.insert(sender.link().map(String::from))).collect();
+    let (Some(before), Some(after)) = (tables.first(), tables.get(1)) else {
+        return Err(Unknown("a listing".into()));
+    };
+    let (topology, vicinity) = (crate::topology::Topology::empty(), crate::reach::Vicinity::default());
+    let nobody = Model::new(&topology, &vicinity);
+    difference::difference(&nobody, (before, after), &links, &all)
+}
+
+fn compared(
+    model: &Model<'_>,
+    listing: &Value,
+    indices: &BTreeMap<IfName, u32>,
+) -> Result<(Extent, Vec<Counterexample>), Unknown> {
+    let (links, tables) = read(&[model], &[listing], indices)?;
+    let senders = senders(model, &links);
+    let tables = tables.first().ok_or_else(|| Unknown("a listing".into()))?;
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let share = senders.len().div_ceil(workers).max(1);
+    let links = &links;
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = senders
+            .chunks(share)
+            .map(|senders| {
+                scope.spawn(move || {
+                    let mut worker = Worker::new(model, tables, links);
+                    senders.iter().try_for_each(|sender| worker.compare(sender))?;
+                    Ok(worker.finish())
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let (mut extent, mut found) = (Extent::default(), Vec::new());
+    for result in results {
+        let (some, different) = result?;
+        extent.slices += some.slices;
+        extent.cases += some.cases;
+        extent.rules.extend(some.rules);
+        found.extend(different);
+    }
+    extent.dead = slice::deciding(tables);
+    extent.dead.retain(|rule| !extent.rules.contains(rule));
+    Ok((extent, found))
+}
+
+/// Reads listings, of the same links.
+fn read(
+    models: &[&Model<'_>],
+    listings: &[&Value],
+    indices: &BTreeMap<IfName, u32>,
+) -> Result<(LinkNumbers, Vec<Tables>), Unknown> {
+    let exits = models.iter().flat_map(|model| &model.sets().exits.names);
+    let mut links = LinkNumbers::new(exits, indices);
+    for model in models {
+        let topology = model.topology();
+        for network in &topology.networks {
+            links.number(network.bridge.as_str());
+        }
+        for port in topology.ports() {
+            links.number(port.interface.as_str());
+        }
+        for name in topology.tailscale.iter().chain(&model.vicinity().opened) {
+            links.number(name.as_str());
+        }
+    }
+    links.number("lo");
+    let own = |_: &str, name: &str| name == crate::ownership::TABLE;
+    let tables: Result<Vec<_>, _> =
+        listings.iter().map(|listing| Tables::read(listing, &mut links, own)).collect();
+    let tables = tables?;
+    if links.last() >= 1 << header::LINK_BITS {
+        return Err(Unknown(format!("more than {} links", 1 << header::LINK_BITS)));
+    }
+    Ok((links, tables))
+}
+
+/// Everybody who may send.
+fn senders<'t>(model: &Model<'t>, links: &LinkNumbers) -> Vec<Sender<'t>> {
+    let ports = model.topology().ports().map(Sender::Port);
+    let others = links.names().filter(|name| model.port_of(Some(name)).is_none());
+    let others = others.map(|name| Sender::Link(name.into()));
+    ports.chain(others).chain([Sender::AnyLink, Sender::Host]).collect()
+}

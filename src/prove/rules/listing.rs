@@ -1,0 +1,213 @@
+//! `nft -j list ruleset` → tables (libnftables-json(5)).
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::super::links::LinkNumbers;
+use super::statement::{Scope, Set, Statement, Verdict};
+use super::{Unknown, only};
+
+/// The tables of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    pub tables: Vec<Table>,
+}
+
+/// One table.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    pub family: String,
+    pub name: String,
+    pub chains: Vec<Chain>,
+    pub sets: Vec<Set>,
+    names: HashMap<String, usize>,
+    limits: u32,
+}
+
+/// One chain.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    pub name: String,
+    pub base: Option<Base>,
+    pub rules: Vec<Rule>,
+}
+
+/// Where a base chain is called, and what becomes of what no rule decides.
+#[derive(Debug, Clone)]
+pub struct Base {
+    pub hook: String,
+    pub priority: i64,
+    pub drops: bool,
+}
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub comment: String,
+    /// None where it decides nothing: it counts, logs, or marks.
+    pub statements: Option<Vec<Statement>>,
+}
+
+impl Rule {
+    /// What it says of what matches it, where it says that itself.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.statements.as_ref()?.last()? {
+            Statement::Verdict(verdict) => Some(*verdict),
+            _ => None,
+        }
+    }
+}
+
+/// Statements that decide.
+const DECIDE: [&str; 7] = ["accept", "drop", "return", "jump", "goto", "vmap", "masquerade"];
+
+/// Statements that change nothing of a packet's way.
+const ASIDE: [&str; 6] = ["match", "counter", "log", "limit", "set", "mangle"];
+
+impl Tables {
+    /// Reads what nft printed; `keep` says of which tables, by family and name.
+    ///
+    /// # Errors
+    /// Names the first thing that isn't known.
+    pub fn read(
+        listing: &Value,
+        links: &mut LinkNumbers,
+        keep: impl Fn(&str, &str) -> bool,
+    ) -> Result<Self, Unknown> {
+        let objects = listing.get("nftables").and_then(Value::as_array);
+        let objects = objects.ok_or_else(|| Unknown("a listing without \"nftables\"".into()))?;
+        let mut tables = Self::default();
+        // What a rule or an element of a map leads to may be listed behind it.
+        for step in [&["metainfo", "table"][..], &["chain"], &["set", "map"], &["rule"]] {
+            for object in objects {
+                let (kind, body) = only(object)?;
+                let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+                let table = if kind == "table" { text("name") } else { text("table") };
+                if kind == "metainfo" || !step.contains(&kind) || !keep(text("family"), table) {
+                    if !["metainfo", "table", "chain", "set", "map", "rule"].contains(&kind)
+                        && keep(text("family"), table)
+                    {
+                        return Err(Unknown(format!("the {kind} in table {table}")));
+                    }
+                    continue;
+                }
+                tables.add(kind, body, links)?;
+            }
+        }
+        Ok(tables)
+    }
+
+    fn add(&mut self, kind: &str, body: &Value, links: &mut LinkNumbers) -> Result<(), Unknown> {
+        let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+        let unknown = || Unknown(format!("{kind} {body}"));
+        if kind == "table" {
+            // A dormant table judges nothing.
+            let flags = body.get("flags").map(ToString::to_string).unwrap_or_default();
+            if flags.contains("dormant") {
+                return Err(Unknown(format!("the table {} that sleeps", text("name"))));
+            }
+            self.tables.push(Table {
+                family: text("family").into(),
+                name: text("name").into(),
+                ..Table::default()
+            });
+            return Ok(());
+        }
+        let same = |table: &&mut Table| table.family == text("family") && table.name == text("table");
+        let table = self.tables.iter_mut().find(same).ok_or_else(unknown)?;
+        match kind {
+            "chain" => {
+                let name = text("name");
+                table.names.insert(name.into(), table.chains.len());
+                table.chains.push(Chain { name: name.into(), base: base(body)?, rules: Vec::new() });
+            }
+            "set" | "map" => {
+                let set = Set::parse(kind, body, &mut table.limits, &table.names, links)?;
+                table.sets.push(set);
+            }
+            _ => {
+                let statements = table.statements(body, links)?;
+                let chain = table.names.get(text("chain")).and_then(|index| table.chains.get_mut(*index));
+                let comment = text("comment").into();
+                chain.ok_or_else(unknown)?.rules.push(Rule { comment, statements });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    fn statements(
+        &mut self,
+        body: &Value,
+        links: &mut LinkNumbers,
+    ) -> Result<Option<Vec<Statement>>, Unknown> {
+        let unknown = || Unknown(format!("the rule {body}"));
+        let listed = body.get("expr").and_then(Value::as_array).ok_or_else(unknown)?;
+        let kinds: Result<Vec<&str>, Unknown> =
+            listed.iter().map(|statement| Ok(only(statement)?.0)).collect();
+        let kinds = kinds?;
+        if let Some(kind) = kinds.iter().find(|kind| !DECIDE.contains(kind) && !ASIDE.contains(kind)) {
+            return Err(Unknown(format!(
+                "the statement {kind} in chain {}",
+                body.get("chain").unwrap_or(&Value::Null)
+            )));
+        }
+        if !kinds.iter().any(|kind| DECIDE.contains(kind)) {
+            let marks = listed.iter().filter(|statement| statement.get("mangle").is_some());
+            let mut scope = Scope { sets: &self.sets, chains: &self.names, links };
+            for statement in marks {
+                scope.statement(statement)?;
+            }
+            return Ok(None);
+        }
+        // Nobody can say what a rule does that goes on after it decided.
+        let decides = kinds.iter().position(|kind| DECIDE.contains(kind));
+        if decides != Some(kinds.len() - 1) {
+            return Err(unknown());
+        }
+        let mut statements = Vec::with_capacity(listed.len());
+        for statement in listed {
+            let anonymous = Scope { sets: &self.sets, chains: &self.names, links }.anonymous(statement);
+            statements.push(match anonymous {
+                Some(found) => {
+                    let (left, set) = found?;
+                    self.sets.push(set);
+                    Statement::Map(left, super::statement::Right::Named(self.sets.len() - 1))
+                }
+                None => Scope { sets: &self.sets, chains: &self.names, links }.statement(statement)?,
+            });
+        }
+        Ok(Some(statements))
+    }
+
+    /// The chains of a hook, in the order in which they are called.
+    pub fn at(&self, hook: &str, kind: impl Fn(&Base) -> bool) -> Vec<(usize, &Base)> {
+        let bases =
+            self.chains.iter().enumerate().filter_map(|(index, chain)| Some((index, chain.base.as_ref()?)));
+        let mut found: Vec<_> = bases.filter(|(_, base)| base.hook == hook && kind(base)).collect();
+        found.sort_by_key(|(_, base)| base.priority);
+        found
+    }
+}
+
+fn base(body: &Value) -> Result<Option<Base>, Unknown> {
+    let unknown = || Unknown(format!("the chain {body}"));
+    if body.get("hook").is_none() {
+        return Ok(None);
+    }
+    let text = |key: &str| body.get(key).and_then(Value::as_str).ok_or_else(unknown);
+    if !["filter", "nat"].contains(&text("type")?) {
+        return Err(unknown());
+    }
+    Ok(Some(Base {
+        hook: text("hook")?.into(),
+        priority: body.get("prio").and_then(Value::as_i64).ok_or_else(unknown)?,
+        drops: match text("policy")? {
+            "accept" => false,
+            "drop" => true,
+            _ => return Err(unknown()),
+        },
+    }))
+}

@@ -1,0 +1,332 @@
+//! Senders, one after the other: what the rules do with all that each may send.
+
+use crate::packet::Family;
+use crate::reach::Model;
+use crate::reach::subject::{Delivery, Field, Kind};
+use crate::topology::Port;
+
+use super::answer::{Outcome, RulePlace};
+use super::diagram::{Diagram, Diagrams};
+use super::header::{Boxes, Header};
+use super::legal;
+use super::links::{LinkNumbers, NOBODYS};
+use super::rules::run::{Decided, Deciders, Place, Run, Shared};
+use super::rules::{DROP, Tables, Unknown, Verdict as Does};
+use super::space::{Known, Of, judge};
+
+/// Hostctl's tables.
+const BRIDGE: (&str, &str) = ("bridge", crate::ownership::TABLE);
+const INET: (&str, &str) = ("inet", crate::ownership::TABLE);
+
+/// In no link's place: the host sends it, or it goes nowhere.
+const NO_LINK: u128 = u128::MAX;
+
+/// Who sends.
+#[derive(Debug, Clone)]
+pub enum Sender<'t> {
+    /// A guest, at its port.
+    Port(&'t Port),
+    /// Whoever is behind a link: the guests of a network, by their bridge, an
+    /// uplink, a stranger.
+    Link(String),
+    /// Any link that nobody names.
+    AnyLink,
+    /// The host.
+    Host,
+}
+
+impl Sender<'_> {
+    /// What it may send.
+    pub const fn kinds(&self) -> &'static [Kind] {
+        match self {
+            Self::Port(_) => &[Kind::Ipv4, Kind::Ipv6, Kind::Arp, Kind::Other],
+            Self::Link(_) | Self::AnyLink | Self::Host => &[Kind::Ipv4, Kind::Ipv6],
+        }
+    }
+
+    /// The link that it comes in by.
+    pub fn link(&self) -> Option<&str> {
+        match self {
+            Self::Port(port) => Some(port.interface.as_str()),
+            Self::Link(name) => Some(name),
+            Self::AnyLink => Some(""),
+            Self::Host => None,
+        }
+    }
+}
+
+/// Where packets of a sender are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// At a guest's port.
+    Port,
+    /// Past it, as the kernel hands some frames to the host.
+    PastPort,
+    /// On the way to the host.
+    Host,
+    /// On the way out.
+    Out,
+}
+
+impl Stop {
+    /// Where packets go.
+    pub const fn delivery(self) -> Delivery {
+        match self {
+            Self::Out => Delivery::Out,
+            Self::Port | Self::PastPort | Self::Host => Delivery::Host,
+        }
+    }
+}
+
+/// What the rules do with what a sender sends, at one stop.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    pub stop: Stop,
+    pub header: Header,
+    /// All that may come here.
+    pub space: Diagram,
+    /// What becomes of it: terminals of rules.
+    pub rules: Diagram,
+    /// The addresses of each guest that may have sent it.
+    pub senders: Vec<Vec<u128>>,
+}
+
+/// What the packets of one kind need.
+#[derive(Debug, Default)]
+pub struct Ground {
+    pub diagrams: Diagrams,
+    pub known: Known,
+    pub shared: Shared,
+}
+
+/// Follows packets through one set of rules.
+pub struct Follow<'w, 't> {
+    pub model: &'w Model<'t>,
+    pub tables: &'w Tables,
+    pub links: &'w LinkNumbers,
+    deciders: Deciders,
+}
+
+impl<'w, 't> Follow<'w, 't> {
+    pub fn new(model: &'w Model<'t>, tables: &'w Tables, links: &'w LinkNumbers) -> Self {
+        Self::of_set(model, tables, links, 0)
+    }
+
+    /// As [`Self::new`], of one of several sets of rules.
+    pub fn of_set(model: &'w Model<'t>, tables: &'w Tables, links: &'w LinkNumbers, set: u32) -> Self {
+        Self { model, tables, links, deciders: Deciders::new(set) }
+    }
+
+    fn hook(
+        &mut self,
+        ground: &mut Ground,
+        (header, sources): (&Header, Option<&[u128]>),
+        table: (&str, &str),
+        hook: &str,
+        space: Diagram,
+    ) -> Result<Diagram, Unknown> {
+        Run::new(self.tables, header, sources, &mut ground.shared, &mut self.deciders).hook(
+            &mut ground.diagrams,
+            table,
+            hook,
+            space,
+        )
+    }
+
+    /// What becomes of all that a sender may send of one kind.
+    ///
+    /// # Errors
+    /// Where something isn't known.
+    pub fn all(
+        &mut self,
+        ground: &mut Ground,
+        kind: Kind,
+        sender: &Sender<'t>,
+    ) -> Result<Vec<Judged>, Unknown> {
+        let mut judged = match sender {
+            Sender::Host => return Ok(vec![self.host_sends(ground, kind)?]),
+            Sender::Port(port) => self.at_port(ground, kind, port)?,
+            Sender::Link(_) | Sender::AnyLink => Vec::new(),
+        };
+        // A port that left its bridge is a link as others are.
+        if matches!(kind, Kind::Ipv4 | Kind::Ipv6) {
+            self.routed(ground, kind, sender.link().unwrap_or_default(), &mut judged)?;
+        }
+        Ok(judged)
+    }
+
+    /// Frames at a guest's port, and what of them the kernel hands to the host
+    /// past it.
+    fn at_port(&mut self, ground: &mut Ground, kind: Kind, port: &Port) -> Result<Vec<Judged>, Unknown> {
+        let mut header = Header::new(kind);
+        header.fix(Field::In, self.number(port.interface.as_str()));
+        let space = legal::frames(&mut ground.diagrams, &header);
+        let mut found = Vec::new();
+        for (stop, hook) in [(Stop::Port, "prerouting"), (Stop::PastPort, "input")] {
+            let rules = self.hook(ground, (&header, None), BRIDGE, hook, space)?;
+            found.push(Judged { stop, header: header.clone(), space, rules, senders: Vec::new() });
+        }
+        Ok(found)
+    }
+
+    /// Packets that come in by a link: to the host, or through it.
+    fn routed(
+        &mut self,
+        ground: &mut Ground,
+        kind: Kind,
+        link: &str,
+        found: &mut Vec<Judged>,
+    ) -> Result<(), Unknown> {
+        let mut header = Header::new(kind);
+        header.fix(Field::In, self.number(link));
+        let guests = self.guests(link, header.family());
+        let mut space = legal::packets(&mut ground.diagrams, &header);
+        if let Some(guests) = &guests {
+            space = as_ports_let_them(&mut ground.diagrams, &header, guests, space);
+        }
+        let senders: Vec<Vec<u128>> =
+            guests.iter().flatten().map(|(_, addresses)| addresses.clone()).collect();
+        let sources: Vec<u128> = senders.iter().flatten().copied().collect();
+        let sources = guests.is_some().then_some(sources.as_slice());
+        let early = self.hook(ground, (&header, sources), INET, "prerouting", space)?;
+        let passed = self.passed(&mut ground.diagrams, early);
+        for (stop, hook) in [(Stop::Host, "input"), (Stop::Out, "forward")] {
+            let mut header = header.clone();
+            let mut space = space;
+            match stop {
+                Stop::Out => space = self.forwarded(&mut ground.diagrams, &header, space),
+                _ => header.fix(Field::Out, NO_LINK),
+            }
+            let passed = ground.diagrams.and(passed, space);
+            let late = self.hook(ground, (&header, sources), INET, hook, passed)?;
+            let early = ground.diagrams.choose(space, early, Diagram::NEVER);
+            let rules = ground.diagrams.choose(passed, late, early);
+            found.push(Judged { stop, header, space, rules, senders: senders.clone() });
+        }
+        Ok(())
+    }
+
+    /// Packets of the host's own.
+    fn host_sends(&mut self, ground: &mut Ground, kind: Kind) -> Result<Judged, Unknown> {
+        let mut header = Header::new(kind);
+        header.fix(Field::In, NO_LINK);
+        let all = legal::packets(&mut ground.diagrams, &header);
+        let all = self.forwarded(&mut ground.diagrams, &header, all);
+        // What nobody has reaches nobody: the rules let the host look for it.
+        let of = Of { header: &header, links: self.links, delivery: Delivery::Out, senders: &[], flow: None };
+        let model = self.model;
+        let mut space = Diagram::NEVER;
+        for (these, nobodys) in judge(&mut ground.diagrams, &mut ground.known, of, all, &mut |subject| {
+            model.is_for_nobody(subject)
+        }) {
+            if !nobodys {
+                space = ground.diagrams.or(space, these);
+            }
+        }
+        let rules = self.hook(ground, (&header, None), INET, "output", space)?;
+        Ok(Judged { stop: Stop::Out, header, space, rules, senders: Vec::new() })
+    }
+
+    /// Where the first packets of flows leave that pass a stop: what becomes of
+    /// their source address.
+    pub fn leaving(&mut self, ground: &mut Ground, judged: &Judged) -> Result<(Diagram, Diagram), Unknown> {
+        let first = legal::first(&mut ground.diagrams, &judged.header);
+        let passed = self.passed(&mut ground.diagrams, judged.rules);
+        let space = ground.diagrams.and(passed, first);
+        let sources: Vec<u128> = judged.senders.iter().flatten().copied().collect();
+        let sources = (!sources.is_empty()).then_some(sources.as_slice());
+        let rules = self.hook(ground, (&judged.header, sources), INET, "postrouting", space)?;
+        Ok((space, rules))
+    }
+
+    fn number(&self, link: &str) -> u128 {
+        self.links.known(link).map_or(NOBODYS, |range| range.0)
+    }
+
+    /// The guests behind a bridge; none where it isn't one.
+    fn guests(&self, link: &str, family: Family) -> Option<Vec<(u128, Vec<u128>)>> {
+        self.model.network_of_bridge(link).map(|network| self.model.senders(network, family))
+    }
+
+    /// What passes.
+    pub fn passed(&self, diagrams: &mut Diagrams, rules: Diagram) -> Diagram {
+        self.deciders.passed(diagrams, rules)
+    }
+
+    /// What may be routed out: by a link that there is, and from somebody (the
+    /// kernel routes nothing from the unspecified address: `ip6_forward`,
+    /// `ip_route_input_slow`).
+    fn forwarded(&self, diagrams: &mut Diagrams, header: &Header, space: Diagram) -> Diagram {
+        let there = header.range(diagrams, Field::Out, (0, self.links.last()));
+        let space = diagrams.and(space, there);
+        let nobody = header.range(diagrams, Field::Source, (0, 0));
+        diagrams.minus(space, nobody)
+    }
+
+    /// What a terminal of the rules does; a source address is changed only where
+    /// flows leave.
+    pub fn outcome(&self, terminal: u32, leaves: bool) -> Outcome {
+        match self.deciders.by(terminal).map(|decided| decided.verdict) {
+            Some(Does::Drop) => Outcome::Dropped,
+            Some(Does::Masquerade(_)) if leaves => Outcome::Masqueraded,
+            None if terminal == DROP => Outcome::Dropped,
+            _ => Outcome::Passed,
+        }
+    }
+
+    /// The rule that a terminal stands for.
+    pub fn rule(&self, terminal: u32) -> Option<RulePlace> {
+        let Decided { place, .. } = self.deciders.by(terminal)?;
+        place_of(self.tables, place)
+    }
+}
+
+/// A guest's address comes with its MAC: that is what ports are compared for.
+fn as_ports_let_them(
+    diagrams: &mut Diagrams,
+    header: &Header,
+    guests: &[(u128, Vec<u128>)],
+    space: Diagram,
+) -> Diagram {
+    let (mut both, mut own) = (Boxes::new(2), Boxes::new(1));
+    for (mac, addresses) in guests {
+        for address in addresses {
+            both.push(&[(*mac, *mac), (*address, *address)], Diagram::ALWAYS);
+            own.push(&[(*address, *address)], Diagram::ALWAYS);
+        }
+    }
+    let both = header.boxes(diagrams, &[Field::SourceMac, Field::Source], &both);
+    let own = header.boxes(diagrams, &[Field::Source], &own);
+    let strangers = diagrams.not(own);
+    let all = diagrams.or(both, strangers);
+    diagrams.and(space, all)
+}
+
+/// Every rule that decides about what comes to it.
+pub fn deciding(tables: &Tables) -> Vec<RulePlace> {
+    let mut found = Vec::new();
+    for (table, of) in tables.tables.iter().enumerate() {
+        for (chain, rules) in of.chains.iter().enumerate() {
+            for (rule, decides) in rules.rules.iter().enumerate() {
+                let verdict = decides.verdict();
+                if matches!(verdict, Some(Does::Accept | Does::Drop | Does::Masquerade(_))) {
+                    found.extend(place_of(tables, &Place { table, chain, rule }));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// A rule, as people find it.
+pub fn place_of(tables: &Tables, place: &Place) -> Option<RulePlace> {
+    let table = tables.tables.get(place.table)?;
+    let chain = table.chains.get(place.chain)?;
+    let rule = chain.rules.get(place.rule)?;
+    Some(RulePlace {
+        table: format!("{} {}", table.family, table.name),
+        chain: chain.name.clone(),
+        number: place.rule + 1,
+        comment: rule.comment.clone(),
+    })
+}

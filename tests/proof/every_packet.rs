@@ -1,0 +1,98 @@
+//! The rules that the kernel lists against the model, for every packet.
+
+use hostctl::prove::{Answer, Extent, prove};
+use hostctl::reach::Model;
+use serde_json::Value;
+
+use super::losses::FULL;
+use super::scene::Scene;
+
+/// Every way in which a listing differs from the model; how much was looked at
+/// where it doesn't.
+fn held(scene: &Scene, listing: &Value) -> Result<Extent, String> {
+    let model = Model::new(&scene.topology, &scene.vicinity);
+    match prove(&model, listing, &scene.indices()) {
+        Answer::Equal(extent) => Ok(extent),
+        Answer::Unknown(unknown) => Err(unknown.to_string()),
+        Answer::Different(found) => Err(found
+            .iter()
+            .map(|found| {
+                let rule = found.rule.as_ref().map_or("no rule".into(), ToString::to_string);
+                let (rules, model) = (found.rules.as_str(), found.model.outcome().as_str());
+                format!("{}\n  rules: {rules} by {rule}\n  model: {model}: {:?}\n", found.packet, found.model)
+            })
+            .collect()),
+    }
+}
+
+fn listing(scene: &Scene) -> Value {
+    serde_json::from_str(&scene.listing()).unwrap()
+}
+
+#[test]
+fn a_host_with_everything_is_proved() {
+    let scene = Scene::new(FULL);
+    let extent = held(&scene, &listing(&scene)).unwrap_or_else(|found| panic!("{found}"));
+    assert!(extent.slices > 40 && extent.rules.len() > 80, "{extent:?}");
+}
+
+#[test]
+fn a_host_that_forwards_for_others_too_is_proved() {
+    let spec = FULL.replace("firewall = \"full\"", "firewall = \"guests\"").replace("allow_input", "# ");
+    let scene = Scene::new(&spec).forwarding();
+    held(&scene, &listing(&scene)).unwrap_or_else(|found| panic!("{found}"));
+}
+
+/// A rule's place in a listing, by its chain and the beginning of its comment.
+fn rule(listing: &Value, chain: &str, comment: &str) -> usize {
+    let is = |object: &Value| {
+        let rule = &object["rule"];
+        rule["chain"] == chain && rule["comment"].as_str().is_some_and(|text| text.starts_with(comment))
+    };
+    listing["nftables"].as_array().unwrap().iter().position(is).unwrap()
+}
+
+/// What is found once a rule is gone.
+fn without(scene: &Scene, chain: &str, comment: &str) -> String {
+    let mut listing = listing(scene);
+    let place = rule(&listing, chain, comment);
+    listing["nftables"].as_array_mut().unwrap().remove(place);
+    held(scene, &listing).unwrap_err()
+}
+
+#[test]
+fn a_rule_less_is_found_with_a_packet() {
+    let scene = Scene::new(FULL);
+    let found = without(&scene, "ip6_in", "neighbour discovery is never fragmented");
+    assert!(found.contains("a first fragment") && found.contains("model: dropped"), "{found}");
+    let found = without(&scene, "not_public", "host.deny");
+    assert!(found.contains("rules: passed by") && found.contains("no guest reaches 192.168.7.0"), "{found}");
+}
+
+#[test]
+fn an_element_less_is_found_and_so_is_a_wider_one() {
+    let scene = Scene::new(FULL);
+    let mut changed = listing(&scene);
+    let pairs = changed["nftables"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|object| object["set"]["name"] == "pairs");
+    let pairs = pairs.unwrap();
+    pairs["set"]["elem"].as_array_mut().unwrap().push(serde_json::json!({ "concat": ["br-a", "br-c"] }));
+    let found = held(&scene, &changed).unwrap_err();
+    assert!(found.contains("IPv4 from br-a to br-c") && found.contains("not peered"), "{found}");
+}
+
+#[test]
+fn what_isnt_known_is_never_equal() {
+    let scene = Scene::new(FULL);
+    let mut changed = listing(&scene);
+    let place = rule(&changed, "forward", "a guest speaks through the host");
+    let expr = changed["nftables"][place]["rule"]["expr"].as_array_mut().unwrap();
+    expr.insert(
+        0,
+        serde_json::json!({ "match": { "op": "==", "left": { "meta": { "key": "mark" } }, "right": 7 } }),
+    );
+    assert!(held(&scene, &changed).unwrap_err().contains("doesn't know"), "a mark");
+}
