@@ -1,6 +1,6 @@
 //! The rules that the kernel lists against the model, for every packet.
 
-use hostctl::prove::{Answer, Extent, prove};
+use hostctl::prove::{Answer, Extent, Target, difference, prove, reaches};
 use hostctl::reach::Model;
 use serde_json::Value;
 
@@ -95,4 +95,38 @@ fn what_isnt_known_is_never_equal() {
         serde_json::json!({ "match": { "op": "==", "left": { "meta": { "key": "mark" } }, "right": 7 } }),
     );
     assert!(held(&scene, &changed).unwrap_err().contains("doesn't know"), "a mark");
+}
+
+#[test]
+fn two_sets_of_rules_differ_by_a_packet_or_by_none() {
+    let scene = Scene::new(FULL);
+    let model = Model::new(&scene.topology, &scene.vicinity);
+    let before = listing(&scene);
+    let differ = |after: &Value| difference((&model, &model), (&before, after), &scene.indices()).unwrap();
+    assert!(differ(&before).is_empty());
+    let mut after = before.clone();
+    let place = rule(&after, "guest_to_host", "ping of its own gateway");
+    after["nftables"].as_array_mut().unwrap().remove(place);
+    let found = differ(&after);
+    assert!(!found.is_empty());
+    for found in found {
+        let text = format!("{}: {} -> {}", found.packet, found.old.0.as_str(), found.new.0.as_str());
+        assert!(text.contains("type 8") && text.ends_with("-> dropped"), "{text}");
+    }
+}
+
+#[test]
+fn who_reaches_the_host_is_told_in_boxes() {
+    let scene = Scene::new(FULL);
+    let model = Model::new(&scene.topology, &scene.vicinity);
+    let found = reaches(&model, &listing(&scene), &scene.indices(), &Target::Host).unwrap();
+    let of = |link: &str| found.iter().filter(|reacher| reacher.from.as_deref() == Some(link)).collect::<Vec<_>>();
+    // Of its gateway a guest gets a ping.
+    let guests = of("br-a");
+    assert!(!guests.is_empty());
+    let v4 = guests.iter().find(|reacher| reacher.family == hostctl::packet::Family::V4).unwrap();
+    assert!(v4.boxes.iter().all(|one| one.protocols == (1, 1) && one.types == Some((8, 8))), "{v4:?}");
+    // ssh is open to everybody.
+    let ssh = |one: &hostctl::prove::HeaderBox| one.protocols == (6, 6) && one.ports == Some((22, 22));
+    assert!(of("uplink0").iter().all(|reacher| reacher.boxes.iter().any(ssh)), "{:?}", of("uplink0"));
 }
