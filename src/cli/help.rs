@@ -9,7 +9,7 @@ use super::terminal;
 
 /// The commands, in groups.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Look at a spec", &["check", "matrix", "explain", "diff", "render", "spec", "schema"]),
+    ("Look at a spec", &["check", "matrix", "explain", "prove", "diff", "render", "spec", "schema"]),
     ("Change the host", &["plan", "apply", "confirm", "rollback", "generations", "down", "cleanup"]),
     ("Look at the host", &["status", "audit", "doctor", "test"]),
     ("Edit the spec and apply it", &["vpc", "subnet", "nat", "peer", "firewall"]),

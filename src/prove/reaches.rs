@@ -189,8 +189,7 @@ fn services(
     let byte = |number: u128| u8::try_from(number).unwrap_or(u8::MAX);
     let protocols = (byte(protocols.0), byte(protocols.1));
     let add = |ports, types| HeaderBox { sources: sources.to_vec(), protocols, ports, types };
-    let by_port = header.some(diagrams, rest, Field::SourcePort);
-    if by_port == Diagram::ALWAYS && header.some(diagrams, rest, Field::DestinationPort) == rest {
+    if rest == Diagram::ALWAYS {
         found.push(add(None, None));
         return;
     }
@@ -204,6 +203,7 @@ fn services(
         }
         return;
     }
+    let by_port = header.some(diagrams, rest, Field::SourcePort);
     for (ports, rest) in header.parts(diagrams, by_port, Field::DestinationPort) {
         if rest != Diagram::NEVER {
             let port = |number: u128| u16::try_from(number).unwrap_or(u16::MAX);

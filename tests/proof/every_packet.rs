@@ -120,7 +120,8 @@ fn who_reaches_the_host_is_told_in_boxes() {
     let scene = Scene::new(FULL);
     let model = Model::new(&scene.topology, &scene.vicinity);
     let found = reaches(&model, &listing(&scene), &scene.indices(), &Target::Host).unwrap();
-    let of = |link: &str| found.iter().filter(|reacher| reacher.from.as_deref() == Some(link)).collect::<Vec<_>>();
+    let of =
+        |link: &str| found.iter().filter(|reacher| reacher.from.as_deref() == Some(link)).collect::<Vec<_>>();
     // Of its gateway a guest gets a ping.
     let guests = of("br-a");
     assert!(!guests.is_empty());
