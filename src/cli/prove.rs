@@ -64,10 +64,10 @@ pub fn tell(
 
 fn print_equal(extent: &Extent, time: Duration) -> Result<(), Failure> {
     line(format!(
-        "{} for every packet: {} cases of {} senders, {} rules decide ({:.2?})",
+        "{} for every packet: {} senders at {} hooks, {} rules decide ({:.2?})",
         paint("equal", Tone::Good),
-        extent.cases,
         extent.slices,
+        extent.cases,
         extent.rules.len(),
         time
     ))?;
@@ -82,7 +82,7 @@ fn extent_json(extent: &Extent, time: Duration) -> Value {
     json!({
         "answer": "equal",
         "senders": extent.slices,
-        "cases": extent.cases,
+        "hooks": extent.cases,
         "rules": extent.rules.len(),
         "dead": extent.dead.iter().map(rule_json).collect::<Vec<_>>(),
         "seconds": time.as_secs_f64(),
@@ -105,7 +105,10 @@ fn different_json(checked: &Checked<Topology>, found: &Counterexample) -> Value 
 
 fn print_different(checked: &Checked<Topology>, found: &Counterexample) -> Result<(), Failure> {
     line(format!("{}", found.packet))?;
-    let rule = found.rule.as_ref().map_or_else(|| "no rule stops it".into(), ToString::to_string);
+    let rule = found
+        .rule
+        .as_ref()
+        .map_or_else(|| "by no rule: a chain's policy, or none is asked".into(), ToString::to_string);
     line(format!("  by the rules {}: {rule}", paint(found.rules.as_str(), Tone::Bad)))?;
     line(format!("  by the spec  {}:", found.model.outcome().as_str()))?;
     reasons(checked, found).iter().try_for_each(|reason| line(format!("    {reason}")))

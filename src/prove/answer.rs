@@ -23,7 +23,7 @@ pub enum Answer {
 pub struct Extent {
     /// Senders: each port, bridge and link, and the host, in each family.
     pub slices: usize,
-    /// Cases that rules and model tell apart together.
+    /// Hooks at which a sender's packets were compared.
     pub cases: usize,
     /// Rules that decide about some packet, by table, chain and number.
     pub rules: std::collections::BTreeSet<RulePlace>,
@@ -38,7 +38,7 @@ pub struct RulePlace {
     pub table: String,
     /// The chain.
     pub chain: String,
-    /// Its place in the chain, from 1; 0 is the chain's policy.
+    /// Its place in the chain, from 1.
     pub number: usize,
     /// What its comment says.
     pub comment: String,
@@ -46,10 +46,7 @@ pub struct RulePlace {
 
 impl fmt::Display for RulePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.number {
-            0 => write!(f, "{}, chain {}: its policy", self.table, self.chain),
-            number => write!(f, "{}, chain {}, rule {number}: {}", self.table, self.chain, self.comment),
-        }
+        write!(f, "{}, chain {}, rule {}: {}", self.table, self.chain, self.number, self.comment)
     }
 }
 
@@ -60,7 +57,8 @@ pub struct Counterexample {
     pub packet: Packet,
     /// What the rules do with it.
     pub rules: Outcome,
-    /// Which of them does; none where no chain is asked.
+    /// Which of them does; none where it is a chain's policy, or no chain is
+    /// asked.
     pub rule: Option<RulePlace>,
     /// What the model says, with its reasons.
     pub model: Claimed,

@@ -17,7 +17,7 @@ use super::slice::{Follow, Ground, Judged, Sender, Stop};
 use super::space::{Of, Space, judge};
 
 /// Nodes after which a thread begins anew: what senders share is worth keeping,
-/// up to a hundred megabytes.
+/// up to some hundred megabytes.
 const NODES: usize = 2_500_000;
 
 /// One thread's work.
@@ -147,12 +147,13 @@ impl<'w, 't> Worker<'w, 't> {
             number => terminal(follow.outcome(number, case.leaves)),
         });
         self.reached.extend(ground.diagrams.new_terminals(kind, rules));
-        let (least, most) =
-            (ground.diagrams.at_zero(outcomes, limits), ground.diagrams.highest(outcomes, limits));
-        if least == says && most == says {
+        let diagrams = &mut ground.diagrams;
+        let within = diagrams.at_zero(outcomes, limits) == diagrams.at_zero(says, limits);
+        let beyond = diagrams.highest(outcomes, limits) == diagrams.highest(says, limits);
+        if within && beyond {
             return Ok(());
         }
-        let within = ground.diagrams.pairs(rules, says, case.judged.header.limits());
+        let within = ground.diagrams.pairs(rules, says, limits);
         let beyond = ground.diagrams.pairs(rules, says, u32::MAX);
         let mut wrong: Vec<(u32, Outcome, &Path)> = Vec::new();
         for ((terminal, claimed), path) in &within {
@@ -167,6 +168,9 @@ impl<'w, 't> Worker<'w, 't> {
             if passes && expected == Outcome::Dropped && !within.contains_key(&(*terminal, *claimed)) {
                 wrong.push((*terminal, expected, path));
             }
+        }
+        if wrong.is_empty() {
+            return Err(Unknown(format!("with which packet from {:?} rules and model differ", case.link)));
         }
         for (terminal, expected, path) in wrong {
             let found = self.counterexample(ground, case, terminal, path)?;

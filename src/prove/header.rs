@@ -6,9 +6,18 @@ use crate::reach::subject::{Field, Kind, depth};
 
 use super::diagram::{Diagram, Diagrams};
 
-/// The fields that have bits, in their order: what tells senders apart comes
-/// before where it goes, so that all senders share what lies behind.
-const ORDER: [Field; 24] = [
+/// The fields that have bits, in their order. What tells senders apart comes
+/// before where it goes, so that all senders share what lies behind (who opened
+/// a flow is compared with who sends); what a
+/// packet is, and what tracking says of it, comes after the addresses: few of
+/// these combinations are judged in different ways.
+pub const ORDER: [Field; 24] = [
+    Field::SourceMac,
+    Field::Source,
+    Field::OpenedBy,
+    Field::OpenedTo,
+    Field::Out,
+    Field::Destination,
     Field::State,
     Field::Reply,
     Field::Confirmed,
@@ -17,10 +26,6 @@ const ORDER: [Field; 24] = [
     Field::Fragment,
     Field::Depth,
     Field::Long,
-    Field::SourceMac,
-    Field::Source,
-    Field::Out,
-    Field::Destination,
     Field::Protocol,
     Field::DestinationPort,
     Field::SourcePort,
@@ -30,13 +35,11 @@ const ORDER: [Field; 24] = [
     Field::Operation,
     Field::Malformed,
     Field::SenderMac,
-    Field::OpenedBy,
-    Field::OpenedTo,
     Field::Limits,
 ];
 
-/// Fields, with those that have no bits.
-const FIELDS: usize = 28;
+/// Fields, with those that have no bits; the last one's number is the highest.
+const FIELDS: usize = Field::Family as usize + 1;
 
 /// The bits of a link's number.
 pub const LINK_BITS: u32 = 16;

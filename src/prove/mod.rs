@@ -67,7 +67,7 @@ pub fn reaches(
 }
 
 /// What two sets of rules don't do the same with: one packet for each way in
-/// which they differ. Each is of a host with its own model.
+/// which they differ.
 ///
 /// # Errors
 /// Names what isn't known of the rules.
@@ -98,15 +98,14 @@ fn compared(
     let senders = senders(model, &links);
     let tables = tables.first().ok_or_else(|| Unknown("a listing".into()))?;
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
-    let share = senders.len().div_ceil(workers).max(1);
-    let links = &links;
+    let (links, senders) = (&links, &senders);
     let results: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = senders
-            .chunks(share)
-            .map(|senders| {
+        let threads: Vec<_> = (0..workers)
+            .map(|first| {
                 scope.spawn(move || {
                     let mut worker = Worker::new(model, tables, links);
-                    senders.iter().try_for_each(|sender| worker.compare(sender))?;
+                    let mut share = senders.iter().skip(first).step_by(workers);
+                    share.try_for_each(|sender| worker.compare(sender))?;
                     Ok(worker.finish())
                 })
             })
@@ -154,6 +153,7 @@ fn read(
     let tables: Result<Vec<_>, _> =
         listings.iter().map(|listing| Tables::read(listing, &mut links, own)).collect();
     let tables = tables?;
+    tables.iter().try_for_each(Tables::are_followed)?;
     if links.last() >= 1 << header::LINK_BITS {
         return Err(Unknown(format!("more than {} links", 1 << header::LINK_BITS)));
     }

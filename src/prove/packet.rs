@@ -9,7 +9,7 @@ use crate::reach::{Entry, Flow};
 use crate::topology::IfName;
 
 use super::diagram::Path;
-use super::header::Header;
+use super::header::{Header, ORDER};
 use super::links::LinkNumbers;
 
 /// One packet: what is said of it, and what isn't is nothing to anybody.
@@ -25,32 +25,6 @@ pub struct Packet {
     pub fields: Vec<(Field, u128)>,
 }
 
-/// The fields that are told, in this order.
-const TOLD: [Field; 22] = [
-    Field::State,
-    Field::Reply,
-    Field::Confirmed,
-    Field::Translated,
-    Field::SourceMac,
-    Field::DestinationMac,
-    Field::Source,
-    Field::Destination,
-    Field::Fragment,
-    Field::Long,
-    Field::Depth,
-    Field::Protocol,
-    Field::SourcePort,
-    Field::DestinationPort,
-    Field::HopLimit,
-    Field::Target,
-    Field::Operation,
-    Field::Malformed,
-    Field::SenderMac,
-    Field::OpenedBy,
-    Field::OpenedTo,
-    Field::Limits,
-];
-
 impl Packet {
     /// The packet at the end of a way through a diagram.
     pub(super) fn new(
@@ -60,7 +34,7 @@ impl Packet {
         link: Option<&str>,
         goes_out: bool,
     ) -> Self {
-        let told = TOLD.into_iter().filter(|field| header.looks_at(path, *field));
+        let told = ORDER.into_iter().filter(|field| header.looks_at(path, *field));
         let fields = told.map(|field| (field, header.value(path, field))).collect();
         let out = goes_out.then(|| links.name(header.value(path, Field::Out)).to_string());
         Self { kind: header.kind, link: link.map(Into::into), out, fields }

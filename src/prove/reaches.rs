@@ -9,7 +9,7 @@ use crate::reach::Model;
 use crate::reach::subject::{Field, Kind};
 
 use super::diagram::{Diagram, Diagrams};
-use super::header::{Header, truth};
+use super::header::{Header, ORDER, truth};
 use super::legal;
 use super::links::LinkNumbers;
 use super::rules::{Tables, Unknown};
@@ -124,29 +124,9 @@ fn arriving(
 
 /// A space as boxes: for each range of sources, protocols, and ports or types.
 fn boxes(diagrams: &mut Diagrams, header: &Header, space: Diagram) -> Vec<HeaderBox> {
-    const BEFORE: [Field; 9] = [
-        Field::State,
-        Field::Reply,
-        Field::Confirmed,
-        Field::Translated,
-        Field::Addressed,
-        Field::Fragment,
-        Field::Depth,
-        Field::Long,
-        Field::SourceMac,
-    ];
-    const BEHIND: [Field; 8] = [
-        Field::HopLimit,
-        Field::DestinationMac,
-        Field::Target,
-        Field::Operation,
-        Field::Malformed,
-        Field::SenderMac,
-        Field::OpenedBy,
-        Field::OpenedTo,
-    ];
+    const SHOWN: [Field; 4] = [Field::Source, Field::Protocol, Field::DestinationPort, Field::SourcePort];
     let mut left = space;
-    for field in BEFORE.into_iter().chain(BEHIND).chain([Field::Limits]) {
+    for field in ORDER.into_iter().filter(|field| !SHOWN.contains(field)) {
         left = header.some(diagrams, left, field);
     }
     // Sources of which the same is left are one box's.
@@ -162,10 +142,6 @@ fn boxes(diagrams: &mut Diagrams, header: &Header, space: Diagram) -> Vec<Header
     }
     let mut found = Vec::new();
     for (rest, sources) in by_rest {
-        let mut rest = rest;
-        for field in [Field::Out, Field::Destination] {
-            rest = header.some(diagrams, rest, field);
-        }
         let sources: Vec<String> = sources.iter().map(|range| header.family().text(*range)).collect();
         for (protocols, rest) in header.parts(diagrams, rest, Field::Protocol) {
             services(diagrams, header, &sources, protocols, rest, &mut found);

@@ -1,13 +1,12 @@
 //! Senders, one after the other: what the rules do with all that each may send.
 
-use crate::packet::Family;
 use crate::reach::Model;
 use crate::reach::subject::{Delivery, Field, Kind};
 use crate::topology::Port;
 
 use super::answer::{Outcome, RulePlace};
 use super::diagram::{Diagram, Diagrams};
-use super::header::{Boxes, Header};
+use super::header::Header;
 use super::legal;
 use super::links::{LinkNumbers, NOBODYS};
 use super::rules::run::{Decided, Deciders, Place, Run, Shared};
@@ -120,12 +119,12 @@ impl<'w, 't> Follow<'w, 't> {
     fn hook(
         &mut self,
         ground: &mut Ground,
-        (header, sources): (&Header, Option<&[u128]>),
+        header: &Header,
         table: (&str, &str),
         hook: &str,
         space: Diagram,
     ) -> Result<Diagram, Unknown> {
-        Run::new(self.tables, header, sources, &mut ground.shared, &mut self.deciders).hook(
+        Run::new(self.tables, header, &mut ground.shared, &mut self.deciders).hook(
             &mut ground.diagrams,
             table,
             hook,
@@ -163,7 +162,7 @@ impl<'w, 't> Follow<'w, 't> {
         let space = legal::frames(&mut ground.diagrams, &header);
         let mut found = Vec::new();
         for (stop, hook) in [(Stop::Port, "prerouting"), (Stop::PastPort, "input")] {
-            let rules = self.hook(ground, (&header, None), BRIDGE, hook, space)?;
+            let rules = self.hook(ground, &header, BRIDGE, hook, space)?;
             found.push(Judged { stop, header: header.clone(), space, rules, senders: Vec::new() });
         }
         Ok(found)
@@ -179,16 +178,46 @@ impl<'w, 't> Follow<'w, 't> {
     ) -> Result<(), Unknown> {
         let mut header = Header::new(kind);
         header.fix(Field::In, self.number(link));
-        let guests = self.guests(link, header.family());
-        let mut space = legal::packets(&mut ground.diagrams, &header);
-        if let Some(guests) = &guests {
-            space = as_ports_let_them(&mut ground.diagrams, &header, guests, space);
+        let Some(network) = self.model.network_of_bridge(link) else {
+            return self.routed_from(ground, &header, (Diagram::ALWAYS, &[]), found);
+        };
+        // A guest's address comes with its MAC: that is what ports are compared
+        // for. What is the same in all packets needs no bits: what one guest may
+        // do is for the most part what another may.
+        let mut strangers = Diagram::ALWAYS;
+        for (mac, addresses) in self.model.senders(network, header.family()) {
+            let guest = [addresses];
+            let [addresses] = &guest;
+            for address in addresses {
+                let mut header = header.clone();
+                header.fix(Field::SourceMac, mac);
+                header.fix(Field::Source, *address);
+                self.routed_from(ground, &header, (Diagram::ALWAYS, &guest), found)?;
+            }
+            let ranges: Vec<_> = addresses.iter().map(|address| (*address, *address)).collect();
+            let own = header.among(&mut ground.diagrams, Field::Source, &ranges);
+            strangers = ground.diagrams.minus(strangers, own);
         }
-        let senders: Vec<Vec<u128>> =
-            guests.iter().flatten().map(|(_, addresses)| addresses.clone()).collect();
-        let sources: Vec<u128> = senders.iter().flatten().copied().collect();
-        let sources = guests.is_some().then_some(sources.as_slice());
-        let early = self.hook(ground, (&header, sources), INET, "prerouting", space)?;
+        // Who has no address yet, and everybody else.
+        let nobody = header.range(&mut ground.diagrams, Field::Source, (0, 0));
+        let strangers = ground.diagrams.minus(strangers, nobody);
+        self.routed_from(ground, &header, (strangers, &[]), found)?;
+        header.fix(Field::Source, 0);
+        self.routed_from(ground, &header, (Diagram::ALWAYS, &[]), found)
+    }
+
+    /// Those of one header; `of` are whose packets, and the addresses of the
+    /// guest that they are of.
+    fn routed_from(
+        &mut self,
+        ground: &mut Ground,
+        header: &Header,
+        (of, senders): (Diagram, &[Vec<u128>]),
+        found: &mut Vec<Judged>,
+    ) -> Result<(), Unknown> {
+        let space = legal::packets(&mut ground.diagrams, header);
+        let space = ground.diagrams.and(space, of);
+        let early = self.hook(ground, header, INET, "prerouting", space)?;
         let passed = self.passed(&mut ground.diagrams, early);
         for (stop, hook) in [(Stop::Host, "input"), (Stop::Out, "forward")] {
             let mut header = header.clone();
@@ -198,10 +227,10 @@ impl<'w, 't> Follow<'w, 't> {
                 _ => header.fix(Field::Out, NO_LINK),
             }
             let passed = ground.diagrams.and(passed, space);
-            let late = self.hook(ground, (&header, sources), INET, hook, passed)?;
+            let late = self.hook(ground, &header, INET, hook, passed)?;
             let early = ground.diagrams.choose(space, early, Diagram::NEVER);
             let rules = ground.diagrams.choose(passed, late, early);
-            found.push(Judged { stop, header, space, rules, senders: senders.clone() });
+            found.push(Judged { stop, header, space, rules, senders: senders.to_vec() });
         }
         Ok(())
     }
@@ -223,7 +252,7 @@ impl<'w, 't> Follow<'w, 't> {
                 space = ground.diagrams.or(space, these);
             }
         }
-        let rules = self.hook(ground, (&header, None), INET, "output", space)?;
+        let rules = self.hook(ground, &header, INET, "output", space)?;
         Ok(Judged { stop: Stop::Out, header, space, rules, senders: Vec::new() })
     }
 
@@ -233,19 +262,12 @@ impl<'w, 't> Follow<'w, 't> {
         let first = legal::first(&mut ground.diagrams, &judged.header);
         let passed = self.passed(&mut ground.diagrams, judged.rules);
         let space = ground.diagrams.and(passed, first);
-        let sources: Vec<u128> = judged.senders.iter().flatten().copied().collect();
-        let sources = (!sources.is_empty()).then_some(sources.as_slice());
-        let rules = self.hook(ground, (&judged.header, sources), INET, "postrouting", space)?;
+        let rules = self.hook(ground, &judged.header, INET, "postrouting", space)?;
         Ok((space, rules))
     }
 
     fn number(&self, link: &str) -> u128 {
         self.links.known(link).map_or(NOBODYS, |range| range.0)
-    }
-
-    /// The guests behind a bridge; none where it isn't one.
-    fn guests(&self, link: &str, family: Family) -> Option<Vec<(u128, Vec<u128>)>> {
-        self.model.network_of_bridge(link).map(|network| self.model.senders(network, family))
     }
 
     /// What passes.
@@ -279,27 +301,6 @@ impl<'w, 't> Follow<'w, 't> {
         let Decided { place, .. } = self.deciders.by(terminal)?;
         place_of(self.tables, place)
     }
-}
-
-/// A guest's address comes with its MAC: that is what ports are compared for.
-fn as_ports_let_them(
-    diagrams: &mut Diagrams,
-    header: &Header,
-    guests: &[(u128, Vec<u128>)],
-    space: Diagram,
-) -> Diagram {
-    let (mut both, mut own) = (Boxes::new(2), Boxes::new(1));
-    for (mac, addresses) in guests {
-        for address in addresses {
-            both.push(&[(*mac, *mac), (*address, *address)], Diagram::ALWAYS);
-            own.push(&[(*address, *address)], Diagram::ALWAYS);
-        }
-    }
-    let both = header.boxes(diagrams, &[Field::SourceMac, Field::Source], &both);
-    let own = header.boxes(diagrams, &[Field::Source], &own);
-    let strangers = diagrams.not(own);
-    let all = diagrams.or(both, strangers);
-    diagrams.and(space, all)
 }
 
 /// Every rule that decides about what comes to it.

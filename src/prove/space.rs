@@ -170,9 +170,11 @@ impl Space<'_> {
         })
     }
 
+    /// Made once for all headers, but where a field is the same in all packets of
+    /// this one.
     fn kept(&mut self, id: SetId, field: Field, make: impl FnOnce(&mut Diagrams) -> Diagram) -> Diagram {
-        // What is the same in all packets of this header isn't in those of others.
-        if self.header.constant(Field::Out).is_some() && field != Field::Source {
+        let asked: &[Field] = if field == Field::Destination { &[Field::Out, field] } else { &[field] };
+        if asked.iter().any(|field| self.header.constant(*field).is_some()) {
             return make(self.diagrams);
         }
         if let Some(known) = self.known.sets.get(&(id, field)) {
@@ -196,7 +198,8 @@ impl Space<'_> {
     fn list<'t>(&mut self, sets: &Sets<'t>, policy: &str, judges: Judges<'_, 't>) -> Diagram {
         let Some(list) = sets.list(policy, judges.direction()) else { return Diagram::NEVER };
         let key = (policy.to_string(), judges.far());
-        if let Some(known) = self.known.lists.get(&key) {
+        let own = self.header.constant(judges.far()).is_some();
+        if let Some(known) = self.known.lists.get(&key).filter(|_| !own) {
             return *known;
         }
         let of = Of {
@@ -215,7 +218,9 @@ impl Space<'_> {
                 denied = self.diagrams.or(denied, space);
             }
         }
-        self.known.lists.insert(key, denied);
+        if !own {
+            self.known.lists.insert(key, denied);
+        }
         denied
     }
 

@@ -1,5 +1,6 @@
 //! What the host sends, and what comes in by links that aren't a network's.
 
+use crate::packet::port;
 use crate::packet::protocol::{TCP, UDP};
 use crate::packet::{Family, range};
 use crate::topology::{FirewallMode, HostPort, IfName, Transport};
@@ -166,13 +167,13 @@ impl<'t> Model<'t> {
         if subject.is_message([&[], &[130, 131, 143]]) {
             return near(subject, &self.sets);
         }
-        let answers = |subject: &mut S, from: u128, to: u16| {
-            subject.is_to(&[UDP.into()], to) && subject.is(Field::SourcePort, &[from])
+        let answers = |subject: &mut S, from: u16, to: u16| {
+            subject.is_to(&[UDP.into()], to) && subject.is(Field::SourcePort, &[from.into()])
         };
-        if answers(subject, 67, 68) {
+        if answers(subject, port::DHCP_SERVER, port::DHCP_CLIENT) {
             return self.sets.exit_names.names.iter().any(|uplink| uplink.as_str() == link);
         }
-        answers(subject, 547, 546) && near(subject, &self.sets)
+        answers(subject, port::DHCPV6_SERVER, port::DHCPV6_CLIENT) && near(subject, &self.sets)
     }
 
     /// To a guest: replies, and what the tailnet may open.

@@ -1,5 +1,6 @@
 //! What a guest sends: to the host, to other guests, into the world.
 
+use crate::packet::port;
 use crate::packet::protocol::{TCP, UDP};
 use crate::topology::{IfName, Imds, Nat, SubnetKind};
 
@@ -137,7 +138,7 @@ impl<'t> Model<'t> {
                 }),
             );
         }
-        let asks = subject.is_to(&[TCP.into(), UDP.into()], 53);
+        let asks = subject.is_to(&[TCP.into(), UDP.into()], port::DNS);
         let resolver = asks && subject.among(Field::Destination, &sets.resolvers);
         if !resolver && subject.among(Field::Destination, &sets.metadata) {
             if network.imds != Imds::Host {
@@ -149,7 +150,7 @@ impl<'t> Model<'t> {
                 );
             }
             let served =
-                subject.among(Field::Destination, &sets.services) && subject.is_to(&[TCP.into()], 80);
+                subject.among(Field::Destination, &sets.services) && subject.is_to(&[TCP.into()], port::HTTP);
             if !served || !subject.goes_by(&sets.exits) {
                 return way.drop(Place::Forward, || {
                     ("imds = \"host\" lets TCP port 80 pass and nothing else".into(), key("imds"))

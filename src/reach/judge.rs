@@ -230,14 +230,13 @@ impl<'t> Model<'t> {
             .ports
             .iter()
             .map(|port| {
-                let mac = port.mac.octets().iter().fold(0, |sum, octet| (sum << 8) | u128::from(*octet));
                 let addresses = match family {
                     Family::V4 => vec![u32::from(port.address).into()],
                     Family::V6 => {
                         port.v6.iter().flat_map(|v6| [v6.address.into(), v6.link_local.into()]).collect()
                     }
                 };
-                (mac, addresses)
+                (port.mac.number(), addresses)
             })
             .collect()
     }
@@ -287,8 +286,7 @@ impl<'t> Model<'t> {
         }
         for judges in judges {
             let denied = subject.denied(&self.sets, judges);
-            if let Some(place_and_words) = subject.flow().and_then(|(flow, _)| self.by_policy(flow, judges)) {
-                let (place, said) = place_and_words;
+            if let Some((place, said)) = subject.flow().and_then(|(flow, _)| self.by_policy(flow, judges)) {
                 way.add(place, !denied, || said);
             }
             if denied {

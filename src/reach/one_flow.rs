@@ -52,9 +52,7 @@ impl<'m, 't> OneFlow<'m, 't> {
             Field::Protocol => flow.protocol.into(),
             Field::DestinationPort => flow.port.into(),
             Field::MessageType if is_message => echo,
-            Field::SourceMac => {
-                self.port()?.mac.octets().iter().fold(0, |sum, octet| (sum << 8) | u128::from(*octet))
-            }
+            Field::SourceMac => self.port()?.mac.number(),
             // Its bridge's: no group's.
             Field::DestinationMac => 0,
             Field::HopLimit if flow.source.is_ipv6() => HOPS,

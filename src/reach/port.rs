@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use crate::packet::port::{DHCP_CLIENT, DHCPV6_CLIENT};
 use crate::packet::protocol::{ICMPV6, UDP};
 use crate::packet::{Range, number};
 use crate::topology::Port;
@@ -75,7 +76,7 @@ const FORGED: &str = "in another's name";
 /// Why a port lets a frame in or doesn't.
 fn look<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static str> {
     let refuse = |refused: bool, why| if refused { Err(why) } else { Ok(()) };
-    let mac = port.mac.octets().iter().fold(0, |sum, octet| (sum << 8) | u128::from(*octet));
+    let mac = port.mac.number();
     refuse(!subject.is(Field::SourceMac, &[mac]), "the frame isn't from the guest's MAC")?;
     refuse(subject.has(&[Condition::Is(Field::DestinationMac, &[SWITCHES])]), "a guest is no switch")?;
     let kind = subject.kind();
@@ -119,7 +120,7 @@ fn ipv4<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static
     if !subject.is(Field::Source, &[number(own)]) {
         return Err(FORGED);
     }
-    if subject.is_to(&[UDP.into()], 68) {
+    if subject.is_to(&[UDP.into()], DHCP_CLIENT) {
         return Err("a guest is no DHCP server");
     }
     // Redirects and router advertisements (RFC 792, RFC 1256), IGMP's queries.
@@ -166,7 +167,7 @@ fn ipv6<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static
         return readable(subject, depth::TYPE);
     }
     if subject.is(Field::Protocol, &[UDP.into()]) {
-        if subject.is_to(&[UDP.into()], 546) {
+        if subject.is_to(&[UDP.into()], DHCPV6_CLIENT) {
             return Err("a guest is no DHCP server");
         }
         return readable(subject, depth::PORTS);

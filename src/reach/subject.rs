@@ -71,7 +71,7 @@ pub enum Field {
     In,
     /// The number of what its frame carries (IEEE's EtherTypes).
     EtherType,
-    /// The kernel's number of its family.
+    /// The kernel's number of its family. The last field.
     Family,
 }
 
@@ -236,10 +236,8 @@ pub trait Subject<'t> {
     /// types.
     fn is_message(&mut self, types: [&[u128]; 2]) -> bool {
         let [v4, v6] = types;
-        let (protocol, types) = match self.family() {
-            Family::V4 => (1, v4),
-            Family::V6 => (58, v6),
-        };
+        let family = self.family();
+        let (protocol, types) = (family.icmp().into(), family.pick([v4, v6]));
         let types: Vec<Range> = types.iter().map(|kind| (*kind, *kind)).collect();
         self.has(&[
             Condition::Is(Field::Protocol, &[(protocol, protocol)]),

@@ -95,6 +95,39 @@ fn what_isnt_known_is_never_equal() {
         serde_json::json!({ "match": { "op": "==", "left": { "meta": { "key": "mark" } }, "right": 7 } }),
     );
     assert!(held(&scene, &changed).unwrap_err().contains("doesn't know"), "a mark");
+
+    // Where nobody looks.
+    let mut changed = listing(&scene);
+    changed["nftables"].as_array_mut().unwrap().push(serde_json::json!({ "chain": {
+        "family": "bridge", "table": "hostctl", "name": "late", "handle": 900, "type": "filter",
+        "hook": "forward", "prio": 0, "policy": "drop",
+    } }));
+    assert!(held(&scene, &changed).unwrap_err().contains("bridge chain late at forward"));
+
+    // What is in a set that rules fill is another thing at each packet.
+    let mut changed = listing(&scene);
+    let place = rule(&changed, "forward", "a guest speaks through the host");
+    let expr = changed["nftables"][place]["rule"]["expr"].as_array_mut().unwrap();
+    let sender = serde_json::json!({ "concat": [
+        { "meta": { "key": "iifname" } }, { "payload": { "protocol": "ether", "field": "saddr" } },
+    ] });
+    let lately = serde_json::json!({ "match": { "op": "==", "left": sender, "right": "@log_rate" } });
+    expr.insert(0, lately);
+    assert!(held(&scene, &changed).unwrap_err().contains("log_rate"));
+}
+
+#[test]
+fn what_rules_have_filled_by_now_is_no_difference() {
+    let scene = Scene::new(FULL);
+    let mut used = listing(&scene);
+    let sets = used["nftables"].as_array_mut().unwrap().iter_mut();
+    let filled =
+        sets.filter_map(|object| object.get_mut("set")).find(|set| set["name"] == "log_rate").unwrap();
+    filled["elem"] = serde_json::json!([{ "elem": {
+        "val": { "concat": ["br-a", "02:00:00:00:00:01"] }, "timeout": 60, "expires": 42,
+        "limit": { "rate": 10, "burst": 20, "per": "second" },
+    } }]);
+    held(&scene, &used).unwrap_or_else(|found| panic!("{found}"));
 }
 
 #[test]

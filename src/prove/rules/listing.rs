@@ -39,6 +39,8 @@ pub struct Base {
     pub hook: String,
     pub priority: i64,
     pub drops: bool,
+    /// For addresses: called for the first packet of a flow alone.
+    pub nat: bool,
 }
 
 /// One rule.
@@ -96,6 +98,30 @@ impl Tables {
             }
         }
         Ok(tables)
+    }
+
+    /// Whether each chain is at a place where packets are followed.
+    ///
+    /// # Errors
+    /// Names the first that isn't.
+    pub fn are_followed(&self) -> Result<(), Unknown> {
+        for table in &self.tables {
+            for chain in &table.chains {
+                let Some(base) = &chain.base else { continue };
+                let followed = match (table.family.as_str(), base.hook.as_str()) {
+                    ("bridge", "prerouting" | "input") => !base.nat,
+                    ("inet", "prerouting" | "input" | "forward" | "output") => !base.nat,
+                    // A source address is chosen once for a flow.
+                    ("inet", "postrouting") => base.nat,
+                    _ => false,
+                };
+                if !followed {
+                    let Base { hook, .. } = base;
+                    return Err(Unknown(format!("{} chain {} at {hook}", table.family, chain.name)));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, kind: &str, body: &Value, links: &mut LinkNumbers) -> Result<(), Unknown> {
@@ -183,10 +209,10 @@ impl Table {
     }
 
     /// The chains of a hook, in the order in which they are called.
-    pub fn at(&self, hook: &str, kind: impl Fn(&Base) -> bool) -> Vec<(usize, &Base)> {
+    pub fn at(&self, hook: &str) -> Vec<(usize, &Base)> {
         let bases =
             self.chains.iter().enumerate().filter_map(|(index, chain)| Some((index, chain.base.as_ref()?)));
-        let mut found: Vec<_> = bases.filter(|(_, base)| base.hook == hook && kind(base)).collect();
+        let mut found: Vec<_> = bases.filter(|(_, base)| base.hook == hook).collect();
         found.sort_by_key(|(_, base)| base.priority);
         found
     }
@@ -198,15 +224,17 @@ fn base(body: &Value) -> Result<Option<Base>, Unknown> {
         return Ok(None);
     }
     let text = |key: &str| body.get(key).and_then(Value::as_str).ok_or_else(unknown);
-    if !["filter", "nat"].contains(&text("type")?) {
-        return Err(unknown());
-    }
     Ok(Some(Base {
         hook: text("hook")?.into(),
         priority: body.get("prio").and_then(Value::as_i64).ok_or_else(unknown)?,
         drops: match text("policy")? {
             "accept" => false,
             "drop" => true,
+            _ => return Err(unknown()),
+        },
+        nat: match text("type")? {
+            "filter" => false,
+            "nat" => true,
             _ => return Err(unknown()),
         },
     }))

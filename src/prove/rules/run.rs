@@ -108,8 +108,6 @@ pub type Shared = HashMap<(usize, usize, Vec<Field>), Diagram>;
 pub struct Run<'r> {
     pub tables: &'r Tables,
     pub header: &'r Header,
-    /// The only sources that packets of the space have, where these are few.
-    pub sources: Option<&'r [u128]>,
     pub shared: &'r mut Shared,
     pub deciders: &'r mut Deciders,
     own: Shared,
@@ -119,11 +117,10 @@ impl<'r> Run<'r> {
     pub fn new(
         tables: &'r Tables,
         header: &'r Header,
-        sources: Option<&'r [u128]>,
         shared: &'r mut Shared,
         deciders: &'r mut Deciders,
     ) -> Self {
-        Self { tables, header, sources, shared, deciders, own: Shared::new() }
+        Self { tables, header, shared, deciders, own: Shared::new() }
     }
 
     /// What becomes of `space` at a hook of a table; the terminal 0 elsewhere.
@@ -142,7 +139,7 @@ impl<'r> Run<'r> {
         let Some(index) = index else { return Ok(diagrams.choose(space, passed, Diagram::NEVER)) };
         let Some(table) = self.tables.tables.get(index) else { return Err(Unknown("a table".into())) };
         let (mut rest, mut out) = (space, Diagram::NEVER);
-        for (chain, base) in table.at(hook, |_| true) {
+        for (chain, base) in table.at(hook) {
             let done = self.chain(diagrams, (index, table, chain), rest, 0)?;
             let policy = Diagram::terminal(if base.drops { DROP } else { ACCEPT });
             let kind = if base.drops { ENDS_DROPPED } else { ENDS_ACCEPTED };
@@ -196,7 +193,8 @@ impl<'r> Run<'r> {
                         let (Left::Fields(reads), Right::Named(set)) = (left, right) else {
                             return Err(Unknown("a map".into()));
                         };
-                        let map = table.sets.get(*set).ok_or_else(|| Unknown("a map".into()))?;
+                        let map = table.sets.get(*set).filter(|map| !map.filled);
+                        let map = map.ok_or_else(|| Unknown("a map that rules fill".into()))?;
                         let there = self.present(diagrams, left);
                         let looked_up = self.look_up(diagrams, (index, *set), map, reads);
                         let at = diagrams.and(hit, there);
@@ -276,6 +274,9 @@ impl<'r> Run<'r> {
             (Left::Fields(reads), Right::Named(number)) => {
                 let set = self.tables.tables.get(table).and_then(|table| table.sets.get(*number));
                 let set = set.ok_or_else(|| Unknown("a set".into()))?;
+                if set.filled {
+                    return Err(Unknown(format!("what is in {} by now: rules fill it", set.name)));
+                }
                 let found = self.look_up(diagrams, (table, *number), set, reads);
                 match set.limit {
                     None => found,
@@ -316,20 +317,14 @@ impl<'r> Run<'r> {
     ) -> Diagram {
         let fields: Vec<Field> = reads.iter().map(|read| read.field).collect();
         let key = (place.0, place.1, fields.clone());
-        // A field that is a constant of this header makes it this header's, and
-        // so do the only sources there are.
-        let fixed = fields.iter().any(|field| self.header.constant(*field).is_some());
-        let first = match fields.first() {
-            Some(Field::Source) => self.sources.map(<[u128]>::to_vec),
-            Some(first) => self.header.constant(*first).map(|value| vec![value]),
-            None => None,
-        };
-        let here = fixed || first.is_some();
+        // A field that is a constant of this header makes it this header's.
+        let here = fields.iter().any(|field| self.header.constant(*field).is_some());
         let known = if here { &self.own } else { &*self.shared };
         if let Some(known) = known.get(&key) {
             return *known;
         }
-        let boxes = first.map(|values| set.with_first(&values));
+        let first = fields.first().and_then(|first| self.header.constant(*first));
+        let boxes = first.map(|value| set.with_first(value));
         let found = self.header.boxes(diagrams, &fields, boxes.as_ref().unwrap_or(&set.boxes));
         if here {
             self.own.insert(key, found)

@@ -76,6 +76,8 @@ pub struct Set {
     /// What a map's boxes stand for: [`Set::verdict`].
     pub verdicts: Vec<Verdict>,
     pub limit: Option<Limit>,
+    /// Rules fill it, or its elements end by themselves: what is in it isn't read.
+    pub filled: bool,
     /// Rows by the values of their first column, where these are few.
     rows: HashMap<u128, Vec<usize>>,
     /// The other rows.
@@ -95,15 +97,11 @@ impl Set {
         self.verdicts.get(index).copied()
     }
 
-    /// The elements whose first column has one of these values.
-    pub fn with_first(&self, values: &[u128]) -> Boxes {
-        let mut rows: Vec<usize> =
-            values.iter().filter_map(|value| self.rows.get(value)).flatten().copied().collect();
-        rows.extend(&self.wide);
-        rows.sort_unstable();
-        rows.dedup();
+    /// The elements whose first column has a value, and those that may.
+    pub fn with_first(&self, value: u128) -> Boxes {
+        let rows = self.rows.get(&value).into_iter().flatten().chain(&self.wide);
         let mut boxes = Boxes::new(self.boxes.width);
-        for row in rows {
+        for &row in rows {
             let width = self.boxes.width;
             if let (Some(ranges), Some(value)) =
                 (self.boxes.ranges.get(row * width..(row + 1) * width), self.boxes.values.get(row))
@@ -143,10 +141,12 @@ impl Set {
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
         let unknown = || Unknown(format!("the {kind} {name}"));
         let object = body.as_object().ok_or_else(unknown)?;
-        let mut flags = object.get("flags").and_then(Value::as_array).into_iter().flatten();
+        let flags: Vec<&Value> =
+            object.get("flags").and_then(Value::as_array).into_iter().flatten().collect();
+        let filled = flags.iter().any(|flag| **flag != "interval");
         let verdicts = object.get("map").map(|map| map == "verdict");
         if !object.keys().all(|key| KNOWN.contains(&key.as_str()))
-            || !flags.all(|flag| FLAGS.iter().any(|known| flag == known))
+            || !flags.iter().all(|flag| FLAGS.iter().any(|known| *flag == known))
             || verdicts != (kind == "map").then_some(true)
         {
             return Err(unknown());
@@ -175,13 +175,15 @@ impl Set {
             return Err(Unknown("a table with more than eight kinds of limits".into()));
         }
         let none = Value::Array(Vec::new());
-        let elements = object.get("elem").unwrap_or(&none).as_array().ok_or_else(unknown)?;
+        let elements = if filled { &none } else { object.get("elem").unwrap_or(&none) };
+        let elements = elements.as_array().ok_or_else(unknown)?;
         let mut set = Self {
             name: name.into(),
             boxes: Boxes::new(kinds.len()),
             kinds,
             verdicts: Vec::new(),
             limit,
+            filled,
             rows: HashMap::new(),
             wide: Vec::new(),
         };
@@ -358,7 +360,8 @@ impl Scope<'_> {
             let mut verdicts = Vec::new();
             let boxes = map(&kinds, pairs, &mut verdicts, self.chains, self.links)?;
             let (name, rows) = (String::new(), HashMap::new());
-            let mut set = Set { name, kinds, boxes, verdicts, limit: None, rows, wide: Vec::new() };
+            let mut set =
+                Set { name, kinds, boxes, verdicts, limit: None, filled: false, rows, wide: Vec::new() };
             set.index();
             Ok((left, set))
         })())
@@ -377,7 +380,7 @@ impl Scope<'_> {
         if kinds == [Type::CtStatus] {
             let words = right.as_array().map_or(std::slice::from_ref(right), Vec::as_slice);
             let bits: Option<Vec<Field>> = words.iter().map(|word| word.as_str().and_then(status)).collect();
-            let bits = bits.filter(|_| operator == "in" || (operator == "==" && words.len() == 1));
+            let bits = bits.filter(|_| operator == "in");
             return Ok(Match { left, right: Right::Bits(bits.ok_or_else(unknown)?), not });
         }
         let mut boxes = Boxes::new(kinds.len());

@@ -36,6 +36,11 @@ impl MacAddr {
         self.0
     }
 
+    /// The bytes as one number.
+    pub fn number(self) -> u128 {
+        self.0.iter().fold(0, |sum, octet| (sum << 8) | u128::from(*octet))
+    }
+
     /// An address from its bytes.
     ///
     /// # Errors
