@@ -236,6 +236,53 @@ fn sets_of_the_ruleset_are_named_in_one_place() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// What is written otherwise than by whole_file, and why that is right there.
+const OTHER_WRITERS: [(&str, &str); 13] = [
+    ("app/cgroup.rs", "the kernel's files: a value each"),
+    ("bounded/log.rs", "logs: what can't be written is lost"),
+    ("bounded/mod.rs", "logs: what can't be written is lost"),
+    ("confine/room.rs", "what is mounted over, in a room that ends with its program"),
+    ("guarded_file.rs", "opens disks for QEMU, makes none"),
+    ("host/kept/drop_in.rs", "a second name, for one that whole_file moves back"),
+    ("host/kept/lock.rs", "a lock: it has to be the file that the last one locked"),
+    ("host/look/doctor.rs", "a device"),
+    ("link/namespace.rs", "what a namespace is mounted over"),
+    ("link/sysctl.rs", "the kernel's files: a value each"),
+    ("supervise/runtime_dir.rs", "a lock: it has to be the file that the last one locked"),
+    ("tap.rs", "a device"),
+    ("vm/qemu/accel.rs", "a device"),
+];
+
+#[test]
+fn files_that_somebody_reads_later_are_written_in_one_way() {
+    const WAYS: [&str; 14] = [
+        "fs::write",
+        "fs::rename",
+        "fs::copy",
+        "fs::hard_link",
+        "renameat",
+        "File::create",
+        ".write(true)",
+        ".append(true)",
+        ".create(true)",
+        ".create_new(",
+        "O_CREAT",
+        "OFlags::CREATE",
+        "OFlags::WRONLY",
+        "OFlags::RDWR",
+    ];
+    let sources = sources();
+    let writes = |path: &Path| sources[path].split_whitespace().collect::<String>();
+    let writers: BTreeSet<&Path> = sources
+        .keys()
+        .map(PathBuf::as_path)
+        .filter(|path| room(path) != "testbed" && WAYS.iter().any(|way| writes(path).contains(way)))
+        .collect();
+    let mut known: BTreeSet<&Path> = OTHER_WRITERS.iter().map(|(path, _)| Path::new(*path)).collect();
+    known.insert(Path::new("whole_file.rs"));
+    assert_eq!(writers, known);
+}
+
 #[test]
 fn the_architecture_names_every_room_and_leaf() {
     let text = fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();

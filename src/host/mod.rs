@@ -8,7 +8,6 @@ mod edit;
 mod error;
 mod hold;
 mod kept;
-pub(super) mod kill_point;
 mod look;
 mod rollback;
 #[cfg(test)]

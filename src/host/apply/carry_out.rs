@@ -20,9 +20,9 @@ use crate::host::confirm::unconfirmed;
 use crate::host::kept::claim::claim;
 use crate::host::kept::generation::Origin;
 use crate::host::kept::{action_log, drop_in, forwarding, generation, loaded};
-use crate::host::kill_point::kill_point;
 use crate::host::look::reliance;
 use crate::host::{HostError, Lock, Loss, Step, flow_shortage};
+use crate::kill_point::kill_point;
 
 /// The machine, for everything that changes it.
 #[derive(Debug, Clone)]
