@@ -1,11 +1,16 @@
 //! Ruleset → the text that nft loads.
 
+use std::fmt::Write;
+
 use handlebars::{Handlebars, RenderError, TemplateError};
 use serde_json::{Map, Value};
+use strum::IntoEnumIterator;
 
 use super::policy_chain::PolicyChain;
 use super::ports;
+use super::set::{Set, most_at_once};
 use crate::firewall::Ruleset;
+use crate::ownership::TABLE;
 
 const RULESET: &str = include_str!("../../../templates/ruleset.nft.hbs");
 const POLICY: &str = include_str!("../../../templates/policy.nft.hbs");
@@ -36,7 +41,23 @@ pub fn render(ruleset: &Ruleset) -> Result<String, TemplateFault> {
     data.insert("full".into(), ruleset.full.into());
     data.insert("policies".into(), ruleset.policies.iter().map(policy_data).collect());
     data.extend(ports::template_values().map(|(name, value)| (name.into(), value)));
-    fill("ruleset", &Value::Object(data))
+    Ok(fill("ruleset", &Value::Object(data))? + &more_elements(ruleset))
+}
+
+/// The elements of sets that have more than one command takes.
+fn more_elements(ruleset: &Ruleset) -> String {
+    let mut text = String::new();
+    for set in Set::iter() {
+        let most = most_at_once(set.name());
+        for elements in ruleset.elements(set).chunks(most).skip(1) {
+            for family in set.definition().families {
+                let elements = elements.join(",\n    ");
+                let _ =
+                    write!(text, "\nadd element {family} {TABLE} {} {{\n    {elements}\n}}\n", set.name());
+            }
+        }
+    }
+    text
 }
 
 /// The part of the text that is about one direction of a policy.
@@ -59,9 +80,15 @@ fn policy_data(policy: &PolicyChain) -> Value {
 fn sets<'a>(sets: impl Iterator<Item = (&'static str, &'a [String])>) -> Map<String, Value> {
     let text = |elements: &[String]| match elements {
         [] => String::new(),
-        _ => format!("\n        elements = {{\n            {}\n        }}", elements.join(",\n            ")),
+        elements => {
+            format!("\n        elements = {{\n            {}\n        }}", elements.join(",\n            "))
+        }
     };
-    sets.map(|(name, elements)| (name.into(), text(elements).into())).collect()
+    sets.map(|(name, elements)| {
+        let first = elements.get(..most_at_once(name)).unwrap_or(elements);
+        (name.into(), text(first).into())
+    })
+    .collect()
 }
 
 /// The shape of all texts: two that differ in it have other rules.

@@ -146,6 +146,17 @@ impl Definition {
     }
 }
 
+/// The most elements of a set that one command has.
+///
+/// nft 1.0.6 puts 64 KiB of elements into a message; the one that doesn't fit any
+/// more it encodes a second time, and the kernel's number of a link in a
+/// concatenation then has its bytes in the other order: the guests of that subnet
+/// would go nowhere. 256 elements are at most 40 KiB.
+pub(in crate::firewall) fn most_at_once(set: &str) -> usize {
+    let has_index = |set: Set| set.definition().kind.contains("iface_index .");
+    if set.parse::<Set>().is_ok_and(has_index) { 256 } else { usize::MAX }
+}
+
 impl Set {
     /// Its name in the tables.
     pub fn name(self) -> &'static str {

@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::firewall::{Ruleset, nft, render};
+use crate::firewall::live::nft;
+use crate::firewall::{Difference, Ruleset, Surroundings, render};
 
 /// What a template's text says of a set.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,5 +112,55 @@ fn a_name_is_one_sets_and_no_policys() {
     for set in Set::iter() {
         assert_eq!(set.name().parse(), Ok(set));
         assert!(PolicySet::chain(set.name()).is_none_or(|chain| !chain.starts_with("policy_")));
+    }
+}
+
+/// The ruleset of so many networks with both families, on a host with one uplink.
+fn of_networks(count: usize) -> Ruleset {
+    let networks = (0..count).map(|network| {
+        let (high, low) = (network / 256, network % 256);
+        format!(
+            "[networks.n{network}]\ncidr = \"10.{high}.{low}.0/24\"\ncidr6 = \"fd00:0:{network:x}::/64\"\n"
+        )
+    });
+    let spec = format!("[host]\nuplink = \"up0\"\n{}", networks.collect::<String>());
+    let topology = crate::topology::compile(&toml::from_str(&spec).unwrap()).unwrap();
+    let uplink = crate::topology::IfName::new("up0").unwrap();
+    let surroundings = Surroundings {
+        uplinks: vec![uplink.clone()],
+        indices: [(uplink, 1000)].into(),
+        ..Surroundings::default()
+    };
+    Ruleset::new(&topology, &surroundings).unwrap()
+}
+
+/// Elements of public subnets, and how many of them don't lead to link 1000.
+fn led_astray(listing: &crate::firewall::live::listing::Listing) -> [(usize, usize); 2] {
+    ["public4", "public6"].map(|set| {
+        let elements = &listing.tables[INET].sets[set];
+        (elements.len(), elements.iter().filter(|element| !element.contains("\"1000\"")).count())
+    })
+}
+
+#[test]
+fn a_thousand_subnets_go_out_by_their_link_loaded_at_once() {
+    let listing = nft::rehearse(&render(&of_networks(1100)).unwrap()).unwrap();
+    assert_eq!(led_astray(&listing), [(1100, 0), (1100, 0)]);
+}
+
+#[test]
+fn a_thousand_subnets_go_out_by_their_link_added_to_others() {
+    let (few, many) = (of_networks(1), of_networks(1100));
+    let by_ruleset = Difference::between_rulesets(&few, &many).unwrap();
+    let listings = [&few, &many].map(|ruleset| nft::rehearse(&render(ruleset).unwrap()).unwrap());
+    let [before, after] = &listings;
+    for difference in [by_ruleset, Difference::between(before, after)] {
+        let Difference::Elements(delta) = difference else { panic!("{difference:?}") };
+        let listing = nft::in_scratch_namespace(|| {
+            nft::load(&render(&few).unwrap())?;
+            nft::change(&delta)?;
+            nft::observe()
+        });
+        assert_eq!(led_astray(&listing.unwrap()), [(1100, 0), (1100, 0)]);
     }
 }

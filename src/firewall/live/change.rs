@@ -9,7 +9,7 @@ use super::difference::Difference;
 use crate::firewall::desired::policy_chain::PolicyChain;
 use crate::firewall::desired::render::{TemplateFault, render_policy};
 use crate::firewall::desired::ruleset::Ruleset;
-use crate::firewall::desired::set::Set;
+use crate::firewall::desired::set::{Set, most_at_once};
 use crate::ownership::{INET, TABLE};
 
 /// Elements of one set.
@@ -139,7 +139,10 @@ impl Elements<'_> {
             "delete" => elements.iter().map(|element| key(element)).collect(),
             _ => elements.iter().map(String::as_str).collect(),
         };
-        format!("{verb} element {family} {TABLE} {set} {{ {} }}\n", elements.join(", "))
+        let chunks = elements.chunks(most_at_once(set));
+        let line =
+            |part: &[&str]| format!("{verb} element {family} {TABLE} {set} {{ {} }}\n", part.join(", "));
+        chunks.map(line).collect()
     }
 
     fn command(&self, add: bool) -> String {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::delta::Delta;
 use super::listing::{Listing, Table};
 use crate::firewall::desired::element_text;
+use crate::firewall::desired::set::most_at_once;
 use crate::ownership::{BRIDGE, TABLE, TABLE_FAMILIES, table};
 
 /// What separates the kernel's tables from the desired ones.
@@ -65,14 +66,13 @@ impl Difference {
                     let Ok(elements) = parsed else {
                         return Self::Replace { reason: format!("set {set} has elements of another kind") };
                     };
-                    if !elements.is_empty() {
-                        changes.push(ElementsChange {
-                            add,
-                            family: family.clone(),
-                            set: set.clone(),
-                            elements,
-                        });
-                    }
+                    let parts = elements.chunks(most_at_once(set));
+                    changes.extend(parts.map(|elements| ElementsChange {
+                        add,
+                        family: family.clone(),
+                        set: set.clone(),
+                        elements: elements.to_vec(),
+                    }));
                 }
             }
         }
