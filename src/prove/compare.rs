@@ -9,16 +9,13 @@ use crate::topology::{IfName, Port};
 
 use super::answer::{Claimed, Counterexample, Extent, Outcome};
 use super::diagram::{Diagram, Path};
+use super::ground::Ground;
 use super::links::LinkNumbers;
 use super::packet::Packet;
 use super::rules::run::{LEAVES, OUTCOME};
 use super::rules::{Tables, Unknown};
-use super::slice::{Follow, Ground, Judged, Sender, Stop};
+use super::slice::{Follow, Judged, Sender, Stop};
 use super::space::{Of, Space, judge};
-
-/// Nodes after which a thread begins anew: what senders share is worth keeping,
-/// up to some hundred megabytes.
-const NODES: usize = 2_500_000;
 
 /// One thread's work.
 pub struct Worker<'w, 't> {
@@ -26,6 +23,14 @@ pub struct Worker<'w, 't> {
     grounds: BTreeMap<Kind, Ground>,
     reached: BTreeSet<u32>,
     extent: Extent,
+    found: Vec<Counterexample>,
+}
+
+/// What came of one sender's packets of one kind.
+#[derive(Default)]
+struct Seen {
+    cases: usize,
+    reached: Vec<u32>,
     found: Vec<Counterexample>,
 }
 
@@ -68,23 +73,31 @@ impl<'w, 't> Worker<'w, 't> {
     /// Where something isn't known.
     pub fn compare(&mut self, sender: &Sender<'t>) -> Result<(), Unknown> {
         for &kind in sender.kinds() {
-            let mut ground = self.grounds.remove(&kind).unwrap_or_default();
-            if ground.diagrams.len() > NODES {
-                ground = Ground::default();
-            }
-            let done = self.compare_kind(&mut ground, kind, sender);
+            let Follow { tables, links, .. } = self.follow;
+            let ground = self.grounds.remove(&kind);
+            let mut ground = ground.unwrap_or_else(|| Ground::new(kind, &[tables], links));
+            let done = ground.settled(|ground| self.compare_kind(ground, kind, sender));
             self.grounds.insert(kind, ground);
-            done?;
+            let Seen { cases, reached, found } = done?;
+            self.extent.slices += 1;
+            self.extent.cases += cases;
+            self.reached.extend(reached);
+            self.found.extend(found);
         }
         Ok(())
     }
 
-    fn compare_kind(&mut self, ground: &mut Ground, kind: Kind, sender: &Sender<'t>) -> Result<(), Unknown> {
+    fn compare_kind(
+        &mut self,
+        ground: &mut Ground,
+        kind: Kind,
+        sender: &Sender<'t>,
+    ) -> Result<Seen, Unknown> {
         let port = match sender {
             Sender::Port(port) => Some(*port),
             _ => None,
         };
-        self.extent.slices += 1;
+        let mut seen = Seen::default();
         for judged in self.follow.all(ground, kind, sender)? {
             let case = Case { link: sender.link(), port, judged: &judged, leaves: false };
             let claims = self.claims(ground, &case);
@@ -94,14 +107,14 @@ impl<'w, 't> Worker<'w, 't> {
                 claim = ground.diagrams.choose(these, terminal(passes), claim);
                 leaves = ground.diagrams.choose(these, terminal(outcome), leaves);
             }
-            self.hold(ground, &case, judged.rules, claim)?;
+            self.hold(ground, &case, judged.rules, claim, &mut seen)?;
             if judged.stop == Stop::Out {
                 let (space, rules) = self.follow.leaving(ground, &judged)?;
                 let claim = ground.diagrams.choose(space, leaves, Diagram::NEVER);
-                self.hold(ground, &Case { leaves: true, ..case }, rules, claim)?;
+                self.hold(ground, &Case { leaves: true, ..case }, rules, claim, &mut seen)?;
             }
         }
-        Ok(())
+        Ok(seen)
     }
 
     /// What the model says of all that may come to a stop.
@@ -132,13 +145,14 @@ impl<'w, 't> Worker<'w, 't> {
     /// Holds rules and model against each other: within the limits they are
     /// equal, beyond them nothing passes that the model doesn't let pass.
     fn hold(
-        &mut self,
+        &self,
         ground: &mut Ground,
         case: &Case<'_>,
         rules: Diagram,
         says: Diagram,
+        seen: &mut Seen,
     ) -> Result<(), Unknown> {
-        self.extent.cases += 1;
+        seen.cases += 1;
         let limits = case.judged.header.limits();
         let kind = if case.leaves { LEAVES } else { OUTCOME };
         let follow = &self.follow;
@@ -146,7 +160,7 @@ impl<'w, 't> Worker<'w, 't> {
             0 => Diagram::NEVER,
             number => terminal(follow.outcome(number, case.leaves)),
         });
-        self.reached.extend(ground.diagrams.new_terminals(kind, rules));
+        seen.reached.extend(ground.diagrams.new_terminals(kind, rules));
         let diagrams = &mut ground.diagrams;
         let within = diagrams.at_zero(outcomes, limits) == diagrams.at_zero(says, limits);
         let beyond = diagrams.highest(outcomes, limits) == diagrams.highest(says, limits);
@@ -179,7 +193,7 @@ impl<'w, 't> Worker<'w, 't> {
             if alone != expected {
                 return Err(Unknown(format!("why the model says another thing of {} alone", found.packet)));
             }
-            self.found.push(found);
+            seen.found.push(found);
         }
         Ok(())
     }

@@ -6,11 +6,11 @@ use crate::reach::Model;
 use crate::reach::subject::Kind;
 
 use super::answer::{Outcome, RulePlace};
+use super::ground::Ground;
 use super::links::LinkNumbers;
 use super::packet::Packet;
-use super::rules::run::Shared;
 use super::rules::{Tables, Unknown};
-use super::slice::{Follow, Ground, Judged, Sender, Stop};
+use super::slice::{Follow, Judged, Sender, Stop};
 
 /// A packet with which two sets of rules don't do the same.
 #[derive(Debug, Clone)]
@@ -24,43 +24,38 @@ pub struct Difference {
 }
 
 /// The first packet for each way in which `old` and `new` differ.
-pub(super) fn difference(
-    model: &Model<'_>,
+pub(super) fn difference<'t>(
+    model: &Model<'t>,
     (old, new): (&Tables, &Tables),
     links: &LinkNumbers,
-    senders: &[Sender<'_>],
+    senders: &[Sender<'t>],
 ) -> Result<Vec<Difference>, Unknown> {
     let mut sides = [Follow::of_set(model, old, links, 0), Follow::of_set(model, new, links, 1)];
-    let mut grounds: BTreeMap<Kind, (Ground, [Shared; 2])> = BTreeMap::new();
+    let mut grounds: BTreeMap<Kind, Ground> = BTreeMap::new();
     let mut found = Vec::new();
     for sender in senders {
         for &kind in sender.kinds() {
-            let (ground, shared) = grounds.entry(kind).or_default();
-            let mut both = Vec::new();
-            for (side, shared) in sides.iter_mut().zip(shared.iter_mut()) {
-                std::mem::swap(&mut ground.shared, shared);
-                let judged = side.all(ground, kind, sender);
-                let mut with_source = Vec::new();
-                for judged in judged? {
-                    let leaving = match judged.stop {
-                        Stop::Out => Some(side.leaving(ground, &judged)?.1),
-                        _ => None,
-                    };
-                    with_source.push((judged, leaving));
-                }
-                std::mem::swap(&mut ground.shared, shared);
-                both.push(with_source);
-            }
-            let [old, new] = &sides;
-            let mut both = both.into_iter();
-            let (before, after) = (both.next().unwrap_or_default(), both.next().unwrap_or_default());
-            for ((a, a_leaves), (b, b_leaves)) in before.into_iter().zip(after) {
-                let link = sender.link();
-                found.extend(differing(ground, (old, new), link, &a, (a.rules, b.rules), false));
-                if let (Some(a_leaves), Some(b_leaves)) = (a_leaves, b_leaves) {
-                    found.extend(differing(ground, (old, new), link, &a, (a_leaves, b_leaves), true));
-                }
-            }
+            let ground = grounds.entry(kind).or_insert_with(|| Ground::new(kind, &[old, new], links));
+            found.extend(ground.settled(|ground| of_sender(&mut sides, ground, kind, sender))?);
+        }
+    }
+    Ok(found)
+}
+
+fn of_sender<'t>(
+    [old, new]: &mut [Follow<'_, 't>; 2],
+    ground: &mut Ground,
+    kind: Kind,
+    sender: &Sender<'t>,
+) -> Result<Vec<Difference>, Unknown> {
+    let before = old.all(ground, kind, sender)?;
+    let after = new.all(ground, kind, sender)?;
+    let (link, mut found) = (sender.link(), Vec::new());
+    for (a, b) in before.into_iter().zip(after) {
+        found.extend(differing(ground, (old, new), link, &a, (a.rules, b.rules), false));
+        if a.stop == Stop::Out {
+            let leaves = (old.leaving(ground, &a)?.1, new.leaving(ground, &b)?.1);
+            found.extend(differing(ground, (old, new), link, &a, leaves, true));
         }
     }
     Ok(found)

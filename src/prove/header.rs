@@ -1,10 +1,13 @@
 //! All headers: which bits of a diagram are which field, and sets of fields'
 //! values as diagrams.
 
+use std::collections::BTreeSet;
+
 use crate::packet::{Family, Range};
 use crate::reach::subject::{Field, Kind, depth};
 
 use super::diagram::{Diagram, Diagrams};
+use super::grain::{GRAINED, Grain, Missing, Starts, ones};
 
 /// The fields that have bits, in their order. What tells senders apart comes
 /// before where it goes, so that all senders share what lies behind (who opened
@@ -41,9 +44,6 @@ pub const ORDER: [Field; 24] = [
 /// Fields, with those that have no bits; the last one's number is the highest.
 const FIELDS: usize = Field::Family as usize + 1;
 
-/// The bits of a link's number.
-pub const LINK_BITS: u32 = 16;
-
 /// What a packet of one kind has, and where.
 #[derive(Debug, Clone)]
 pub struct Header {
@@ -52,6 +52,11 @@ pub struct Header {
     places: [(u32, u32); FIELDS],
     /// Fields that are the same in all packets.
     constants: [Option<u128>; FIELDS],
+    /// Fields whose values are told apart by their grains.
+    grains: [Option<Grain>; FIELDS],
+    /// Fields whose grains are this header's, and no other one's.
+    own: [bool; FIELDS],
+    missing: Missing,
 }
 
 /// A box has a range for each field; boxes of one list are as wide.
@@ -77,28 +82,35 @@ impl Boxes {
         self.values.push(value);
     }
 
+    /// The ranges of one field.
+    pub fn column(&self, column: usize) -> impl Iterator<Item = Range> + '_ {
+        self.ranges.iter().skip(column).step_by(self.width.max(1)).copied()
+    }
+
     fn get(&self, index: usize) -> &[Range] {
         self.ranges.get(index * self.width..(index + 1) * self.width).unwrap_or_default()
     }
 }
 
 impl Header {
-    /// That of all packets of a kind.
-    pub fn new(kind: Kind) -> Self {
-        let address = if kind == Kind::Ipv6 { 128 } else { 32 };
+    /// That of all packets of a kind, whose fields' values are told apart where
+    /// `starts` says, and whose links have numbers up to `last_link`.
+    pub fn new(kind: Kind, starts: &Starts, missing: &Missing, last_link: u128) -> Self {
         let mut places = [(0, 0); FIELDS];
+        let mut grains = [const { None }; FIELDS];
         let mut first = 0;
         for field in ORDER {
             let bits = match field {
-                Field::State | Field::Depth => 3,
-                Field::Reply | Field::Confirmed | Field::Translated | Field::Long => 1,
-                Field::Addressed | Field::Fragment => 2,
-                Field::SourceMac | Field::DestinationMac | Field::SenderMac => 48,
-                Field::Source | Field::Destination | Field::OpenedBy | Field::OpenedTo => address,
-                Field::Out | Field::Operation | Field::SourcePort | Field::DestinationPort => LINK_BITS,
-                Field::Target => 128,
-                Field::Malformed => 4,
-                _ => 8,
+                Field::Out => u128::BITS - last_link.leading_zeros(),
+                _ if GRAINED.contains(&field) => {
+                    let grain = Grain::new(field, width(kind, field), &starts.of(field), missing.clone());
+                    let bits = grain.bits();
+                    if let Some(place) = grains.get_mut(field as usize) {
+                        *place = Some(grain);
+                    }
+                    bits
+                }
+                _ => width(kind, field),
             };
             if let Some(place) = places.get_mut(field as usize) {
                 *place = (first, bits);
@@ -110,7 +122,8 @@ impl Header {
         if let Some(place) = places.get_mut(Field::MessageType as usize) {
             *place = (port, 8);
         }
-        let mut header = Self { kind, places, constants: [None; FIELDS] };
+        let (constants, own, missing) = ([None; FIELDS], [false; FIELDS], missing.clone());
+        let mut header = Self { kind, places, constants, grains, own, missing };
         let (ether, family) = match kind {
             Kind::Ipv4 => (0x0800, 2),
             Kind::Ipv6 => (0x86dd, 10),
@@ -133,6 +146,33 @@ impl Header {
     /// The value of a field that is the same in all packets.
     pub fn constant(&self, field: Field) -> Option<u128> {
         self.constants.get(field as usize).copied().flatten()
+    }
+
+    /// Tells a field's values apart where `starts` says: of packets of one sender
+    /// few matter. The bits are those of all grains.
+    pub fn narrow(&mut self, field: Field, starts: &BTreeSet<u128>) {
+        let (first, most) = self.place(field);
+        let grain = Grain::new(field, width(self.kind, field), starts, self.missing.clone());
+        let bits = grain.bits();
+        if bits > most {
+            return;
+        }
+        let index = field as usize;
+        if let (Some(place), Some(of), Some(own)) =
+            (self.places.get_mut(index), self.grains.get_mut(index), self.own.get_mut(index))
+        {
+            (*place, *of, *own) = ((first, bits), Some(grain), true);
+        }
+    }
+
+    /// Whether a field's values are told apart as in no other header: what is
+    /// known of one is nothing to the others.
+    pub fn is_own(&self, field: Field) -> bool {
+        self.constant(field).is_some() || self.own.get(field as usize).copied().unwrap_or_default()
+    }
+
+    fn grain(&self, field: Field) -> Option<&Grain> {
+        self.grains.get(field as usize).and_then(Option::as_ref)
     }
 
     /// The family of its addresses.
@@ -180,10 +220,21 @@ impl Header {
         self.boxes(diagrams, &[field], &boxes)
     }
 
+    /// Whether a mask of a field has few holes, where these are many ranges.
+    pub fn takes_mask(&self, field: Field, mask: u128) -> bool {
+        const HOLES: u32 = 10;
+        let bits = width(self.kind, field);
+        let free = mask.trailing_zeros().min(bits);
+        self.grain(field).is_none() || bits - free - (mask >> free).count_ones().min(bits - free) <= HOLES
+    }
+
     /// Where `field & mask == value`.
     pub fn masked(&self, diagrams: &mut Diagrams, field: Field, mask: u128, value: u128) -> Diagram {
         if let Some(constant) = self.constant(field) {
             return truth(constant & mask == value);
+        }
+        if self.grain(field).is_some() {
+            return self.among(diagrams, field, &matching(mask, value, width(self.kind, field)));
         }
         let (first, bits) = self.place(field);
         let mut result = Diagram::ALWAYS;
@@ -201,24 +252,40 @@ impl Header {
     /// What the boxes stand for; nothing elsewhere. Where boxes overlap, it is
     /// the first one's value.
     pub fn boxes(&self, diagrams: &mut Diagrams, fields: &[Field], boxes: &Boxes) -> Diagram {
-        let mut rows: Vec<usize> = (0..boxes.values.len()).collect();
-        let mut open: Vec<(u32, u32, usize)> = Vec::new();
+        let mut columns: Vec<(u32, u32, usize)> = Vec::new();
         for (column, field) in fields.iter().enumerate() {
-            match self.constant(*field) {
-                Some(constant) => rows.retain(|row| {
-                    boxes
-                        .get(*row)
-                        .get(column)
-                        .is_some_and(|(first, last)| (*first..=*last).contains(&constant))
-                }),
-                None => {
-                    let (first, bits) = self.place(*field);
-                    open.push((first, bits, column));
-                }
+            if self.constant(*field).is_none() {
+                let (first, bits) = self.place(*field);
+                columns.push((first, bits, column));
             }
         }
-        open.sort_unstable();
-        Build { diagrams, boxes, columns: &open }.at(&rows, 0, 0, 0)
+        columns.sort_unstable();
+        let mut open = Boxes::new(columns.len());
+        for (row, value) in boxes.values.iter().enumerate() {
+            let of_row = boxes.get(row);
+            let here = fields.iter().zip(of_row).all(|(field, (first, last))| {
+                self.constant(*field).is_none_or(|constant| (*first..=*last).contains(&constant))
+            });
+            if !here {
+                continue;
+            }
+            let numbers: Option<Vec<Range>> = columns
+                .iter()
+                .map(|(_, _, column)| {
+                    let (field, range) = (*fields.get(*column)?, *of_row.get(*column)?);
+                    match self.grain(field) {
+                        Some(grain) => grain.numbers(range),
+                        None => Some(range).filter(|(first, last)| first <= last),
+                    }
+                })
+                .collect();
+            if let Some(numbers) = numbers {
+                open.push(&numbers, *value);
+            }
+        }
+        let rows: Vec<usize> = (0..open.values.len()).collect();
+        let columns: Vec<(u32, u32)> = columns.iter().map(|(first, bits, _)| (*first, *bits)).collect();
+        Build { diagrams, boxes: &open, columns: &columns }.at(&rows, 0, 0, 0)
     }
 
     /// The value of a field on a way through a diagram; what isn't looked at is
@@ -234,7 +301,7 @@ impl Header {
                 value |= 1u128 << (bits - 1 - (bit - first));
             }
         }
-        value
+        self.grain(field).map_or(value, |grain| grain.values((value, value)).0)
     }
 
     /// Where it holds for some value of a field.
@@ -246,8 +313,17 @@ impl Header {
     /// What is left of a function for each range of a field's values; it looks
     /// at none of the fields before.
     pub fn parts(&self, diagrams: &Diagrams, diagram: Diagram, field: Field) -> Vec<(Range, Diagram)> {
+        if let Some(constant) = self.constant(field) {
+            return vec![((constant, constant), diagram)];
+        }
         let (first, bits) = self.place(field);
-        diagrams.parts(diagram, first, bits)
+        let mut parts = diagrams.parts(diagram, first, bits);
+        if let Some(grain) = self.grain(field) {
+            for (numbers, _) in &mut parts {
+                *numbers = grain.values(*numbers);
+            }
+        }
+        parts
     }
 
     /// The first of the bits that say which limits are used up; no other follows.
@@ -267,16 +343,44 @@ pub const fn truth(holds: bool) -> Diagram {
     if holds { Diagram::ALWAYS } else { Diagram::NEVER }
 }
 
-/// All ones, of so many bits.
-const fn ones(bits: u32) -> u128 {
-    if bits >= 128 { u128::MAX } else { (1 << bits) - 1 }
+/// The bits that a field has in packets of a kind.
+const fn width(kind: Kind, field: Field) -> u32 {
+    match field {
+        Field::State | Field::Depth => 3,
+        Field::Reply | Field::Confirmed | Field::Translated | Field::Long => 1,
+        Field::Addressed | Field::Fragment => 2,
+        Field::SourceMac | Field::DestinationMac | Field::SenderMac => 48,
+        Field::Source | Field::Destination | Field::OpenedBy | Field::OpenedTo => match kind {
+            Kind::Ipv6 => 128,
+            Kind::Ipv4 | Kind::Arp | Kind::Other => 32,
+        },
+        Field::Operation | Field::SourcePort | Field::DestinationPort => 16,
+        Field::Target => 128,
+        Field::Malformed => 4,
+        _ => 8,
+    }
+}
+
+/// The values with these bits, as ranges: one for each value of the mask's holes.
+fn matching(mask: u128, value: u128, bits: u32) -> Vec<Range> {
+    // Below its lowest bit a mask leaves a range; above, each hole doubles them.
+    let free = mask.trailing_zeros().min(bits);
+    let mut ranges = vec![(value & mask, value & mask | ones(free))];
+    for bit in free..bits {
+        if mask & 1 << bit == 0 {
+            let with: Vec<Range> =
+                ranges.iter().map(|(first, last)| (first | 1 << bit, last | 1 << bit)).collect();
+            ranges.extend(with);
+        }
+    }
+    ranges
 }
 
 struct Build<'b> {
     diagrams: &'b mut Diagrams,
     boxes: &'b Boxes,
-    /// First bit, number of bits, and the place in a box.
-    columns: &'b [(u32, u32, usize)],
+    /// First bit, and number of bits.
+    columns: &'b [(u32, u32)],
 }
 
 impl Build<'_> {
@@ -284,12 +388,12 @@ impl Build<'_> {
     /// bits of this one are `prefix`.
     fn at(&mut self, rows: &[usize], field: usize, bit: u32, prefix: u128) -> Diagram {
         let Some(first) = rows.first() else { return Diagram::NEVER };
-        let Some(&(place, bits, column)) = self.columns.get(field) else {
+        let Some(&(place, bits)) = self.columns.get(field) else {
             return self.boxes.values.get(*first).copied().unwrap_or(Diagram::NEVER);
         };
         let rest = bits - bit;
         let last = prefix | ones(rest);
-        let range = |boxes: &Boxes, row: usize| boxes.get(row).get(column).copied().unwrap_or((1, 0));
+        let range = |boxes: &Boxes, row: usize| boxes.get(row).get(field).copied().unwrap_or((1, 0));
         let covers = |boxes: &Boxes, row: usize| {
             let (low, high) = range(boxes, row);
             low <= prefix && last <= high

@@ -11,6 +11,8 @@ mod answer;
 mod compare;
 mod diagram;
 mod difference;
+mod grain;
+mod ground;
 mod header;
 mod legal;
 mod links;
@@ -154,9 +156,6 @@ fn read(
         listings.iter().map(|listing| Tables::read(listing, &mut links, own)).collect();
     let tables = tables?;
     tables.iter().try_for_each(Tables::are_followed)?;
-    if links.last() >= 1 << header::LINK_BITS {
-        return Err(Unknown(format!("more than {} links", 1 << header::LINK_BITS)));
-    }
     Ok((links, tables))
 }
 

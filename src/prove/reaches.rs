@@ -9,11 +9,12 @@ use crate::reach::Model;
 use crate::reach::subject::{Field, Kind};
 
 use super::diagram::{Diagram, Diagrams};
+use super::ground::Ground;
 use super::header::{Header, ORDER, truth};
 use super::legal;
 use super::links::LinkNumbers;
 use super::rules::{Tables, Unknown};
-use super::slice::{Follow, Ground, Judged, Sender, Stop};
+use super::slice::{Follow, Judged, Sender, Stop};
 
 /// Whom to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,18 +66,23 @@ pub(super) fn reaches(
             continue;
         }
         for &kind in sender.kinds() {
-            let ground = grounds.entry(kind).or_default();
-            for judged in follow.all(ground, kind, sender)? {
-                let passed = follow.passed(&mut ground.diagrams, judged.rules);
-                let arrives = arriving(ground, &judged, links, model, passed, target);
-                let boxes = boxes(&mut ground.diagrams, &judged.header, arrives);
-                if !boxes.is_empty() {
-                    let from = sender.link().map(|link| match link {
-                        "" => "any other link".to_string(),
-                        link => link.to_string(),
-                    });
-                    found.push(Reacher { from, family: judged.header.family(), boxes });
+            let ground = grounds.entry(kind).or_insert_with(|| Ground::new(kind, &[tables], links));
+            let boxes = ground.settled(|ground| {
+                let mut boxes = Vec::new();
+                for judged in follow.all(ground, kind, sender)? {
+                    let passed = follow.passed(&mut ground.diagrams, judged.rules);
+                    let arrives = arriving(ground, &judged, links, model, passed, target);
+                    boxes.extend(in_boxes(&mut ground.diagrams, &judged.header, arrives));
                 }
+                Ok(boxes)
+            })?;
+            if !boxes.is_empty() {
+                let from = sender.link().map(|link| match link {
+                    "" => "any other link".to_string(),
+                    link => link.to_string(),
+                });
+                let family = if kind == Kind::Ipv6 { Family::V6 } else { Family::V4 };
+                found.push(Reacher { from, family, boxes });
             }
         }
     }
@@ -123,7 +129,7 @@ fn arriving(
 }
 
 /// A space as boxes: for each range of sources, protocols, and ports or types.
-fn boxes(diagrams: &mut Diagrams, header: &Header, space: Diagram) -> Vec<HeaderBox> {
+fn in_boxes(diagrams: &mut Diagrams, header: &Header, space: Diagram) -> Vec<HeaderBox> {
     const SHOWN: [Field; 4] = [Field::Source, Field::Protocol, Field::DestinationPort, Field::SourcePort];
     let mut left = space;
     for field in ORDER.into_iter().filter(|field| !SHOWN.contains(field)) {

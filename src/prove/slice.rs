@@ -6,12 +6,14 @@ use crate::topology::Port;
 
 use super::answer::{Outcome, RulePlace};
 use super::diagram::{Diagram, Diagrams};
+use super::grain::Starts;
+use super::ground::Ground;
 use super::header::Header;
 use super::legal;
 use super::links::{LinkNumbers, NOBODYS};
-use super::rules::run::{Decided, Deciders, Place, Run, Shared};
+use super::rules::run::{Decided, Deciders, Place, Run};
 use super::rules::{DROP, Tables, Unknown, Verdict as Does};
-use super::space::{Known, Of, judge};
+use super::space::{Of, judge};
 
 /// Hostctl's tables.
 const BRIDGE: (&str, &str) = ("bridge", crate::ownership::TABLE);
@@ -19,6 +21,12 @@ const INET: (&str, &str) = ("inet", crate::ownership::TABLE);
 
 /// In no link's place: the host sends it, or it goes nowhere.
 const NO_LINK: u128 = u128::MAX;
+
+/// Fields of a frame that are a guest's own.
+const FRAMES: [Field; 4] = [Field::SourceMac, Field::Source, Field::SenderMac, Field::Target];
+
+/// Fields that are compared with who sends.
+const FLOWS: [Field; 2] = [Field::OpenedBy, Field::OpenedTo];
 
 /// Who sends.
 #[derive(Debug, Clone)]
@@ -90,14 +98,6 @@ pub struct Judged {
     pub senders: Vec<Vec<u128>>,
 }
 
-/// What the packets of one kind need.
-#[derive(Debug, Default)]
-pub struct Ground {
-    pub diagrams: Diagrams,
-    pub known: Known,
-    pub shared: Shared,
-}
-
 /// Follows packets through one set of rules.
 pub struct Follow<'w, 't> {
     pub model: &'w Model<'t>,
@@ -143,22 +143,23 @@ impl<'w, 't> Follow<'w, 't> {
         sender: &Sender<'t>,
     ) -> Result<Vec<Judged>, Unknown> {
         let mut judged = match sender {
-            Sender::Host => return Ok(vec![self.host_sends(ground, kind)?]),
-            Sender::Port(port) => self.at_port(ground, kind, port)?,
+            Sender::Host => return Ok(vec![self.host_sends(ground)?]),
+            Sender::Port(port) => self.at_port(ground, port)?,
             Sender::Link(_) | Sender::AnyLink => Vec::new(),
         };
         // A port that left its bridge is a link as others are.
         if matches!(kind, Kind::Ipv4 | Kind::Ipv6) {
-            self.routed(ground, kind, sender.link().unwrap_or_default(), &mut judged)?;
+            self.routed(ground, sender.link().unwrap_or_default(), &mut judged)?;
         }
         Ok(judged)
     }
 
     /// Frames at a guest's port, and what of them the kernel hands to the host
     /// past it.
-    fn at_port(&mut self, ground: &mut Ground, kind: Kind, port: &Port) -> Result<Vec<Judged>, Unknown> {
-        let mut header = Header::new(kind);
+    fn at_port(&mut self, ground: &mut Ground, port: &Port) -> Result<Vec<Judged>, Unknown> {
+        let mut header = ground.header();
         header.fix(Field::In, self.number(port.interface.as_str()));
+        self.narrow(ground, &mut header, (BRIDGE, &FRAMES), &[]);
         let space = legal::frames(&mut ground.diagrams, &header);
         let mut found = Vec::new();
         for (stop, hook) in [(Stop::Port, "prerouting"), (Stop::PastPort, "input")] {
@@ -169,14 +170,8 @@ impl<'w, 't> Follow<'w, 't> {
     }
 
     /// Packets that come in by a link: to the host, or through it.
-    fn routed(
-        &mut self,
-        ground: &mut Ground,
-        kind: Kind,
-        link: &str,
-        found: &mut Vec<Judged>,
-    ) -> Result<(), Unknown> {
-        let mut header = Header::new(kind);
+    fn routed(&mut self, ground: &mut Ground, link: &str, found: &mut Vec<Judged>) -> Result<(), Unknown> {
+        let mut header = ground.header();
         header.fix(Field::In, self.number(link));
         let Some(network) = self.model.network_of_bridge(link) else {
             return self.routed_from(ground, &header, (Diagram::ALWAYS, &[]), found);
@@ -192,6 +187,7 @@ impl<'w, 't> Follow<'w, 't> {
                 let mut header = header.clone();
                 header.fix(Field::SourceMac, mac);
                 header.fix(Field::Source, *address);
+                self.narrow(ground, &mut header, (INET, &FLOWS), addresses);
                 self.routed_from(ground, &header, (Diagram::ALWAYS, &guest), found)?;
             }
             let ranges: Vec<_> = addresses.iter().map(|address| (*address, *address)).collect();
@@ -236,8 +232,8 @@ impl<'w, 't> Follow<'w, 't> {
     }
 
     /// Packets of the host's own.
-    fn host_sends(&mut self, ground: &mut Ground, kind: Kind) -> Result<Judged, Unknown> {
-        let mut header = Header::new(kind);
+    fn host_sends(&mut self, ground: &mut Ground) -> Result<Judged, Unknown> {
+        let mut header = ground.header();
         header.fix(Field::In, NO_LINK);
         let all = legal::packets(&mut ground.diagrams, &header);
         let all = self.forwarded(&mut ground.diagrams, &header, all);
@@ -264,6 +260,23 @@ impl<'w, 't> Follow<'w, 't> {
         let space = ground.diagrams.and(passed, first);
         let rules = self.hook(ground, &judged.header, INET, "postrouting", space)?;
         Ok((space, rules))
+    }
+
+    /// Tells apart of some fields what rules tell apart of this sender's, and its
+    /// own addresses.
+    fn narrow(
+        &self,
+        ground: &Ground,
+        header: &mut Header,
+        (table, fields): ((&str, &str), &[Field]),
+        addresses: &[u128],
+    ) {
+        let mut starts = Starts::default();
+        for field in fields {
+            addresses.iter().for_each(|address| starts.divide(*field, (*address, *address)));
+        }
+        self.tables.divide_of(table, header, fields, &mut starts);
+        ground.narrow(header, &starts, fields);
     }
 
     fn number(&self, link: &str) -> u128 {

@@ -174,7 +174,7 @@ impl Space<'_> {
     /// this one.
     fn kept(&mut self, id: SetId, field: Field, make: impl FnOnce(&mut Diagrams) -> Diagram) -> Diagram {
         let asked: &[Field] = if field == Field::Destination { &[Field::Out, field] } else { &[field] };
-        if asked.iter().any(|field| self.header.constant(*field).is_some()) {
+        if asked.iter().any(|field| self.header.is_own(*field)) {
             return make(self.diagrams);
         }
         if let Some(known) = self.known.sets.get(&(id, field)) {
@@ -198,7 +198,7 @@ impl Space<'_> {
     fn list<'t>(&mut self, sets: &Sets<'t>, policy: &str, judges: Judges<'_, 't>) -> Diagram {
         let Some(list) = sets.list(policy, judges.direction()) else { return Diagram::NEVER };
         let key = (policy.to_string(), judges.far());
-        let own = self.header.constant(judges.far()).is_some();
+        let own = self.header.is_own(judges.far());
         if let Some(known) = self.known.lists.get(&key).filter(|_| !own) {
             return *known;
         }

@@ -15,11 +15,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::birthplace::{self, Birthplace};
-use crate::bounded::read_bounded;
+use crate::bounded::{create, read_bounded};
 use crate::private;
 use crate::record;
 use crate::root_dir::RootDir;
-use crate::whole_file;
 
 /// A file that couldn't be used.
 #[derive(Debug, thiserror::Error)]
@@ -247,9 +246,18 @@ impl RuntimeDir {
     /// Writes one of the directory's JSON files as a whole, or not at all.
     pub fn write_json<T: Serialize>(&self, file: &str, value: &T) -> Result<(), FileError> {
         let path = self.path(file);
-        let text = serde_json::to_string(value).map_err(io::Error::from);
-        let written = text.and_then(|text| whole_file::replace(&path, text + "\n"));
-        written.map_err(FileError::at("write", &path))
+        let new = self.path(&format!(".{file}.new"));
+        let write = || -> io::Result<()> {
+            let mut out = create(&new)?;
+            serde_json::to_writer(&mut out, value)?;
+            out.write_all(b"\n")?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(|error| {
+            // Where there is no room, half of it takes up some.
+            let _ = fs::remove_file(&new);
+            FileError::at("write", &path)(error)
+        })
     }
 
     /// Removes one file, where it is there.
@@ -279,7 +287,7 @@ impl SupervisorLock {
     pub fn sign(&mut self) -> io::Result<()> {
         let pid = std::process::id();
         let birth = Birth { pid: pid.cast_signed(), place: Birthplace::here()? };
-        whole_file::replace(&self.birth, serde_json::to_vec(&birth)?)?;
+        create(&self.birth)?.write_all(&serde_json::to_vec(&birth)?)?;
         self._file.set_len(0)?;
         self._file.write_all(pid.to_string().as_bytes())
     }

@@ -64,9 +64,14 @@ impl Read {
         Self { protocol: Some(protocol), ..self }
     }
 
+    /// Whether packets of a kind may have it.
+    pub fn is_of(&self, kind: Kind) -> bool {
+        self.of.is_none_or(|of| of == kind)
+    }
+
     /// Where a packet has it.
     pub fn present(&self, header: &Header, diagrams: &mut Diagrams) -> Diagram {
-        if self.of.is_some_and(|kind| kind != header.kind) {
+        if !self.is_of(header.kind) {
             return Diagram::NEVER;
         }
         let there = header.present(diagrams, self.field);

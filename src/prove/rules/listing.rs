@@ -4,8 +4,13 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::reach::subject::{Field, Kind};
+
+use super::super::grain::Starts;
+use super::super::header::{Boxes, Header};
 use super::super::links::LinkNumbers;
-use super::statement::{Scope, Set, Statement, Verdict};
+use super::expression::{Left, Read};
+use super::statement::{Match, Right, Scope, Set, Statement, Verdict};
 use super::{Unknown, only};
 
 /// The tables of a listing.
@@ -23,6 +28,8 @@ pub struct Table {
     pub sets: Vec<Set>,
     names: HashMap<String, usize>,
     limits: u32,
+    /// What rules hold fields against: each set once for the same fields.
+    asks: Vec<(Vec<Read>, Right)>,
 }
 
 /// One chain.
@@ -124,6 +131,47 @@ impl Tables {
         Ok(())
     }
 
+    /// Tells apart what the rules tell apart of packets of a kind.
+    pub fn divide(&self, kind: Kind, starts: &mut Starts) {
+        for table in &self.tables {
+            for (reads, right) in &table.asks {
+                let Some(boxes) = table.boxes(right) else { continue };
+                for (column, read) in reads.iter().enumerate().filter(|(_, read)| read.is_of(kind)) {
+                    boxes.column(column).for_each(|range| starts.divide(read.field, range));
+                }
+            }
+        }
+    }
+
+    /// Tells apart what the rules of a table tell apart of some fields of packets
+    /// with this header, so far as what is the same in all of these says.
+    pub fn divide_of(
+        &self,
+        (family, name): (&str, &str),
+        header: &Header,
+        fields: &[Field],
+        starts: &mut Starts,
+    ) {
+        let here = |table: &&Table| table.family == family && table.name == name;
+        for table in self.tables.iter().filter(here) {
+            for (reads, right) in &table.asks {
+                let asked = |read: &Read| fields.contains(&read.field) && read.is_of(header.kind);
+                if !reads.iter().any(asked) {
+                    continue;
+                }
+                let first = reads.first().and_then(|read| header.constant(read.field));
+                let some = match (first, right) {
+                    (Some(first), Right::Named(set)) => table.sets.get(*set).map(|set| set.with_first(first)),
+                    _ => None,
+                };
+                let Some(boxes) = some.as_ref().or_else(|| table.boxes(right)) else { continue };
+                for (column, read) in reads.iter().enumerate().filter(|(_, read)| asked(read)) {
+                    boxes.column(column).for_each(|range| starts.divide(read.field, range));
+                }
+            }
+        }
+    }
+
     fn add(&mut self, kind: &str, body: &Value, links: &mut LinkNumbers) -> Result<(), Unknown> {
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         let unknown = || Unknown(format!("{kind} {body}"));
@@ -200,12 +248,35 @@ impl Table {
                 Some(found) => {
                     let (left, set) = found?;
                     self.sets.push(set);
-                    Statement::Map(left, super::statement::Right::Named(self.sets.len() - 1))
+                    Statement::Map(left, Right::Named(self.sets.len() - 1))
                 }
                 None => Scope { sets: &self.sets, chains: &self.names, links }.statement(statement)?,
             });
         }
+        for statement in &statements {
+            let (left, right) = match statement {
+                Statement::Match(Match { left, right, .. }) | Statement::Map(left, right) => (left, right),
+                Statement::Verdict(_) | Statement::Aside => continue,
+            };
+            let Left::Fields(reads) = left else { continue };
+            let known = |(others, other): &(Vec<Read>, Right)| match (right, other) {
+                (Right::Named(set), Right::Named(same)) => set == same && others == reads,
+                _ => false,
+            };
+            if !self.asks.iter().any(known) {
+                self.asks.push((reads.clone(), right.clone()));
+            }
+        }
         Ok(Some(statements))
+    }
+
+    /// What is compared with, as boxes.
+    fn boxes<'r>(&'r self, right: &'r Right) -> Option<&'r Boxes> {
+        match right {
+            Right::Boxes(boxes) => Some(boxes),
+            Right::Named(set) => self.sets.get(*set).map(|set| &set.boxes),
+            Right::Bits(_) | Right::Meaning(..) => None,
+        }
     }
 
     /// The chains of a hook, in the order in which they are called.

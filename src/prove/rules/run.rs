@@ -102,7 +102,10 @@ impl Deciders {
 }
 
 /// What is known of sets whose diagrams don't depend on who sends.
-pub type Shared = HashMap<(usize, usize, Vec<Field>), Diagram>;
+pub type Shared = HashMap<Asked, Diagram>;
+
+/// Of which rules, which table's which set is asked about which fields.
+type Asked = (u32, usize, usize, Vec<Field>);
 
 /// Follows packets through the rules.
 pub struct Run<'r> {
@@ -196,6 +199,9 @@ impl<'r> Run<'r> {
                         let map = table.sets.get(*set).filter(|map| !map.filled);
                         let map = map.ok_or_else(|| Unknown("a map that rules fill".into()))?;
                         let there = self.present(diagrams, left);
+                        if there == Diagram::NEVER {
+                            continue;
+                        }
                         let looked_up = self.look_up(diagrams, (index, *set), map, reads);
                         let at = diagrams.and(hit, there);
                         let found = diagrams.choose(at, looked_up, Diagram::NEVER);
@@ -262,7 +268,10 @@ impl<'r> Run<'r> {
         if let (Left::Meaning(meaning), Right::Meaning(operator, value)) = (left, right) {
             return meaning.holds(self.header, diagrams, operator, value);
         }
+        let there = self.present(diagrams, left);
         let found = match (left, right) {
+            // Nothing of the kind is asked about sets of another.
+            (Left::Fields(_), Right::Boxes(_)) if there == Diagram::NEVER => Diagram::NEVER,
             (_, Right::Bits(fields)) => {
                 let mut any = Diagram::NEVER;
                 for field in fields {
@@ -276,6 +285,9 @@ impl<'r> Run<'r> {
                 let set = set.ok_or_else(|| Unknown("a set".into()))?;
                 if set.filled {
                     return Err(Unknown(format!("what is in {} by now: rules fill it", set.name)));
+                }
+                if there == Diagram::NEVER {
+                    return Ok(there);
                 }
                 let found = self.look_up(diagrams, (table, *number), set, reads);
                 match set.limit {
@@ -297,13 +309,16 @@ impl<'r> Run<'r> {
                 self.header.boxes(diagrams, &fields, boxes)
             }
             (Left::Masked(read, mask), Right::Boxes(boxes)) => match boxes.ranges.as_slice() {
-                [(first, last)] if first == last => self.header.masked(diagrams, read.field, *mask, *first),
-                _ => return Err(Unknown("a mask that is compared with more than a value".into())),
+                [(first, last)] if first == last && self.header.takes_mask(read.field, *mask) => {
+                    self.header.masked(diagrams, read.field, *mask, *first)
+                }
+                _ => {
+                    return Err(Unknown("a mask with many holes, or compared with more than a value".into()));
+                }
             },
             _ => return Err(Unknown(format!("the comparison {comparison:?}"))),
         };
         let found = if *not { diagrams.not(found) } else { found };
-        let there = self.present(diagrams, left);
         Ok(diagrams.and(found, there))
     }
 
@@ -316,9 +331,9 @@ impl<'r> Run<'r> {
         reads: &[Read],
     ) -> Diagram {
         let fields: Vec<Field> = reads.iter().map(|read| read.field).collect();
-        let key = (place.0, place.1, fields.clone());
+        let key = (self.deciders.first, place.0, place.1, fields.clone());
         // A field that is a constant of this header makes it this header's.
-        let here = fields.iter().any(|field| self.header.constant(*field).is_some());
+        let here = fields.iter().any(|field| self.header.is_own(*field));
         let known = if here { &self.own } else { &*self.shared };
         if let Some(known) = known.get(&key) {
             return *known;
