@@ -24,6 +24,7 @@ mod confine;
 pub mod firewall;
 mod guarded_file;
 pub mod host;
+mod kill_point;
 pub mod link;
 pub mod os_error;
 pub mod ownership;
@@ -44,3 +45,4 @@ pub mod topology;
 pub mod vm;
 #[cfg(feature = "webserver")]
 pub mod webserver;
+mod whole_file;

@@ -249,6 +249,10 @@ fn an_apply_that_dies_before_it_can_be_confirmed_is_taken_back_at_once() {
         if record(&lab).is_empty() {
             continue;
         }
+        if lab.status().unconfirmed.is_some_and(|waiting| waiting.generation.is_some()) {
+            // It was applied, and only its last words are missing.
+            break;
+        }
         killed += 1;
         until("returned", || record(&lab) == "rejected");
         assert!(!links(&lab).contains("br-b"), "{text}");

@@ -1,5 +1,5 @@
 //! Killed (SIGKILL) at every point of an apply, of a rollback and of a command
-//! (`src/host/kill_point.rs` enumerates them): the host is never open where
+//! (`src/kill_point.rs` enumerates them): the host is never open where
 //! both generations are closed, and the next command finishes.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

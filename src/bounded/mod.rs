@@ -20,8 +20,9 @@ pub(crate) use log::LOG_MAX;
 pub(crate) use log::Log;
 pub use read_log::read_log;
 
-/// A new, empty file that only root may read, also where there was another.
-pub(crate) fn create(path: &Path) -> io::Result<File> {
+/// A new, empty log that only root may read, also where there was another: as
+/// lines come they are in it, whole or not.
+pub(crate) fn new_log(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let file = options.open(path)?;

@@ -5,11 +5,12 @@ use crate::spec::{
     load_drop_in,
 };
 use crate::topology::Topology;
+use crate::whole_file;
 
 use super::apply::changes::changes;
 use super::confirm::unconfirmed::{self, Record};
 use super::kept::generation::Origin;
-use super::kept::{action_log, drop_in, file, generation};
+use super::kept::{action_log, drop_in, generation};
 use super::{Host, HostError, Lock, Outcome, Preview, Watch};
 
 /// What a change did.
@@ -114,7 +115,7 @@ impl Host {
     pub fn forget_commands(&self, watch: &mut dyn Watch) -> Result<(), HostError> {
         let _lock = self.lock("cleanup", watch)?;
         let path = drop_in::drop_in(&self.root);
-        file::remove(&path).map_err(|source| HostError::File { path, source })?;
+        whole_file::remove(&path).map_err(|source| HostError::File { path, source })?;
         unconfirmed::remove(&self.root)
     }
 

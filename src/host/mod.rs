@@ -8,7 +8,6 @@ mod edit;
 mod error;
 mod hold;
 mod kept;
-pub(super) mod kill_point;
 mod look;
 mod rollback;
 #[cfg(test)]
@@ -16,12 +15,11 @@ mod tests;
 
 pub use apply::carry_out::{Host, Outcome};
 pub use apply::changes::changes;
+pub use apply::current::{Current, Guest, SeenApp};
 pub use apply::firewall_only::Unloaded;
+pub use apply::goal::Restart;
 pub use apply::loss::Loss;
 pub use apply::observe::{observe, observe_listed, observe_surroundings};
-pub use apply::plan::{
-    Current, Goal, Guest, Restart, SeenApp, conflicts, goal, plan, removal, surroundings, uplinks,
-};
 pub use apply::preview::{Preview, Waiting};
 pub use apply::step::Step;
 pub use apply::watch::{Silent, Watch};

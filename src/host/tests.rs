@@ -4,7 +4,9 @@ use crate::firewall::{Difference, Live, Ruleset};
 use crate::topology::{Topology, compile};
 use crate::vm;
 
-use super::apply::plan::{Current, Goal, Guest, Restart, left_to_units, plan, removal, waiting};
+use super::apply::current::{Current, Guest};
+use super::apply::goal::{Goal, Restart};
+use super::apply::plan::{left_to_units, plan, removal, waiting};
 use super::apply::step::Step;
 
 const SPEC: &str = r#"

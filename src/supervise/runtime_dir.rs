@@ -15,10 +15,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::birthplace::{self, Birthplace};
-use crate::bounded::{create, read_bounded};
+use crate::bounded::read_bounded;
 use crate::private;
 use crate::record;
 use crate::root_dir::RootDir;
+use crate::whole_file;
 
 /// A file that couldn't be used.
 #[derive(Debug, thiserror::Error)]
@@ -246,18 +247,9 @@ impl RuntimeDir {
     /// Writes one of the directory's JSON files as a whole, or not at all.
     pub fn write_json<T: Serialize>(&self, file: &str, value: &T) -> Result<(), FileError> {
         let path = self.path(file);
-        let new = self.path(&format!(".{file}.new"));
-        let write = || -> io::Result<()> {
-            let mut out = create(&new)?;
-            serde_json::to_writer(&mut out, value)?;
-            out.write_all(b"\n")?;
-            fs::rename(&new, &path)
-        };
-        write().map_err(|error| {
-            // Where there is no room, half of it takes up some.
-            let _ = fs::remove_file(&new);
-            FileError::at("write", &path)(error)
-        })
+        let text = serde_json::to_string(value).map_err(io::Error::from);
+        let written = text.and_then(|text| whole_file::replace(&path, text + "\n"));
+        written.map_err(FileError::at("write", &path))
     }
 
     /// Removes one file, where it is there.
@@ -287,7 +279,7 @@ impl SupervisorLock {
     pub fn sign(&mut self) -> io::Result<()> {
         let pid = std::process::id();
         let birth = Birth { pid: pid.cast_signed(), place: Birthplace::here()? };
-        create(&self.birth)?.write_all(&serde_json::to_vec(&birth)?)?;
+        whole_file::replace(&self.birth, serde_json::to_vec(&birth)?)?;
         self._file.set_len(0)?;
         self._file.write_all(pid.to_string().as_bytes())
     }

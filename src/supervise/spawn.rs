@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::process::in_own_session;
 use super::runtime_dir::{FAILURE, FileError, RuntimeDir, SUPERVISOR_LOG};
-use crate::bounded::create;
+use crate::bounded::new_log;
 use crate::ownership::APP_VARIABLE;
 use crate::root_dir::RootDir;
 
@@ -35,7 +35,7 @@ pub(crate) fn spawn_supervisor(
 ) -> Result<(), SpawnError> {
     dir.remove(FAILURE)?;
     let path = dir.path(SUPERVISOR_LOG);
-    let log = create(&path).map_err(FileError::at("write", &path))?;
+    let log = new_log(&path).map_err(FileError::at("write", &path))?;
     let error_log = log.try_clone().map_err(FileError::at("write", &path))?;
     let root_path = std::path::absolute(root.path()).map_err(FileError::at("find", root.path()))?;
     let mut command = command(program, &root_path, arguments);
@@ -53,6 +53,9 @@ fn command(program: &Path, root: &Path, arguments: &[&str]) -> Command {
     // A unit's readiness isn't this one's; and started from within an app, it is
     // none of that one's processes.
     command.env_remove("NOTIFY_SOCKET").env_remove(APP_VARIABLE);
+    // What kills this process in a test isn't meant for that one.
+    #[cfg(feature = "testbed")]
+    command.env_remove(crate::kill_point::KILL_AT);
     command
 }
 

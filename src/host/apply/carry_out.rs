@@ -10,9 +10,9 @@ use crate::spec::HostSpec;
 use crate::topology::{self, Topology};
 use crate::vm;
 
-use super::plan::{
-    Current, Goal, Restart, conflicts, goal, left_to_units, plan, removal, surroundings, uplinks, waiting,
-};
+use super::current::Current;
+use super::goal::{Goal, Restart, goal};
+use super::plan::{conflicts, left_to_units, plan, removal, waiting};
 use super::take_back::with_consequence;
 use super::watch::{Silent, Watch};
 use super::{observe::observe, preview};
@@ -20,9 +20,9 @@ use crate::host::confirm::unconfirmed;
 use crate::host::kept::claim::claim;
 use crate::host::kept::generation::Origin;
 use crate::host::kept::{action_log, drop_in, forwarding, generation, loaded};
-use crate::host::kill_point::kill_point;
 use crate::host::look::reliance;
 use crate::host::{HostError, Lock, Loss, Step, flow_shortage};
+use crate::kill_point::kill_point;
 
 /// The machine, for everything that changes it.
 #[derive(Debug, Clone)]
@@ -293,7 +293,7 @@ impl Host {
             self.remember(steps, goal, current);
             return Ok(());
         }
-        self.record(goal, current)?;
+        self.record(current)?;
         self.carry_out_recorded(steps, goal, current, watch).await
     }
 
@@ -309,17 +309,17 @@ impl Host {
             self.remember(steps, goal, current);
             return Ok(());
         }
-        if let Err(error) = self.record(goal, current) {
+        if let Err(error) = self.record(current) {
             tracing::warn!("{error}");
         }
         self.carry_out_recorded(steps, goal, current, &mut Silent).await
     }
 
     /// Writes down what will be turned on, and beside which bridges of others.
-    fn record(&self, goal: &Goal<'_>, current: &Current) -> Result<(), HostError> {
+    fn record(&self, current: &Current) -> Result<(), HostError> {
         let now = || reliance::bridges(&current.links).map(|(name, _)| name.clone()).collect();
         let bridges = Some(current.former_bridges.clone().unwrap_or_else(now));
-        let surroundings = surroundings(goal.topology, current);
+        let surroundings = current.surroundings.clone();
         forwarding::write(&self.root, &forwarding::Forwarding { surroundings, bridges })
     }
 
@@ -453,7 +453,7 @@ impl Host {
 }
 
 fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> {
-    let offline = !topology.networks.is_empty() && uplinks(topology, &current.links).is_empty();
+    let offline = !topology.networks.is_empty() && current.surroundings.uplinks.is_empty();
     let note = "no interface holds a default route, so guests don't reach the internet; \
                 apply again once one does, or name it: [host] uplink = \"…\"";
     let units: Vec<String> =

@@ -11,8 +11,8 @@ use crate::vm;
 use super::carry_out::Host;
 use super::step::Step;
 use super::watch::Watch;
-use crate::host::kill_point::kill_point;
 use crate::host::{HostError, hold};
+use crate::kill_point::kill_point;
 
 /// How long a guest has to shut down before it is switched off.
 const STOP: Duration = Duration::from_secs(20);

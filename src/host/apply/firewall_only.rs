@@ -13,8 +13,10 @@ use crate::private;
 use crate::spec::{Checked, SpecError};
 use crate::topology::Topology;
 
+use super::goal::goal_in;
 use super::observe::observe_network;
-use super::plan::{firewall_plan, goal_in, surroundings_as_they_are};
+use super::plan::firewall_plan;
+use super::surroundings::surroundings_as_they_are;
 use super::watch::Silent;
 use crate::host::confirm::unconfirmed::{self, Due, Record};
 use crate::host::kept::claim::claim;
@@ -101,13 +103,13 @@ impl Host {
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
         let current = observe_network(&self.root, topology).await?;
-        let goal = goal_in(topology, &current, &surroundings_as_they_are(topology, &current), None)?;
+        let goal = goal_in(topology, &current, &surroundings_as_they_are(&current), None)?;
         let steps = firewall_plan(&goal, &current);
         self.execute(&steps, watch).await?;
         self.remember(&steps, &goal, &current);
         if !steps.is_empty() {
             let current = observe_network(&self.root, topology).await?;
-            let surroundings = surroundings_as_they_are(topology, &current);
+            let surroundings = surroundings_as_they_are(&current);
             let left = firewall_plan(&goal_in(topology, &current, &surroundings, Some(&goal))?, &current);
             if !left.is_empty() {
                 let steps = left.iter().flat_map(Step::commands).collect();

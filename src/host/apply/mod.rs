@@ -2,12 +2,15 @@
 
 pub(super) mod carry_out;
 pub(super) mod changes;
+pub(super) mod current;
 pub(super) mod execute;
 pub(super) mod firewall_only;
+pub(super) mod goal;
 pub(super) mod loss;
 pub(super) mod observe;
 pub(super) mod plan;
 pub(super) mod preview;
 pub(super) mod step;
+pub(super) mod surroundings;
 pub(super) mod take_back;
 pub(super) mod watch;

@@ -7,7 +7,8 @@ use crate::root_dir::RootDir;
 use crate::topology::Topology;
 use crate::vm;
 
-use super::plan::{Current, SeenApp, recorded_forwarding, surroundings, uplinks};
+use super::current::{Current, SeenApp};
+use super::surroundings::{recorded_forwarding, surroundings, uplinks};
 use crate::host::kept::forwarding::{self, Forwarding};
 use crate::host::kept::loaded;
 use crate::host::look::reliance::FORWARDING4_KEY;
@@ -37,7 +38,8 @@ async fn network(
     let netlink = Netlink::open()?;
     // Which settings matter depends on which links lead to the internet.
     let first = netlink.observe().await?;
-    let desired = Desired::new(topology, &uplinks(topology, &first));
+    let uplinks = uplinks(topology, &first);
+    let desired = Desired::new(topology, &uplinks);
     let unheld = !firewall.is_empty() && hold::is_missed(root);
     let Forwarding { surroundings: recorded, bridges: former_bridges } = forwarding::read(root);
     let mut current = Current { firewall, stamp, unheld, recorded, former_bridges, ..Current::default() };
@@ -49,6 +51,7 @@ async fn network(
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
     current.links = first;
     current.links.sysctls.extend(sysctls);
+    current.surroundings = surroundings(topology, uplinks, &current);
     Ok(current)
 }
 
@@ -88,8 +91,9 @@ fn guests(root: &RootDir, topology: &Topology) -> Result<Vec<Guest>, HostError> 
 /// Where the kernel or nft doesn't answer.
 pub async fn observe_surroundings(root: &RootDir, topology: &Topology) -> Result<Surroundings, HostError> {
     if rustix::process::geteuid().is_root() {
-        return Ok(surroundings(topology, &observe(root, topology).await?));
+        return Ok(observe_network(root, topology).await?.surroundings);
     }
     let links = Netlink::open()?.observe().await?;
-    Ok(surroundings(topology, &Current { links, ..Current::default() }))
+    let uplinks = uplinks(topology, &links);
+    Ok(surroundings(topology, uplinks, &Current { links, ..Current::default() }))
 }

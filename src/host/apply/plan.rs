@@ -1,198 +1,21 @@
 //! What the host is, what it should be → the steps between, in the order that
-//! leaves it closed wherever they stop.
+//! leaves it closed wherever they stop. Pure.
 
 use std::collections::BTreeSet;
 
-use ipnet::IpNet;
-
-use crate::app;
-use crate::firewall::{self, Difference, FlowPolicy, Listing, Live, Ruleset, Set, Stamp, Surroundings, nft};
+use crate::firewall::{Difference, FlowPolicy};
 use crate::link::{self, Conflict};
-use crate::topology::{App, AppRestart, IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
+use crate::topology::{App, IfName, Name, Nat, Supervisor, Topology, Uplink, Vm};
 use crate::vm::Pending;
 
+use super::current::{Current, Guest, SeenApp};
+use super::goal::{Goal, Restart};
 use super::step::Step;
-use crate::host::look::reliance::Reliance;
-
-/// What the host is.
-#[derive(Debug, Clone, Default)]
-pub struct Current {
-    /// Its links and kernel settings.
-    pub links: link::Observed,
-    /// Its tables, as far as they are hostctl's.
-    pub firewall: Live,
-    /// The state of the kernel's tables when they were read, where they stood
-    /// still.
-    pub stamp: Option<Stamp>,
-    /// Whether its tables could be held against other programs and aren't.
-    pub unheld: bool,
-    /// Its guests.
-    pub guests: Vec<Guest>,
-    /// Its apps.
-    pub apps: Vec<SeenApp>,
-    /// What hostctl turned on, as it was written down for the case that the
-    /// firewall, which records it, is lost.
-    pub recorded: Surroundings,
-    /// Other programs' bridges that were there when hostctl turned forwarding
-    /// on first; none where that isn't known.
-    pub former_bridges: Option<Vec<String>>,
-    /// QEMUs of hostctl's that no runtime file accounts for: process and name.
-    pub strays: Vec<(u32, String)>,
-}
-
-/// A VM that the host has, running or not.
-#[derive(Debug, Clone)]
-pub struct Guest {
-    /// Its name.
-    pub name: Name,
-    /// What waits for its next start.
-    pub pending: Vec<Pending>,
-    /// Whether its QEMU runs.
-    pub running: bool,
-    /// Whether its supervisor runs.
-    pub supervised: bool,
-}
-
-/// An app that the host has, running or not.
-#[derive(Debug, Clone)]
-pub struct SeenApp {
-    /// What there is of it.
-    pub seen: app::Observed,
-    /// What ran last and ended as it should.
-    pub ended: Option<app::AppRecord>,
-}
-
-impl SeenApp {
-    /// Whether it ran as `wanted` asks for, ended as it should, and is done.
-    fn ended_as(&self, wanted: &App) -> bool {
-        let ended = self.ended.as_ref().is_some_and(|record| record.is_of(wanted));
-        ended && wanted.restart != AppRestart::Always && self.seen.failure.is_none()
-    }
-}
-
-/// What the host should be.
-#[derive(Debug, Clone)]
-pub struct Goal<'a> {
-    /// Every name and address.
-    pub topology: &'a Topology,
-    /// The firewall.
-    pub ruleset: Ruleset,
-    /// What the kernel lists once it has loaded it, where that had to be known.
-    pub listing: Option<Listing>,
-    /// What separates the loaded firewall from it.
-    pub difference: Difference,
-    /// The firewall's text, where it has to be loaded whole.
-    pub text: String,
-    /// Which guests are started again for what waits for it.
-    pub restart: Restart,
-}
-
-/// Which guests are started again for what waits for their next start. Whoever
-/// asks for it knows that they are: nothing else does it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Restart {
-    /// None.
-    #[default]
-    No,
-    /// Each for which something waits.
-    All,
-    /// Of these each for which something waits.
-    Named(BTreeSet<Name>),
-}
-
-impl Restart {
-    fn includes(&self, name: &Name) -> bool {
-        match self {
-            Self::No => false,
-            Self::All => true,
-            Self::Named(names) => names.contains(name),
-        }
-    }
-}
-
-/// The host's interfaces that lead to the internet.
-pub fn uplinks(topology: &Topology, links: &link::Observed) -> Vec<IfName> {
-    match &topology.uplink {
-        Uplink::Named(names) => names.clone(),
-        Uplink::Auto => links
-            .default_route
-            .iter()
-            .filter_map(|name| IfName::new(name.as_str()).ok())
-            .filter(|name| Some(name) != topology.tailscale.as_ref())
-            .collect(),
-    }
-}
-
-/// What the firewall has to know of the host. What hostctl turned on before
-/// is read from the firewall that it loaded then.
-pub fn surroundings(topology: &Topology, current: &Current) -> Surroundings {
-    let uplinks = uplinks(topology, &current.links);
-    let exits = topology.exits(&uplinks);
-    let links = || exits.iter().filter_map(|exit| Some((exit, current.links.links.get(exit.as_str())?)));
-    let indices = links().map(|(name, link)| (name.clone(), link.index)).collect();
-    // A link whose prefix is everything has no neighbours of its own.
-    let on_link = links().flat_map(|(_, link)| &link.addresses).map(IpNet::trunc);
-    let on_link = IpNet::aggregate(&on_link.filter(|net| net.prefix_len() > 0).collect());
-    if topology.networks.is_empty() {
-        return Surroundings { uplinks, ..Surroundings::default() };
-    }
-    let recorded = recorded(current);
-    let off = |key: &str| current.links.sysctls.get(key).is_some_and(|value| value == "0");
-    let opened = exits
-        .iter()
-        .chain(&topology.tailscale)
-        .filter(|name| recorded.opened.contains(name) || off(&link::forwarding4_key(name)))
-        .cloned()
-        .collect();
-    let closed6 = topology.has_ipv6() && (recorded.closed6 || off(link::FORWARDING6_KEY));
-    Surroundings { uplinks, opened, closed6, indices, on_link }
-}
-
-/// What hostctl turned on before, and nobody else has come to rely on.
-fn recorded(current: &Current) -> Surroundings {
-    let mut recorded = turned_on(current);
-    let reliance = reliance(current);
-    if reliance.v4.is_some() {
-        recorded.opened.clear();
-    }
-    recorded.closed6 &= reliance.v6.is_none();
-    recorded
-}
-
-/// Who relies on forwarding by now.
-pub(in crate::host) fn reliance(current: &Current) -> Reliance {
-    Reliance::of(&current.links, current.former_bridges.as_deref())
-}
-
-/// What hostctl turned on before: the loaded firewall says so; where somebody
-/// flushed it, the file.
-pub(in crate::host) fn turned_on(current: &Current) -> Surroundings {
-    if !current.firewall.judges() {
-        return current.recorded.clone();
-    }
-    let names = |set: Set| -> Vec<IfName> {
-        current.firewall.texts(set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
-    };
-    let closed6 = current.firewall.texts(Set::Closed).iter().any(|family| family == "ipv6");
-    Surroundings {
-        uplinks: names(Set::Uplinks),
-        opened: names(Set::Opened),
-        closed6,
-        ..Surroundings::default()
-    }
-}
-
-/// The settings that take back what hostctl turned on.
-pub fn recorded_forwarding(current: &Current) -> Vec<link::Sysctl> {
-    let Surroundings { uplinks, opened, closed6, .. } = recorded(current);
-    link::unforwarding(&opened, closed6, &uplinks)
-}
+use super::surroundings::recorded_forwarding;
 
 /// What on the host is in the way of `topology`.
 pub fn conflicts(topology: &Topology, current: &Current) -> Vec<Conflict> {
-    let uplinks = uplinks(topology, &current.links);
-    let desired = link::Desired::new(topology, &uplinks);
-    let mut conflicts = link::conflicts(&desired, &current.links);
+    let mut conflicts = link::conflicts(&desired(topology, current), &current.links);
     // Tailscale's interface comes and goes with its daemon; one that is named
     // for the internet is there or misspelt.
     let nat = topology.networks.iter().flat_map(|network| match &network.nat {
@@ -240,8 +63,8 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
 
 /// What the links and settings should be.
 fn desired(topology: &Topology, current: &Current) -> link::Desired {
-    let mut desired = link::Desired::new(topology, &uplinks(topology, &current.links));
-    if !surroundings(topology, current).closed6 {
+    let mut desired = link::Desired::new(topology, &current.surroundings.uplinks);
+    if !current.surroundings.closed6 {
         desired.keep_accept_ra();
     }
     desired
@@ -266,8 +89,7 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
         let host =
             current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
         let gone = current.firewall.gone(&goal.ruleset, goal.listing.as_ref());
-        let policy =
-            FlowPolicy::new(goal.topology, host, &surroundings(goal.topology, current).on_link, gone);
+        let policy = FlowPolicy::new(goal.topology, host, &current.surroundings.on_link, gone);
         steps.push(Step::CutFlows(Box::new(policy)));
     }
     steps
@@ -277,19 +99,6 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
 /// does before it builds anything.
 pub fn firewall_plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     firewall_steps(goal, &desired(goal.topology, current), current)
-}
-
-/// What a firewall has to know that is loaded by itself: nothing is turned on
-/// with it, so nothing new is noted as turned on. What somebody else turns on
-/// later is then never turned off by hostctl.
-pub fn surroundings_as_they_are(topology: &Topology, current: &Current) -> Surroundings {
-    let wanted = surroundings(topology, current);
-    let before = recorded(current);
-    Surroundings {
-        opened: wanted.opened.into_iter().filter(|name| before.opened.contains(name)).collect(),
-        closed6: wanted.closed6 && before.closed6,
-        ..wanted
-    }
 }
 
 /// The steps that remove everything that is hostctl's, found by its marks.
@@ -416,61 +225,4 @@ pub fn left_to_units<'t>(topology: &'t Topology, current: &Current, steps: &[Ste
     let runs = |vm: &Vm| current.guests.iter().any(|guest| guest.name == vm.name && guest.supervised);
     let units = topology.vms.iter().filter(|vm| vm.supervisor == Supervisor::Unit && vm.autostart);
     units.filter(|vm| stops(vm) || !runs(vm)).map(|vm| &vm.name).collect()
-}
-
-/// The desired firewall of a topology, and how to get there. Where the rules
-/// change, this kernel has taken them, away from the host; what `known`
-/// learned of the same ruleset isn't asked again.
-///
-/// # Errors
-/// Where a policy is too large, the template is broken, or nft or the kernel refuses the text.
-pub fn goal<'a>(
-    topology: &'a Topology,
-    current: &Current,
-    known: Option<&Goal<'_>>,
-) -> Result<Goal<'a>, crate::host::HostError> {
-    goal_in(topology, current, &surroundings(topology, current), known)
-}
-
-/// As [`goal`], in these surroundings.
-///
-/// # Errors
-/// As [`goal`].
-pub fn goal_in<'a>(
-    topology: &'a Topology,
-    current: &Current,
-    surroundings: &Surroundings,
-    known: Option<&Goal<'_>>,
-) -> Result<Goal<'a>, crate::host::HostError> {
-    let ruleset = Ruleset::new(topology, surroundings)?;
-    let mut goal = Goal {
-        topology,
-        ruleset,
-        listing: None,
-        difference: Difference::None,
-        text: String::new(),
-        restart: Restart::No,
-    };
-    match &current.firewall {
-        Live::Known(loaded) => goal.difference = Difference::between_rulesets(loaded, &goal.ruleset)?,
-        Live::Listed(listing) if listing.is_empty() => goal.difference = Difference::absent(),
-        Live::Listed(live) => {
-            goal.text = firewall::render(&goal.ruleset)?;
-            let known = known.filter(|known| known.ruleset == goal.ruleset);
-            let desired = match known.and_then(|known| known.listing.clone()) {
-                Some(listing) => listing,
-                None => nft::rehearse(&goal.text)?,
-            };
-            goal.difference = Difference::between(live, &desired);
-            goal.listing = Some(desired);
-        }
-    }
-    if current.unheld && !matches!(goal.difference, Difference::Replace { .. }) {
-        goal.difference = Difference::unheld();
-    }
-    if matches!(goal.difference, Difference::Replace { .. }) && goal.text.is_empty() {
-        goal.text = firewall::render(&goal.ruleset)?;
-        nft::probe(&goal.text)?;
-    }
-    Ok(goal)
 }

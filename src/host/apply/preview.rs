@@ -9,8 +9,10 @@ use crate::spec::HostSpec;
 use crate::topology::{self, Move, Name, Supervisor, Topology};
 use crate::vm::Pending;
 
+use super::current::Current;
+use super::goal::Restart;
 use super::observe::observe;
-use super::plan::{Current, Restart, waiting};
+use super::plan::waiting;
 use crate::host::kept::generation;
 use crate::host::{Host, HostError, Step};
 

@@ -1,8 +1,8 @@
 //! Taking back what failed half-way, and saying what the host is like then.
 
 use super::carry_out::Host;
+use super::goal::Restart;
 use super::observe::observe;
-use super::plan::Restart;
 use super::watch::{Silent, Watch};
 use crate::host::kept::generation::{self, Generation};
 use crate::host::{HostError, Step};

@@ -7,7 +7,8 @@ use crate::firewall::{self, Live, Severity};
 use crate::link::{self, Conflict, Link, PortKind, Setting};
 
 use super::{Finding, Kind};
-use crate::host::apply::plan::{Current, Goal};
+use crate::host::apply::current::Current;
+use crate::host::apply::goal::Goal;
 use crate::host::apply::step::Step;
 
 const ABSENT: &str = "not there";

@@ -18,9 +18,10 @@ use crate::root_dir::RootDir;
 use crate::topology::Topology;
 use crate::vm;
 
-use super::apply::plan::{Goal, Restart, goal, plan, uplinks, waiting};
+use super::apply::goal::{Goal, Restart, goal};
+use super::apply::plan::{conflicts, plan, waiting};
 use super::kept::generation;
-use super::{HostError, conflicts, observe_listed};
+use super::{HostError, observe_listed};
 
 pub use events::Events;
 pub use watch::{News, Tell, WatchOptions, watch};
@@ -104,7 +105,6 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
     }
     let (generation, topology) = applied(root)?;
     let current = observe_listed(root, &topology).await?;
-    let uplinks = uplinks(&topology, &current.links);
     let mut findings = Vec::new();
     if generation.is_none() {
         findings.push(drift::nothing_applied());
@@ -142,8 +142,8 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
     }
     if !topology.networks.is_empty() {
         findings.extend(routes::routes(&topology, &current.links));
-        findings.extend(foreign::tables(&topology, &uplinks, &current.links));
-        findings.extend(settings::settings(&topology, &uplinks, &current.links)?);
+        findings.extend(foreign::tables(&topology, &current.surroundings.uplinks, &current.links));
+        findings.extend(settings::settings(&topology, &current.surroundings.uplinks, &current.links)?);
         findings.extend(settings::forwarding(&topology, &current));
     }
     // A file that nothing loads is the doctor's business.

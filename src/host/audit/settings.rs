@@ -9,7 +9,8 @@ use crate::topology::{FirewallMode, IfName, Topology};
 
 use super::{Finding, Kind};
 use crate::host::HostError;
-use crate::host::apply::plan::{Current, reliance, turned_on};
+use crate::host::apply::current::Current;
+use crate::host::apply::surroundings::{reliance, turned_on};
 use crate::host::look::reliance::bridges;
 
 /// What others rely on that hostctl turned on, or that `firewall = "full"`

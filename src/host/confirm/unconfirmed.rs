@@ -14,8 +14,8 @@ use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
 use crate::supervise::birthplace::Birthplace;
 use crate::supervise::process::Process;
+use crate::whole_file;
 
-use crate::host::kept::file;
 use crate::host::{Generation, HostError};
 
 /// How long an apply may take before it is taken for stuck: its terminal may
@@ -181,7 +181,7 @@ pub fn read(root: &RootDir) -> Result<Option<Record>, HostError> {
 /// Where the file can't be written.
 pub fn write(root: &RootDir, record: &Record) -> Result<(), HostError> {
     let text = serde_json::to_string(record).map_err(|error| failed(root)(error.into()))?;
-    file::replace(&path(root), &text).map_err(failed(root))
+    whole_file::replace(&path(root), &text).map_err(failed(root))
 }
 
 /// Forgets it.
@@ -189,7 +189,7 @@ pub fn write(root: &RootDir, record: &Record) -> Result<(), HostError> {
 /// # Errors
 /// Where the file can't be removed.
 pub fn remove(root: &RootDir) -> Result<(), HostError> {
-    file::remove(&path(root)).map_err(failed(root))
+    whole_file::remove(&path(root)).map_err(failed(root))
 }
 
 /// Writes back what was there before.
@@ -272,7 +272,7 @@ mod tests {
         let root = RootDir::new(directory.path());
         let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/records/d346908");
         let lay = |text: &str| {
-            file::replace(&path(&root), text).unwrap();
+            whole_file::replace(&path(&root), text).unwrap();
             read(&root)
         };
         let text = |host: &str| std::fs::read_to_string(kept.join(host).join("unconfirmed.json")).unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::bounded::create;
+use crate::bounded::new_log;
 use crate::root_dir::RootDir;
 use crate::supervise::process;
 use crate::supervise::runtime_dir::RuntimeDir;
@@ -33,7 +33,7 @@ pub fn log(root: &RootDir) -> PathBuf {
 /// Starts `program --root-dir ROOT watchdog` in the background, in a session
 /// of its own: it outlives the terminal that it was started from.
 pub fn spawn(root: &RootDir, program: &Path) -> Result<(), HostError> {
-    let output = create(&log(root)).map_err(HostError::NoWatchdog)?;
+    let output = new_log(&log(root)).map_err(HostError::NoWatchdog)?;
     let errors = output.try_clone().map_err(HostError::NoWatchdog)?;
     let root_path = std::path::absolute(root.path()).map_err(HostError::NoWatchdog)?;
     let mut command = Command::new(program);
@@ -42,7 +42,7 @@ pub fn spawn(root: &RootDir, program: &Path) -> Result<(), HostError> {
     command.env_remove("NOTIFY_SOCKET");
     // What kills this process in a test isn't meant for that one.
     #[cfg(feature = "testbed")]
-    command.env_remove(crate::host::kill_point::KILL_AT);
+    command.env_remove(crate::kill_point::KILL_AT);
     process::in_own_session(&mut command);
     let mut child = command.spawn().map_err(HostError::NoWatchdog)?;
     // Where we outlive it, it shall not stay a zombie.

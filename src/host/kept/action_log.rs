@@ -10,6 +10,7 @@ use crate::bounded::append;
 use crate::private;
 use crate::root_dir::RootDir;
 use crate::shown;
+use crate::whole_file;
 
 use crate::host::{HostError, Outcome};
 
@@ -53,7 +54,9 @@ fn add(root: &RootDir, entry: &str) -> std::io::Result<()> {
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
     private::directory(&root.state())?;
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LONGEST) {
-        fs::rename(&path, path.with_extension("log.1"))?;
+        whole_file::rename(&path, &path.with_extension("log.1"))?;
     }
-    writeln!(append(&path)?, "{time} {entry}")
+    let mut log = append(&path)?;
+    writeln!(log, "{time} {entry}")?;
+    log.sync_data()
 }

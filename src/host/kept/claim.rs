@@ -2,15 +2,14 @@
 //! namespace to a hostctl. What runs from the directory of another one is
 //! none of ours to stop, and its generations none of ours to return to.
 
-use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 
 use crate::app;
-use crate::bounded::{create, read_bounded};
+use crate::bounded::read_bounded;
 use crate::root_dir::RootDir;
 use crate::supervise::birthplace::{Birthplace, inhabitant};
 use crate::vm;
+use crate::whole_file;
 
 use super::{forwarding, loaded};
 use crate::host::HostError;
@@ -48,11 +47,12 @@ pub fn claim(root: &RootDir) -> Result<(), HostError> {
         forwarding::remove(root)?;
         loaded::forget(root);
     }
-    let text = serde_json::to_vec(&here).unwrap_or_default();
-    if let Err(error) = create(&path(root)).and_then(|mut file| file.write_all(&text)) {
+    let text = serde_json::to_vec(&here).map_err(std::io::Error::from);
+    if let Err(error) = text.and_then(|text| whole_file::replace(&path(root), text)) {
         // Guests say where they are from by themselves.
         tracing::warn!("can't write {}: {error}", path(root).display());
-        _ = fs::remove_file(path(root));
+        // What it said before is of another place.
+        _ = whole_file::remove(&path(root));
     }
     Ok(())
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{self, Field, lenient};
 use crate::root_dir::RootDir;
+use crate::whole_file;
 
-use super::{file, generation};
+use super::generation;
 use crate::host::HostError;
 
 /// The version of the journal that is written. A later one may say more; what is
@@ -67,8 +68,8 @@ pub fn read(root: &RootDir) -> Result<Option<String>, HostError> {
 fn put(root: &RootDir, text: Option<&str>) -> Result<(), HostError> {
     let path = drop_in(root);
     match text {
-        Some(text) => file::replace(&path, text),
-        None => file::remove(&path),
+        Some(text) => whole_file::replace(&path, text),
+        None => whole_file::remove(&path),
     }
     .map_err(failed(path))
 }
@@ -83,7 +84,7 @@ pub fn write<'r>(root: &'r RootDir, command: &str, text: Option<&str>) -> Result
     let written = Journal { version, command: command.into(), before: read(root)?, after };
     let path = journal(root);
     let text = serde_json::to_string(&written).map_err(|error| failed(path.clone())(error.into()))?;
-    file::replace(&path, &text).map_err(failed(path))?;
+    whole_file::replace(&path, &text).map_err(failed(path))?;
     if written.before.is_some() {
         // Where it can't be had, the text is written anew.
         _ = std::fs::remove_file(aside(root));
@@ -106,7 +107,7 @@ fn put_back(root: &RootDir, before: Option<&str>) -> Result<(), HostError> {
     let kept = std::fs::read_to_string(aside(root)).ok();
     match before {
         Some(text) if kept.as_deref() == Some(text) => {
-            std::fs::rename(aside(root), drop_in(root)).map_err(failed(drop_in(root)))
+            whole_file::rename(&aside(root), &drop_in(root)).map_err(failed(drop_in(root)))
         }
         before => put(root, before),
     }
@@ -117,7 +118,7 @@ impl Written<'_> {
     /// unfinished one: the generation has the drop-in's text.
     pub fn keep(self) {
         _ = std::fs::remove_file(aside(self.root));
-        if let Err(error) = file::remove(&journal(self.root)) {
+        if let Err(error) = whole_file::remove(&journal(self.root)) {
             tracing::warn!("can't remove {}: {error}", journal(self.root).display());
         }
     }
@@ -130,7 +131,7 @@ impl Written<'_> {
         put_back(self.root, self.journal.before.as_deref())?;
         // Two names of one file stay two where one is renamed to the other.
         _ = std::fs::remove_file(aside(self.root));
-        file::remove(&journal(self.root)).map_err(failed(journal(self.root)))
+        whole_file::remove(&journal(self.root)).map_err(failed(journal(self.root)))
     }
 }
 
@@ -232,8 +233,8 @@ mod tests {
         let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/records/d346908/killed");
         let lay = |journal_text: &str| {
             let drop_in_text = std::fs::read_to_string(kept.join("commands.json")).unwrap();
-            file::replace(&drop_in(&root), &drop_in_text).unwrap();
-            file::replace(&journal(&root), journal_text).unwrap();
+            whole_file::replace(&drop_in(&root), &drop_in_text).unwrap();
+            whole_file::replace(&journal(&root), journal_text).unwrap();
         };
         let whole = std::fs::read_to_string(kept.join("command.json")).unwrap();
         for text in [whole.clone(), whole.replace("{\"command\"", "{\"later\":7,\"command\"")] {

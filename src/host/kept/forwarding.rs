@@ -3,18 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::create;
 use crate::firewall::Surroundings;
-use crate::private;
 use crate::record::{self, Field, each, lenient};
 use crate::root_dir::RootDir;
 use crate::topology::IfName;
+use crate::whole_file;
 
 use crate::host::HostError;
 
@@ -96,17 +94,9 @@ pub fn read(root: &RootDir) -> Forwarding {
 /// Where the file can't be written.
 pub fn write(root: &RootDir, forwarding: &Forwarding) -> Result<(), HostError> {
     let path = path(root);
-    let draft = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        private::directory(&root.run())?;
-        create(&draft)?.write_all(&serde_json::to_vec(&Record::from(forwarding))?)?;
-        fs::rename(&draft, &path)
-    };
-    write().map_err(|source| {
-        // Where there is no room, half of it takes up some.
-        _ = fs::remove_file(&draft);
-        HostError::File { path: path.clone(), source }
-    })
+    let text = serde_json::to_vec(&Record::from(forwarding)).map_err(std::io::Error::from);
+    let written = text.and_then(|text| whole_file::replace(&path, text));
+    written.map_err(|source| HostError::File { path, source })
 }
 
 /// Forgets it.
@@ -115,10 +105,7 @@ pub fn write(root: &RootDir, forwarding: &Forwarding) -> Result<(), HostError> {
 /// Where the file can't be removed.
 pub fn remove(root: &RootDir) -> Result<(), HostError> {
     let path = path(root);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(HostError::File { path, source }),
-        _ => Ok(()),
-    }
+    whole_file::remove(&path).map_err(|source| HostError::File { path, source })
 }
 
 #[cfg(test)]

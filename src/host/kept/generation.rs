@@ -12,9 +12,9 @@ use crate::record::{self, Field, lenient};
 use crate::root_dir::RootDir;
 use crate::spec::{HostSpec, Issue};
 use crate::topology::{self, Allocations, Topology};
+use crate::whole_file::Draft;
 
 use super::allocations::Record;
-use super::file::Draft;
 use crate::host::HostError;
 
 /// How many generations are kept.

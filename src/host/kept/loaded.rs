@@ -3,17 +3,15 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::create;
 use crate::firewall::{self, Listing, Live, NftError, Ruleset, RulesetRecord, Stamp, nft};
-use crate::private;
 use crate::record::{self, Field};
 use crate::root_dir::RootDir;
+use crate::whole_file;
 
 /// The version that is written. A later one may say more; what is read here
 /// means the same in each.
@@ -129,16 +127,9 @@ pub fn write(root: &RootDir, before: Option<&Stamp>, changes: u32, ruleset: &Rul
         Some(loaded) if read(root).as_ref() == Some(&loaded) => {}
         Some(loaded) => {
             let path = path(root);
-            let draft = path.with_extension("new");
-            let write = || -> std::io::Result<()> {
-                private::directory(&root.run())?;
-                create(&draft)?.write_all(&serde_json::to_vec(&Record::from(&loaded))?)?;
-                fs::rename(&draft, &path)
-            };
+            let text = serde_json::to_vec(&Record::from(&loaded)).map_err(std::io::Error::from);
             // What isn't written down is listed.
-            if let Err(error) = write() {
-                // Where there is no room, half of it takes up some.
-                _ = fs::remove_file(&draft);
+            if let Err(error) = text.and_then(|text| whole_file::replace(&path, text)) {
                 tracing::warn!("can't write {}: {error}", path.display());
                 forget(root);
             }
@@ -150,5 +141,5 @@ pub fn write(root: &RootDir, before: Option<&Stamp>, changes: u32, ruleset: &Rul
 /// Forgets it.
 pub fn forget(root: &RootDir) {
     // What stays has another stamp than the kernel.
-    _ = fs::remove_file(path(root));
+    _ = whole_file::remove(&path(root));
 }

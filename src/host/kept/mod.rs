@@ -4,7 +4,6 @@ pub(super) mod action_log;
 pub(super) mod allocations;
 pub(super) mod claim;
 pub(super) mod drop_in;
-pub(super) mod file;
 pub(super) mod forwarding;
 pub(super) mod generation;
 pub(super) mod history;

@@ -13,7 +13,7 @@ use crate::topology::{self, Arch, Topology};
 use crate::vm;
 
 use crate::host::apply::observe::observe_network;
-use crate::host::apply::plan::uplinks;
+use crate::host::apply::surroundings::uplinks;
 use crate::host::audit::applied;
 use crate::host::audit::{foreign, settings};
 use crate::host::{FlushProtection, hold};

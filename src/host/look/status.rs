@@ -10,7 +10,9 @@ use crate::root_dir::RootDir;
 use crate::topology::{self, IfName, Name, Network, Port, Topology};
 use crate::vm;
 
-use crate::host::apply::plan::{Current, goal, plan, uplinks};
+use crate::host::apply::current::Current;
+use crate::host::apply::goal::goal;
+use crate::host::apply::plan::plan;
 use crate::host::confirm::unconfirmed::{self, Due, Record, Unconfirmed};
 use crate::host::confirm::watchdog;
 use crate::host::kept::{drop_in, generation};
@@ -149,7 +151,7 @@ pub async fn status(root: &RootDir) -> Result<HostStatus, HostError> {
     Ok(HostStatus {
         generation: last.as_ref().map(|last| last.number),
         applied_at: last.as_ref().map(|last| last.applied_at),
-        uplinks: uplinks(&topology, &current.links).iter().map(ToString::to_string).collect(),
+        uplinks: current.surroundings.uplinks.iter().map(ToString::to_string).collect(),
         networks: topology
             .networks
             .iter()
@@ -164,7 +166,7 @@ pub async fn status(root: &RootDir) -> Result<HostStatus, HostError> {
             elements: listing.map_or(0, Listing::elements),
             flush: FlushProtection::of(
                 root,
-                &Desired::new(&topology, &uplinks(&topology, &current.links)),
+                &Desired::new(&topology, &current.surroundings.uplinks),
                 &current.links,
             ),
         },
@@ -255,7 +257,7 @@ fn network_status(network: &Network, topology: &Topology, current: &Current) -> 
         up: link.is_some_and(|link| link.up),
         addresses: link.into_iter().flat_map(|link| &link.addresses).map(ToString::to_string).collect(),
         guests: topology.ports().filter(|port| port.network == network.name).count(),
-        nat: network.exits(&uplinks(topology, &current.links)).iter().map(ToString::to_string).collect(),
+        nat: network.exits(&current.surroundings.uplinks).iter().map(ToString::to_string).collect(),
         peers: topology
             .networks
             .iter()

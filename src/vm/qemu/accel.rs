@@ -15,13 +15,13 @@ use command_fds::FdMapping;
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{create, printable, read_bounded};
+use crate::bounded::{printable, read_bounded};
 use crate::confine::{Confinement, Limits, User};
 use crate::ownership::UIDS;
-use crate::private;
 use crate::root_dir::RootDir;
 use crate::supervise::process::Process;
 use crate::topology::{Accel, Arch, Vm};
+use crate::whole_file;
 
 use super::command_line::{Accelerator, QemuCommand};
 use super::launch::{find_program, spawn};
@@ -154,12 +154,7 @@ fn verdict(root: &RootDir, uid: u32) -> Verdict {
 }
 
 fn store(path: &Path, verdict: &Verdict) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        private::directory(dir)?;
-    }
-    let new = path.with_extension(format!("{}.new", std::process::id()));
-    serde_json::to_writer(create(&new)?, verdict)?;
-    fs::rename(new, path)
+    whole_file::replace(path, serde_json::to_vec(verdict)?)
 }
 
 /// The user that a VM's QEMU runs as: its own, in its own group. With KVM on

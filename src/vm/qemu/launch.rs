@@ -17,13 +17,13 @@ use crate::ownership::UIDS;
 use crate::record::Field;
 use crate::root_dir::RootDir;
 use crate::supervise::birthplace::Birthplace;
-use crate::supervise::process::{Process, of_users};
+use crate::supervise::process::Process;
 use crate::tap;
-use crate::topology::{Disk, Name, Vm};
+use crate::topology::{Disk, Vm};
 
 use super::accel;
 use super::boot_files::BootFiles;
-use super::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line, name_of};
+use super::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
 use super::opened;
 use crate::vm::error::VmError;
 use crate::vm::record::{LaunchRecord, VERSION};
@@ -41,51 +41,6 @@ pub(in crate::vm) struct Launched {
     /// Where this process is its parent.
     pub child: Option<Child>,
     pub stderr: Option<ChildStderr>,
-}
-
-/// Takes over the QEMU that an earlier supervisor left, where one lives.
-pub(in crate::vm) fn adopt(
-    root: &RootDir,
-    name: &Name,
-    dir: &RuntimeDir,
-) -> Result<Option<Launched>, VmError> {
-    // One that is no record at all says as little as one without fields.
-    let Some(record) = dir.read_record::<LaunchRecord>(LAUNCH)? else { return Ok(None) };
-    let written = record.pid.get().copied().zip(record.start_time.get().copied());
-    if let Some(birthplace) = record.birthplace.get() {
-        let here = Birthplace::here().map_err(VmError::kernel("look at our namespaces"))?;
-        if birthplace.boot != here.boot {
-            return Ok(None);
-        }
-        let visible = birthplace.shares_pids_with(&here);
-        if !(birthplace.shares_network_with(&here) && visible) {
-            let alive = match written {
-                Some((pid, start_time)) if visible => Process::find(pid, start_time).is_some(),
-                // Its socket tells whether it lives, wherever that is.
-                _ => dir.is_listened_on(QMP),
-            };
-            let (pid, network) = (written.map_or(0, |(pid, _)| pid), birthplace.network);
-            return if alive { Err(VmError::Elsewhere { pid, network }) } else { Ok(None) };
-        }
-    }
-    let process = match written {
-        Some((pid, start_time)) => Process::find(pid, start_time),
-        None => search(root, name, &record)?,
-    };
-    Ok(process.map(|process| Launched { record, process, child: None, stderr: None }))
-}
-
-/// The QEMU of a VM whose record doesn't say which process that is: the only
-/// one that this instance started under that name, and under that user, where
-/// the record says so much.
-fn search(root: &RootDir, name: &Name, record: &LaunchRecord) -> Result<Option<Process>, VmError> {
-    let user = record.vm.get().and_then(|vm| vm.uid.get().copied());
-    let uids = user.filter(|uid| UIDS.contains(uid)).map_or(UIDS, |uid| uid..=uid);
-    let instance = root.instance();
-    let mut found = of_users(uids).map_err(VmError::file("read", "/proc"))?;
-    found.retain(|(_, words)| name_of(&instance, words).as_deref() == Some(name.as_str()));
-    // Of several it can't be told which.
-    Ok(found.pop().filter(|_| found.is_empty()).map(|(process, _)| process))
 }
 
 /// Starts the QEMU of `vm`.

@@ -1,6 +1,7 @@
 //! How QEMU runs a machine: its command line, its files, its sockets.
 
 pub(super) mod accel;
+pub(super) mod adopt;
 pub(super) mod agent;
 pub(super) mod boot_files;
 pub(super) mod command_line;

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::bounded::{create, printable, read_bounded};
+use crate::bounded::{new_log, printable, read_bounded};
 
 use super::agent::Agent;
 use super::qmp::{Qmp, QmpEvent};
@@ -99,7 +99,7 @@ pub(in crate::vm) async fn power_off(qmp: Option<Qmp>, agent: Agent, paused: boo
 
 /// Writes down what QEMU says, up to [`LOG_MAX`], and reads on to the end.
 pub(in crate::vm) async fn complaints(mut stderr: impl AsyncRead + Unpin, path: PathBuf) {
-    let mut log = create(&path).ok();
+    let mut log = new_log(&path).ok();
     let mut left = LOG_MAX;
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = stderr.read(&mut buffer).await {

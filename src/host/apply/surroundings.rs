@@ -1,0 +1,101 @@
+//! What the host is → what a firewall has to know of it: which links lead to the
+//! internet, and which forwarding is hostctl's to close. Pure.
+
+use ipnet::IpNet;
+
+use crate::firewall::{Set, Surroundings};
+use crate::link;
+use crate::topology::{IfName, Topology, Uplink};
+
+use super::current::Current;
+use crate::host::look::reliance::Reliance;
+
+/// The host's interfaces that lead to the internet.
+pub fn uplinks(topology: &Topology, links: &link::Observed) -> Vec<IfName> {
+    match &topology.uplink {
+        Uplink::Named(names) => names.clone(),
+        Uplink::Auto => links
+            .default_route
+            .iter()
+            .filter_map(|name| IfName::new(name.as_str()).ok())
+            .filter(|name| Some(name) != topology.tailscale.as_ref())
+            .collect(),
+    }
+}
+
+/// What the firewall has to know of the host. What hostctl turned on before
+/// is read from the firewall that it loaded then.
+pub(super) fn surroundings(topology: &Topology, uplinks: Vec<IfName>, current: &Current) -> Surroundings {
+    let exits = topology.exits(&uplinks);
+    let links = || exits.iter().filter_map(|exit| Some((exit, current.links.links.get(exit.as_str())?)));
+    let indices = links().map(|(name, link)| (name.clone(), link.index)).collect();
+    // A link whose prefix is everything has no neighbours of its own.
+    let on_link = links().flat_map(|(_, link)| &link.addresses).map(IpNet::trunc);
+    let on_link = IpNet::aggregate(&on_link.filter(|net| net.prefix_len() > 0).collect());
+    if topology.networks.is_empty() {
+        return Surroundings { uplinks, ..Surroundings::default() };
+    }
+    let recorded = recorded(current);
+    let off = |key: &str| current.links.sysctls.get(key).is_some_and(|value| value == "0");
+    let opened = exits
+        .iter()
+        .chain(&topology.tailscale)
+        .filter(|name| recorded.opened.contains(name) || off(&link::forwarding4_key(name)))
+        .cloned()
+        .collect();
+    let closed6 = topology.has_ipv6() && (recorded.closed6 || off(link::FORWARDING6_KEY));
+    Surroundings { uplinks, opened, closed6, indices, on_link }
+}
+
+/// What hostctl turned on before, and nobody else has come to rely on.
+fn recorded(current: &Current) -> Surroundings {
+    let mut recorded = turned_on(current);
+    let reliance = reliance(current);
+    if reliance.v4.is_some() {
+        recorded.opened.clear();
+    }
+    recorded.closed6 &= reliance.v6.is_none();
+    recorded
+}
+
+/// Who relies on forwarding by now.
+pub(in crate::host) fn reliance(current: &Current) -> Reliance {
+    Reliance::of(&current.links, current.former_bridges.as_deref())
+}
+
+/// What hostctl turned on before: the loaded firewall says so; where somebody
+/// flushed it, the file.
+pub(in crate::host) fn turned_on(current: &Current) -> Surroundings {
+    if !current.firewall.judges() {
+        return current.recorded.clone();
+    }
+    let names = |set: Set| -> Vec<IfName> {
+        current.firewall.texts(set).into_iter().filter_map(|name| IfName::new(name).ok()).collect()
+    };
+    let closed6 = current.firewall.texts(Set::Closed).iter().any(|family| family == "ipv6");
+    Surroundings {
+        uplinks: names(Set::Uplinks),
+        opened: names(Set::Opened),
+        closed6,
+        ..Surroundings::default()
+    }
+}
+
+/// The settings that take back what hostctl turned on.
+pub(super) fn recorded_forwarding(current: &Current) -> Vec<link::Sysctl> {
+    let Surroundings { uplinks, opened, closed6, .. } = recorded(current);
+    link::unforwarding(&opened, closed6, &uplinks)
+}
+
+/// What a firewall has to know that is loaded by itself: nothing is turned on
+/// with it, so nothing new is noted as turned on. What somebody else turns on
+/// later is then never turned off by hostctl.
+pub(super) fn surroundings_as_they_are(current: &Current) -> Surroundings {
+    let wanted = current.surroundings.clone();
+    let before = recorded(current);
+    Surroundings {
+        opened: wanted.opened.into_iter().filter(|name| before.opened.contains(name)).collect(),
+        closed6: wanted.closed6 && before.closed6,
+        ..wanted
+    }
+}
