@@ -14,6 +14,8 @@ pub mod protocol {
     pub const HOP_BY_HOP: u8 = 0;
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
+    /// IPv4's listeners to groups.
+    pub const IGMP: u8 = 2;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
@@ -27,6 +29,67 @@ pub mod protocol {
     /// SCTP.
     pub const SCTP: u8 = 132;
 }
+
+/// Types of ICMP's messages (RFC 792, RFC 1256).
+pub mod icmp {
+    /// The destination can't be reached; also path MTU discovery's answer.
+    pub const UNREACHABLE: u8 = 3;
+    /// Another router is nearer.
+    pub const REDIRECT: u8 = 5;
+    /// An echo request.
+    pub const ECHO: u8 = 8;
+    /// A router advertises itself.
+    pub const ROUTER_ADVERTISEMENT: u8 = 9;
+    /// A packet went by too many hops, or its fragments came too late.
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// A header is wrong.
+    pub const PARAMETER: u8 = 12;
+}
+
+/// Types of ICMPv6's messages (RFC 4443; what isn't from there names its own).
+pub mod icmpv6 {
+    /// The destination can't be reached.
+    pub const UNREACHABLE: u8 = 1;
+    /// A packet is larger than a link: path MTU discovery's answer.
+    pub const TOO_BIG: u8 = 2;
+    /// A packet went by too many hops, or its fragments came too late.
+    pub const TIME_EXCEEDED: u8 = 3;
+    /// A header is wrong.
+    pub const PARAMETER: u8 = 4;
+    /// An echo request.
+    pub const ECHO: u8 = 128;
+    /// Who listens to a group? (RFC 2710)
+    pub const LISTENER_QUERY: u8 = 130;
+    /// Somebody listens (RFC 2710).
+    pub const LISTENER_REPORT: u8 = 131;
+    /// Somebody doesn't any more (RFC 2710).
+    pub const LISTENER_DONE: u8 = 132;
+    /// Which routers are there? (RFC 4861)
+    pub const ROUTER_SOLICITATION: u8 = 133;
+    /// A router advertises itself (RFC 4861).
+    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    /// Who has an address? (RFC 4861)
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// A neighbour has an address (RFC 4861).
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    /// Another router is nearer (RFC 4861).
+    pub const REDIRECT: u8 = 137;
+    /// Routers get other prefixes (RFC 2894).
+    pub const RENUMBERING: u8 = 138;
+    /// A question to a node about itself, and its answer (RFC 4620).
+    pub const NODE_INFORMATION: [u8; 2] = [139, 140];
+    /// Whose link-layer address is that, and the answer (RFC 3122).
+    pub const INVERSE_DISCOVERY: [u8; 2] = [141, 142];
+    /// Somebody listens, and to what (RFC 3810).
+    pub const LISTENER_REPORT_2: u8 = 143;
+    /// A router's certificates are asked for, and sent (RFC 3971).
+    pub const CERTIFICATION_PATH: [u8; 2] = [148, 149];
+    /// Routers of groups: advertisement, solicitation, end (RFC 4286).
+    pub const GROUP_ROUTERS: [u8; 3] = [151, 152, 153];
+}
+
+/// The type of IGMP's message by which routers ask who listens (RFC 3376).
+pub const IGMP_QUERY: u8 = 0x11;
 
 /// The ports that rules tell apart on every host.
 pub mod port {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use crate::support::lab::{Guest, Lab, compile};
 use crate::support::random_policies::{POLICED_GUESTS, policies, policies_allow};
 use crate::support::spec_parts::{idle_vms, network, peering, tailnet};
-use hostctl::firewall::{Flow as Tracked, FlowPolicy, Gone, conntrack};
-use hostctl::reach::FarEnd;
+use hostctl::firewall::{FlowPolicy, Gone, conntrack};
+use hostctl::reach::{FarEnd, TrackedFlow};
 use hostctl::testbed::{Connection, Netns, Options, address};
 use hostctl::topology::{Direction, Topology};
 use proptest::prelude::*;
@@ -162,7 +162,7 @@ fn exactly_the_flows_that_a_tightened_spec_forbids_end() {
 
 /// What the spec says about a flow between these guests, the internet, the
 /// tailnet and the host: by its definition, in its own words.
-fn allowed(topology: &Topology, flow: &Tracked) -> bool {
+fn allowed(topology: &Topology, flow: &TrackedFlow) -> bool {
     let own = |address: IpAddr| {
         topology.ports().find(|port| {
             address == IpAddr::from(port.address)
@@ -222,18 +222,18 @@ fn specs() -> impl Strategy<Value = String> {
     })
 }
 
-fn flows() -> impl Strategy<Value = Vec<Tracked>> {
+fn flows() -> impl Strategy<Value = Vec<TrackedFlow>> {
     let everybody = [&INTERNET[..], &TAILNET, &HOST, &INSIDE].concat();
     let end = proptest::sample::select(everybody);
     let service =
         proptest::sample::select(vec![(6, 80), (6, 22), (6, 443), (17, 7), (17, 150), (1, 0), (58, 0)]);
-    let flow = (end.clone(), end, service).prop_map(|(source, destination, (protocol, port))| Tracked {
+    let flow = (end.clone(), end, service).prop_map(|(source, destination, (protocol, port))| TrackedFlow {
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
         protocol,
         port,
     });
-    let possible = |flow: &Tracked| {
+    let possible = |flow: &TrackedFlow| {
         let v4 = flow.source.is_ipv4();
         v4 == flow.destination.is_ipv4()
             && flow.protocol != if v4 { 58 } else { 1 }
@@ -244,10 +244,10 @@ fn flows() -> impl Strategy<Value = Vec<Tracked>> {
 
 /// Puts flows into the kernel's table, each with a source port (or id) of its
 /// own, from 1024.
-fn track(netns: &Netns, flows: &[Tracked]) {
+fn track(netns: &Netns, flows: &[TrackedFlow]) {
     let mut text = String::new();
     for (flow, own) in flows.iter().zip(1024..) {
-        let Tracked { source, destination, protocol, port } = flow;
+        let TrackedFlow { source, destination, protocol, port } = flow;
         let service = match protocol {
             6 => format!("-p tcp --sport {own} --dport {port} --state ESTABLISHED"),
             17 => format!("-p udp --sport {own} --dport {port}"),
@@ -286,11 +286,11 @@ fn tracked(netns: &Netns) -> BTreeMap<usize, String> {
 #[test]
 fn what_ends_is_what_was_allowed_and_is_denied_now() {
     let (ended, stayed) = (Cell::new(0), Cell::new(0));
-    let case = |old: &str, new: &str, flows: Vec<Tracked>, kernel: bool| {
+    let case = |old: &str, new: &str, flows: Vec<TrackedFlow>, kernel: bool| {
         let ((_, old), (_, new)) = (compile(old), compile(new));
         let host = HOST.map(|address| address.parse().unwrap()).into();
         let policy = FlowPolicy::new(&new, host, &[], Gone::default());
-        let open: Vec<Tracked> = flows.into_iter().filter(|flow| allowed(&old, flow)).collect();
+        let open: Vec<TrackedFlow> = flows.into_iter().filter(|flow| allowed(&old, flow)).collect();
         for flow in &open {
             let ends = !allowed(&new, flow);
             let count = if ends { &ended } else { &stayed };

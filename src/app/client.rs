@@ -11,7 +11,7 @@ use crate::supervise::lifecycle::State;
 use crate::supervise::spawn::{self, SpawnError};
 use crate::topology::{App, Name, NamespaceName};
 
-use super::control::Status;
+use super::control::AppReport;
 use super::error::AppError;
 use super::record::AppRecord;
 use super::runtime_dir::{DESIRED, ENDED, RuntimeDir, label};
@@ -31,7 +31,7 @@ impl Client {
     pub fn connect(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Result<Self, AppError> {
         let label = label(namespace, name);
         let dir = RuntimeDir::open(root, namespace, name)?;
-        match dir.and_then(|dir| client::connect(&dir, Status::REPLY_MAX)) {
+        match dir.and_then(|dir| client::connect(&dir, AppReport::REPLY_MAX)) {
             Some(connection) => Ok(Self { label, connection }),
             None => Err(AppError::NotSupervised(label)),
         }
@@ -41,7 +41,7 @@ impl Client {
     ///
     /// # Errors
     /// Where it doesn't answer.
-    pub fn status(&mut self) -> Result<Status, AppError> {
+    pub fn status(&mut self) -> Result<AppReport, AppError> {
         let asked = self.connection.request(&Request::Status, REPLY_LIMIT);
         asked.map_err(|error| AppError::asked(error, "the supervisor's answer"))
     }
@@ -134,10 +134,10 @@ pub fn wait_until(
     (namespace, name): (&NamespaceName, &Name),
     wanted: &State,
     timeout: Duration,
-    on_progress: impl FnMut(&Status),
-) -> Result<Status, AppError> {
+    on_progress: impl FnMut(&AppReport),
+) -> Result<AppReport, AppError> {
     let path = root.app(namespace.as_str(), name.as_str());
-    let reached = |status: &Status| status.state == *wanted;
+    let reached = |status: &AppReport| status.state == *wanted;
     client::wait_until(&path, reached, timeout, on_progress).map_err(|error| {
         let app = label(namespace, name);
         match error {

@@ -16,7 +16,7 @@ const REQUEST_MAX: usize = 4096;
 
 /// What a supervisor says of its app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct AppReport {
     /// The namespace.
     pub namespace: NamespaceName,
     /// The app.
@@ -39,7 +39,7 @@ pub struct Status {
     pub retry_in_ms: Option<u64>,
 }
 
-impl Status {
+impl AppReport {
     /// Of an app of which nothing is there but this supervisor.
     pub(super) fn new(app: &App) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Status {
     }
 }
 
-impl Told for Status {
+impl Told for AppReport {
     const REPLY_MAX: u64 = 64 * 1024;
 
     fn state(&self) -> String {
@@ -81,7 +81,7 @@ pub(super) struct StopOrder {
 /// Serves clients until it is dropped.
 pub(super) async fn serve(
     listener: UnixListener,
-    status: watch::Receiver<Status>,
+    status: watch::Receiver<AppReport>,
     orders: mpsc::Sender<StopOrder>,
 ) {
     let answer = move |line: Vec<u8>| {

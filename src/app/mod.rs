@@ -28,7 +28,7 @@ pub use crate::confine::User;
 pub use crate::supervise::error::SystemError;
 pub use crate::supervise::lifecycle::State;
 pub use client::{Client, read_desired, read_ended, spawn_supervisor, wait_until, write_desired};
-pub use control::Status;
+pub use control::AppReport;
 pub use error::AppError;
 pub use init::init;
 pub use launch::can_start;

@@ -11,7 +11,7 @@ use crate::supervise::runtime_dir::{FAILURE, names};
 use crate::topology::{Name, NamespaceName};
 
 use super::client::Client;
-use super::control::Status;
+use super::control::AppReport;
 use super::error::AppError;
 use super::record::AppRecord;
 use super::runtime_dir::{DESIRED, RuntimeDir, label};
@@ -32,7 +32,7 @@ pub struct Observed {
     /// Whether a supervisor lives.
     pub supervised: bool,
     /// What the supervisor says, where it answers.
-    pub status: Option<Status>,
+    pub status: Option<AppReport>,
     /// Why it failed, where it did and nobody started it since.
     pub failure: Option<String>,
 }

@@ -193,7 +193,7 @@ mod tests {
     fn what_its_supervisors_say_is_understood() {
         for line in kept("status.jsonl").lines() {
             let reply: Value = serde_json::from_str(line).unwrap();
-            let status: crate::app::Status = serde_json::from_value(reply["ok"].clone()).unwrap();
+            let status: crate::app::AppReport = serde_json::from_value(reply["ok"].clone()).unwrap();
             assert_eq!((status.state, status.namespace.as_str()), (crate::app::State::Running, "prod-web"));
         }
     }

@@ -18,7 +18,7 @@ use crate::supervise::timers::{Retry, StopSignals, until};
 use crate::topology::{App, AppRestart};
 
 use super::cgroup::Cgroup;
-use super::control::{self, Status, StopOrder};
+use super::control::{self, AppReport, StopOrder};
 use super::descendants;
 use super::error::AppError;
 use super::launch::{Launched, launch};
@@ -81,7 +81,7 @@ struct Supervisor {
     life: Lifecycle,
     running: Option<Running>,
     retry: Retry,
-    status: watch::Sender<Status>,
+    status: watch::Sender<AppReport>,
     orders: mpsc::Receiver<StopOrder>,
     stop_signals: StopSignals,
     child_signal: SignalStream,
@@ -117,7 +117,7 @@ enum Input {
 impl Supervisor {
     fn new(root: RootDir, dir: &RuntimeDir, app: App) -> Result<Self, AppError> {
         let catch = || AppError::kernel("catch signals");
-        let (status, status_receiver) = watch::channel(Status::new(&app));
+        let (status, status_receiver) = watch::channel(AppReport::new(&app));
         let (orders_sender, orders) = mpsc::channel(8);
         let listener = dir.serve(CONTROL)?;
         let mut services = JoinSet::new();
@@ -256,14 +256,14 @@ impl Supervisor {
 
     /// Tells clients how things are.
     fn publish(&mut self) {
-        let status = Status {
+        let status = AppReport {
             state: self.life.state.clone(),
             restarts: self.life.runs.restarts,
             failures: self.life.runs.failures,
             retry_in_ms: self.retry.pause_ms(),
             pid: self.running.as_ref().filter(|running| running.ended.is_none()).map(|running| running.pid),
             started_at: self.running.as_ref().map(|running| running.started_at),
-            ..Status::new(&self.app)
+            ..AppReport::new(&self.app)
         };
         self.status.send_replace(status);
     }

@@ -32,4 +32,4 @@ pub use live::stamp::Stamp;
 pub use live::tables::Tables;
 pub use severity::Severity;
 pub use tracked::conntrack;
-pub use tracked::flows::{Flow, FlowPolicy, Gone};
+pub use tracked::flows::{FlowPolicy, Gone};

@@ -9,6 +9,7 @@ use std::net::Ipv6Addr;
 use ipnet::IpNet;
 
 use crate::ownership::{JUDGED, ROUTING_RULES, ROUTING_TABLE};
+use crate::packet::Family;
 use crate::packet::prefix::metadata;
 use crate::topology::{IfName, Topology};
 
@@ -24,8 +25,8 @@ pub(super) const END: u32 = *ROUTING_RULES.end();
 pub enum Part {
     /// A rule of one family.
     Rule {
-        /// Whether that is IPv6.
-        v6: bool,
+        /// Which.
+        family: Family,
         /// What it says.
         rule: Rule,
     },
@@ -33,8 +34,8 @@ pub enum Part {
     Prohibit(IpNet),
     /// The rule that looks the routes up, of one family: the last.
     Lookup {
-        /// Whether that is IPv6.
-        v6: bool,
+        /// Which.
+        family: Family,
     },
 }
 
@@ -80,22 +81,23 @@ pub(super) fn wanted(topology: &Topology, uplinks: &[IfName]) -> BTreeSet<Part> 
         for other in topology.networks.iter().filter(|other| topology.connected(&network.name, &other.name)) {
             parts.extend(prefixes(other).map(|to| {
                 let rule = Rule::Allowed { bridge: network.bridge.to_string(), to };
-                Part::Rule { v6: matches!(to, IpNet::V6(_)), rule }
+                Part::Rule { family: Family::of(to.addr()), rule }
             }));
         }
     }
     // Link-local addresses are the link's, and never routed anyway.
     let routed = |net: &&IpNet| !matches!(net, IpNet::V6(net) if net.contains(&Ipv6Addr::LOCALHOST) || net.addr().is_unicast_link_local());
     parts.extend(metadata().iter().filter(routed).copied().map(Part::Prohibit));
-    for v6 in [false, true].into_iter().filter(|v6| !v6 || topology.has_ipv6()) {
+    let has = |family: &Family| *family == Family::V4 || topology.has_ipv6();
+    for family in Family::ALL.into_iter().filter(has) {
         let exits = topology.exits(uplinks).into_iter().chain(topology.tailscale.clone());
         let from = exits.map(|name| name.to_string()).chain(["lo".into()]).map(Rule::From);
         let rules = from.chain([Rule::End, Rule::Judged]);
-        parts.extend(rules.map(|rule| Part::Rule { v6, rule }));
-        parts.insert(Part::Lookup { v6 });
+        parts.extend(rules.map(|rule| Part::Rule { family, rule }));
+        parts.insert(Part::Lookup { family });
     }
     // Nobody would look them up.
-    parts.retain(|part| topology.has_ipv6() || !matches!(part, Part::Prohibit(IpNet::V6(_))));
+    parts.retain(|part| !matches!(part, Part::Prohibit(to) if !has(&Family::of(to.addr()))));
     parts
 }
 
@@ -126,17 +128,15 @@ impl ApartChange {
 impl Part {
     fn command(&self, add: bool) -> String {
         let verb = if add { "add" } else { "del" };
-        let family = |v6: bool| if v6 { "ip -6" } else { "ip" };
+        let ip = |family: Family| family.pick(["ip", "ip -6"]);
         match self {
-            Self::Rule { v6, rule } => format!("{} rule {verb} {rule}", family(*v6)),
+            Self::Rule { family, rule } => format!("{} rule {verb} {rule}", ip(*family)),
             Self::Prohibit(to) => {
-                format!(
-                    "{} route {verb} prohibit {to} table {ROUTING_TABLE}",
-                    family(matches!(to, IpNet::V6(_)))
-                )
+                let ip = ip(Family::of(to.addr()));
+                format!("{ip} route {verb} prohibit {to} table {ROUTING_TABLE}")
             }
-            Self::Lookup { v6 } => {
-                format!("{} rule {verb} pref {OTHERS} lookup {ROUTING_TABLE}", family(*v6))
+            Self::Lookup { family } => {
+                format!("{} rule {verb} pref {OTHERS} lookup {ROUTING_TABLE}", ip(*family))
             }
         }
     }

@@ -21,20 +21,22 @@ use rtnetlink::{Error, IpVersion};
 use super::apart::{ALLOWED, ApartChange, END, OTHERS, PASS, Part, Rule};
 use super::netlink::{LinkError, Netlink, asked};
 use crate::ownership::{JUDGED, ROUTING_TABLE};
+use crate::packet::Family;
 
 impl Netlink {
     /// The rules, and with the routes what there is of it; none where this
     /// kernel has no routing by rules.
     pub(super) async fn read_apart(&self, routes: &[RouteMessage]) -> Option<BTreeSet<Part>> {
         let mut parts: BTreeSet<Part> = routes.iter().filter_map(prohibited).collect();
-        for (version, v6) in [(IpVersion::V4, false), (IpVersion::V6, true)] {
+        for family in Family::ALL {
+            let version = family.pick([IpVersion::V4, IpVersion::V6]);
             let mut dump = self.handle.rule().get(version).execute();
             loop {
                 match dump.try_next().await {
-                    Ok(Some(rule)) => parts.extend(part(&rule, v6)),
+                    Ok(Some(rule)) => parts.extend(part(&rule, family)),
                     Ok(None) => break,
                     // Without IPv6 there are no rules of it.
-                    Err(_) if v6 => break,
+                    Err(_) if family == Family::V6 => break,
                     Err(_) => return None,
                 }
             }
@@ -78,31 +80,31 @@ fn is_done(error: &Error, add: bool) -> bool {
     }
 }
 
-fn family(v6: bool) -> AddressFamily {
-    if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet }
-}
-
 fn message(part: &Part) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Kernel));
-    let (v6, priority) = match part {
-        Part::Rule { v6, rule } => {
+    let (family, priority) = match part {
+        Part::Rule { family, rule } => {
             message.header.action = RuleAction::Goto;
-            (*v6, fill(rule, &mut message))
+            (*family, fill(rule, &mut message))
         }
+        Part::Lookup { family } => (*family, look_up(&mut message)),
         // Only rules get here.
-        Part::Lookup { .. } | Part::Prohibit(_) => {
-            message.header.action = RuleAction::ToTable;
-            message.attributes.push(RuleAttribute::Table(ROUTING_TABLE));
-            (matches!(part, Part::Lookup { v6: true }), OTHERS)
-        }
+        Part::Prohibit(to) => (Family::of(to.addr()), look_up(&mut message)),
     };
-    message.header.family = family(v6);
+    message.header.family = family.pick([AddressFamily::Inet, AddressFamily::Inet6]);
     message.attributes.push(RuleAttribute::Priority(priority));
     message
 }
 
-/// Gives the rule's priority.
+/// Has the routes looked up. Gives the rule's priority.
+fn look_up(message: &mut RuleMessage) -> u32 {
+    message.header.action = RuleAction::ToTable;
+    message.attributes.push(RuleAttribute::Table(ROUTING_TABLE));
+    OTHERS
+}
+
+/// Has packets pass by the look-up. Gives the rule's priority.
 fn fill(rule: &Rule, message: &mut RuleMessage) -> u32 {
     if *rule == Rule::End {
         message.header.action = RuleAction::Nop;
@@ -126,7 +128,7 @@ fn fill(rule: &Rule, message: &mut RuleMessage) -> u32 {
 }
 
 /// The part that a rule of the kernel's is; none where it is somebody else's.
-fn part(message: &RuleMessage, v6: bool) -> Option<Part> {
+fn part(message: &RuleMessage, family: Family) -> Option<Part> {
     let (mut priority, mut table, mut target) = (0, u32::from(message.header.table), None);
     let (mut interface, mut destination, mut mark) = (None, None, None);
     for attribute in &message.attributes {
@@ -141,7 +143,7 @@ fn part(message: &RuleMessage, v6: bool) -> Option<Part> {
         }
     }
     let rule = match (message.header.action, priority) {
-        (RuleAction::ToTable, OTHERS) if table == ROUTING_TABLE => return Some(Part::Lookup { v6 }),
+        (RuleAction::ToTable, OTHERS) if table == ROUTING_TABLE => return Some(Part::Lookup { family }),
         (RuleAction::Nop, END) => Rule::End,
         (RuleAction::Goto, PASS | ALLOWED) if target == Some(END) => match (interface, destination, mark) {
             (Some(interface), None, None) => Rule::From(interface),
@@ -153,12 +155,12 @@ fn part(message: &RuleMessage, v6: bool) -> Option<Part> {
         },
         _ => return None,
     };
-    Some(Part::Rule { v6, rule })
+    Some(Part::Rule { family, rule })
 }
 
 fn prohibit(to: IpNet) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = family(matches!(to, IpNet::V6(_)));
+    message.header.address_family = Family::of(to.addr()).pick([AddressFamily::Inet, AddressFamily::Inet6]);
     message.header.destination_prefix_length = to.prefix_len();
     message.header.kind = RouteType::Prohibit;
     message.header.protocol = RouteProtocol::Kernel;

@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::libc::{sock_extended_err, sockaddr_in, sockaddr_in6};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
+use crate::packet::Family;
+
 /// SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6 of linux/errqueue.h.
 const ORIGIN_ICMP: u8 = 2;
 const ORIGIN_ICMP6: u8 = 3;
@@ -14,7 +16,7 @@ const ORIGIN_ICMP6: u8 = 3;
 /// An ICMP error that belongs to a socket's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IcmpError {
-    v6: bool,
+    family: Family,
     kind: u8,
     code: u8,
     from: IpAddr,
@@ -37,12 +39,12 @@ impl IcmpError {
     }
 
     fn new(error: sock_extended_err, from: IpAddr) -> Option<Self> {
-        let v6 = match error.ee_origin {
-            ORIGIN_ICMP => false,
-            ORIGIN_ICMP6 => true,
+        let family = match error.ee_origin {
+            ORIGIN_ICMP => Family::V4,
+            ORIGIN_ICMP6 => Family::V6,
             _ => return None,
         };
-        Some(Self { v6, kind: error.ee_type, code: error.ee_code, from })
+        Some(Self { family, kind: error.ee_type, code: error.ee_code, from })
     }
 
     /// Whether the namespace told itself that nobody answered its ARP or
@@ -50,30 +52,32 @@ impl IcmpError {
     ///
     /// A local output chain that rejects with exactly this code looks alike.
     pub(super) fn is_own_neighbour_failure(self) -> bool {
-        let host_unreachable = if self.v6 { (1, 3) } else { (3, 1) };
+        let host_unreachable = self.family.pick([(3, 1), (1, 3)]);
         (self.kind, self.code) == host_unreachable && is_local(self.from)
     }
 
     /// What it says, and who.
     pub(super) fn describe(self) -> String {
-        let name = match (self.v6, self.kind, self.code) {
-            (false, 3, 0) => "network-unreachable",
-            (false, 3, 1) => "host-unreachable",
-            (false, 3, 2) => "protocol-unreachable",
-            (false, 3, 3) | (true, 1, 4) => "port-unreachable",
-            (false, 3, 9) => "network-prohibited",
-            (false, 3, 10) => "host-prohibited",
-            (false, 3, 13) | (true, 1, 1) => "admin-prohibited",
-            (false, 11, _) | (true, 3, _) => "time-exceeded",
-            (true, 1, 0) => "no-route",
-            (true, 1, 2) => "beyond-scope",
-            (true, 1, 3) => "address-unreachable",
-            (true, 1, 5) => "policy-fail",
-            (true, 1, 6) => "reject-route",
+        use Family::{V4, V6};
+
+        let name = match (self.family, self.kind, self.code) {
+            (V4, 3, 0) => "network-unreachable",
+            (V4, 3, 1) => "host-unreachable",
+            (V4, 3, 2) => "protocol-unreachable",
+            (V4, 3, 3) | (V6, 1, 4) => "port-unreachable",
+            (V4, 3, 9) => "network-prohibited",
+            (V4, 3, 10) => "host-prohibited",
+            (V4, 3, 13) | (V6, 1, 1) => "admin-prohibited",
+            (V4, 11, _) | (V6, 3, _) => "time-exceeded",
+            (V6, 1, 0) => "no-route",
+            (V6, 1, 2) => "beyond-scope",
+            (V6, 1, 3) => "address-unreachable",
+            (V6, 1, 5) => "policy-fail",
+            (V6, 1, 6) => "reject-route",
             _ => "",
         };
-        let Self { v6, kind, code, from } = self;
-        let protocol = if v6 { "icmpv6" } else { "icmp" };
+        let Self { family, kind, code, from } = self;
+        let protocol = family.pick(["icmp", "icmpv6"]);
         if name.is_empty() {
             format!("{protocol} type {kind} code {code} from {from}")
         } else {

@@ -49,12 +49,12 @@ pub(super) struct Class<'t> {
 #[derive(Debug)]
 pub(super) struct Classes<'t> {
     topology: &'t Topology,
-    marks: [Marks; 2],
+    mentions: [Mentions; 2],
 }
 
 impl<'t> Classes<'t> {
     pub fn new(topology: &'t Topology) -> Self {
-        Self { topology, marks: Family::ALL.map(|family| Marks::new(topology, family)) }
+        Self { topology, mentions: Family::ALL.map(|family| Mentions::new(topology, family)) }
     }
 
     /// The topology that they are of.
@@ -64,7 +64,7 @@ impl<'t> Classes<'t> {
 
     /// Which rules name an address.
     pub fn named(&self, address: std::net::IpAddr) -> usize {
-        let [v4, v6] = &self.marks;
+        let [v4, v6] = &self.mentions;
         if address.is_ipv4() { v4.at(number(address)) } else { v6.at(number(address)) }
     }
 
@@ -82,7 +82,7 @@ impl<'t> Classes<'t> {
 /// Which rules name which addresses of a family: a number for each set of
 /// rules, from each of these addresses on.
 #[derive(Debug)]
-struct Marks(Vec<(u128, usize)>);
+struct Mentions(Vec<(u128, usize)>);
 
 /// Numbers for sets of rules: of those that name a prefix, and those that name
 /// one around it.
@@ -92,7 +92,7 @@ struct Sets {
     within: HashMap<(usize, usize), usize>,
 }
 
-impl Marks {
+impl Mentions {
     fn new(topology: &Topology, family: Family) -> Self {
         // By start, the widest first: prefixes are apart, or one is in the other.
         let mut named: BTreeMap<(u128, std::cmp::Reverse<u128>), BTreeSet<usize>> = BTreeMap::new();
@@ -109,34 +109,34 @@ impl Marks {
             }
         }
         let mut sets = Sets::default();
-        let mut marks = vec![(0, 0)];
+        let mut mentions = vec![(0, 0)];
         let mut open: Vec<(Range, usize)> = Vec::new();
         for ((first, std::cmp::Reverse(last)), rules) in named {
-            Self::close(&mut marks, &mut open, first);
-            let around = open.last().map_or(0, |(_, mark)| *mark);
+            Self::close(&mut mentions, &mut open, first);
+            let around = open.last().map_or(0, |(_, mention)| *mention);
             let fresh = sets.own.len() + 1;
             let own = *sets.own.entry(rules.into_iter().collect()).or_insert(fresh);
             let fresh = sets.within.len() + 1;
-            let mark = *sets.within.entry((around, own)).or_insert(fresh);
-            marks.push((first, mark));
-            open.push(((first, last), mark));
+            let mention = *sets.within.entry((around, own)).or_insert(fresh);
+            mentions.push((first, mention));
+            open.push(((first, last), mention));
         }
-        Self::close(&mut marks, &mut open, u128::MAX);
-        Self(marks)
+        Self::close(&mut mentions, &mut open, u128::MAX);
+        Self(mentions)
     }
 
     /// Ends the prefixes that end before `next`.
-    fn close(marks: &mut Vec<(u128, usize)>, open: &mut Vec<(Range, usize)>, next: u128) {
+    fn close(mentions: &mut Vec<(u128, usize)>, open: &mut Vec<(Range, usize)>, next: u128) {
         while let Some(((_, last), _)) = open.last().filter(|((_, last), _)| *last < next) {
             let start = last + 1;
             open.pop();
-            marks.push((start, open.last().map_or(0, |(_, mark)| *mark)));
+            mentions.push((start, open.last().map_or(0, |(_, mention)| *mention)));
         }
     }
 
     fn at(&self, address: u128) -> usize {
         let behind = self.0.partition_point(|(start, _)| *start <= address);
-        behind.checked_sub(1).and_then(|index| self.0.get(index)).map_or(0, |(_, mark)| *mark)
+        behind.checked_sub(1).and_then(|index| self.0.get(index)).map_or(0, |(_, mention)| *mention)
     }
 }
 
@@ -168,6 +168,6 @@ mod tests {
         let [one, three, two] = [0, 1, 2].map(|index| classes.of(&topology.vms[index].port));
         assert_eq!(one, two);
         assert_ne!(one, three);
-        assert_eq!(Marks(vec![(0, 0), (5, 1), (9, 0)]).at(8), 1);
+        assert_eq!(Mentions(vec![(0, 0), (5, 1), (9, 0)]).at(8), 1);
     }
 }

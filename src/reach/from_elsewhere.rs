@@ -2,7 +2,7 @@
 
 use crate::packet::port;
 use crate::packet::protocol::{TCP, UDP};
-use crate::packet::{Family, range};
+use crate::packet::{Family, icmpv6, range};
 use crate::topology::{FirewallMode, HostPort, IfName, Transport};
 
 use super::judge::{Decision, Way, is_discovery, is_reply, only, said};
@@ -19,7 +19,7 @@ impl<'t> Model<'t> {
         if subject.is_message([&[5], &[137]]) {
             return way.drop(Place::Output, || only("guests meet on the host: there is no shorter way"));
         }
-        if subject.is_message([&[], &[134]]) && subject.is(Field::HopLimit, &[255]) {
+        if subject.is_message([&[], &[icmpv6::ROUTER_ADVERTISEMENT]]) && subject.is(Field::HopLimit, &[255]) {
             way.pass(Place::Output, || only("the network's routers are the host"));
             return Decision::of(Verdict::Allowed);
         }
@@ -158,13 +158,15 @@ impl<'t> Model<'t> {
     /// What a host takes part in a network by: neighbour and router discovery,
     /// multicast listeners (RFC 4890), and its own DHCP (RFC 2131, RFC 8415).
     fn is_housekeeping<S: Subject<'t>>(&self, subject: &mut S, link: &str) -> bool {
-        let router = subject.is_message([&[], &[134]]) && subject.is(Field::HopLimit, &[255]);
+        let router =
+            subject.is_message([&[], &[icmpv6::ROUTER_ADVERTISEMENT]]) && subject.is(Field::HopLimit, &[255]);
         let near =
             |subject: &mut S, sets: &super::sets::Sets<'t>| subject.among(Field::Source, &sets.link_local);
         if router || is_discovery(subject) {
             return true;
         }
-        if subject.is_message([&[], &[130, 131, 143]]) {
+        let listeners = [icmpv6::LISTENER_QUERY, icmpv6::LISTENER_REPORT, icmpv6::LISTENER_REPORT_2];
+        if subject.is_message([&[], &listeners]) {
             return near(subject, &self.sets);
         }
         let answers = |subject: &mut S, from: u16, to: u16| {

@@ -1,7 +1,7 @@
 //! What a guest sends: to the host, to other guests, into the world.
 
-use crate::packet::port;
 use crate::packet::protocol::{TCP, UDP};
+use crate::packet::{icmp, icmpv6, port};
 use crate::topology::{IfName, Imds, Nat, SubnetKind};
 
 use super::judge::{Decision, Said, Way, is_discovery, is_reply, only, said};
@@ -77,7 +77,7 @@ impl<'t> Model<'t> {
                 }),
             );
         }
-        if !subject.is_message([&[8], &[128]]) {
+        if !subject.is_message([&[icmp::ECHO], &[icmpv6::ECHO]]) {
             return way.drop(Place::Input, || only("of its gateway a guest gets a ping and nothing else"));
         }
         way.pass(Place::Input, || only("ping of its own gateway"));
@@ -256,5 +256,5 @@ impl<'t> Model<'t> {
 /// Whether it claims an address before having any (RFC 4862, 5.4), which its
 /// port lets pass for the guest's own alone.
 fn is_claim<'t>(subject: &mut impl Subject<'t>) -> bool {
-    subject.is_message([&[], &[135]]) && subject.is(Field::Source, &[0])
+    subject.is_message([&[], &[icmpv6::NEIGHBOUR_SOLICITATION]]) && subject.is(Field::Source, &[0])
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::packet::Family;
+use crate::packet::{Family, icmp, icmpv6};
 use crate::topology::{Action, IfName, Name, Network, Port, Topology};
 
 use super::one_flow::OneFlow;
@@ -328,13 +328,16 @@ pub(super) fn is_reply<'t>(subject: &mut impl Subject<'t>) -> bool {
 /// Whether it is an error that belongs to a flow: without those, path MTU
 /// discovery ends (RFC 1191, RFC 4890).
 fn is_error<'t>(subject: &mut impl Subject<'t>) -> bool {
-    subject.is(Field::State, &[state::RELATED]) && subject.is_message([&[3, 11, 12], &[1, 2, 3, 4]])
+    const ERRORS: [u8; 3] = [icmp::UNREACHABLE, icmp::TIME_EXCEEDED, icmp::PARAMETER];
+    const ERRORS6: [u8; 4] = [icmpv6::UNREACHABLE, icmpv6::TOO_BIG, icmpv6::TIME_EXCEEDED, icmpv6::PARAMETER];
+    subject.is(Field::State, &[state::RELATED]) && subject.is_message([&ERRORS, &ERRORS6])
 }
 
 /// Whether it is how neighbours find each other (RFC 4861): never forwarded
 /// from elsewhere, which its hop limit shows.
 pub(super) fn is_discovery<'t>(subject: &mut impl Subject<'t>) -> bool {
-    subject.is_message([&[], &[135, 136]]) && subject.is(Field::HopLimit, &[255])
+    const FOUND: [u8; 2] = [icmpv6::NEIGHBOUR_SOLICITATION, icmpv6::NEIGHBOUR_ADVERTISEMENT];
+    subject.is_message([&[], &FOUND]) && subject.is(Field::HopLimit, &[255])
 }
 
 fn join(names: &[impl Display]) -> String {

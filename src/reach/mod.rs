@@ -19,7 +19,6 @@ mod key;
 mod matrix;
 mod names;
 mod one_flow;
-mod opened;
 mod policy;
 mod port;
 mod route;
@@ -29,6 +28,7 @@ mod side;
 pub(crate) mod subject;
 #[cfg(test)]
 mod tests;
+mod tracked_flow;
 mod vicinity;
 
 pub use change::{Change, Line};
@@ -39,7 +39,7 @@ pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity};
 pub use judge::{Decision, Model};
 pub use key::Key;
 pub use matrix::{Cell, Endpoint, Matrix, Reach, matrix};
-pub use opened::{Opened, Reopening};
 pub use policy::{FarEnd, decide};
 pub use services::{Both, Ports, Services};
 pub use side::{Service, Side};
+pub use tracked_flow::{Reopening, TrackedFlow};

@@ -9,9 +9,6 @@ use super::sets::{Addresses, Sets, find};
 use super::subject::{Condition, Delivery, Field, Judges, Subject, depth, fragment, state};
 use super::{Entry, Flow, Model};
 
-/// An echo request's type, of ICMP and ICMPv6 (RFC 792, RFC 4443).
-const ECHO: [u128; 2] = [8, 128];
-
 /// A first packet leaves a guest with a hop limit of 64 (RFC 1700).
 const HOPS: u128 = 64;
 
@@ -40,7 +37,7 @@ impl<'m, 't> OneFlow<'m, 't> {
     fn value(&self, field: Field) -> Option<u128> {
         let flow = self.flow;
         let is_message = [ICMP, ICMPV6].contains(&flow.protocol);
-        let echo = ECHO[usize::from(flow.source.is_ipv6())];
+        let echo = u128::from(Family::of(flow.source).echo().0);
         Some(match field {
             Field::State => state::NEW,
             Field::Reply | Field::Confirmed | Field::Translated | Field::Addressed | Field::Long => 0,

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use crate::packet::port::{DHCP_CLIENT, DHCPV6_CLIENT};
-use crate::packet::protocol::{ICMPV6, UDP};
-use crate::packet::{Range, number};
+use crate::packet::protocol::{ICMPV6, IGMP, UDP};
+use crate::packet::{IGMP_QUERY, Range, icmp, icmpv6, number};
 use crate::topology::Port;
 
 use super::judge::{Decision, Way, only, said};
@@ -26,11 +26,48 @@ const GROUPS6: Range = (0xff << 120, u128::MAX);
 
 /// Listeners' reports, router solicitations and neighbour discovery: what finds
 /// its way by a group (RFC 2710, RFC 3810, RFC 4861).
-const BY_GROUP: [u128; 6] = [131, 132, 133, 135, 136, 143];
+const BY_GROUP: [u8; 6] = [
+    icmpv6::LISTENER_REPORT,
+    icmpv6::LISTENER_DONE,
+    icmpv6::LISTENER_REPORT_2,
+    icmpv6::ROUTER_SOLICITATION,
+    icmpv6::NEIGHBOUR_SOLICITATION,
+    icmpv6::NEIGHBOUR_ADVERTISEMENT,
+];
 
-/// What only routers send: listeners' queries, advertisements, redirects,
-/// renumbering and the like (RFC 2710, 4861, 2894, 4620, 3122, 3971, 4286).
-const ROUTERS: [u128; 13] = [130, 134, 137, 138, 139, 140, 141, 142, 148, 149, 151, 152, 153];
+/// What RFC 6980 forbids to be fragmented.
+const DISCOVERY: [u8; 5] = [
+    icmpv6::ROUTER_SOLICITATION,
+    icmpv6::ROUTER_ADVERTISEMENT,
+    icmpv6::NEIGHBOUR_SOLICITATION,
+    icmpv6::NEIGHBOUR_ADVERTISEMENT,
+    icmpv6::REDIRECT,
+];
+
+/// What only routers send, and what tells about a node more than a guest has
+/// to ask: listeners' queries, advertisements, redirects, renumbering and the
+/// like.
+const ROUTERS: [u8; 13] = {
+    let [asked, answered] = icmpv6::NODE_INFORMATION;
+    let [inverse, inverse_answer] = icmpv6::INVERSE_DISCOVERY;
+    let [path, path_answer] = icmpv6::CERTIFICATION_PATH;
+    let [group1, group2, group3] = icmpv6::GROUP_ROUTERS;
+    [
+        icmpv6::LISTENER_QUERY,
+        icmpv6::ROUTER_ADVERTISEMENT,
+        icmpv6::REDIRECT,
+        icmpv6::RENUMBERING,
+        asked,
+        answered,
+        inverse,
+        inverse_answer,
+        path,
+        path_answer,
+        group1,
+        group2,
+        group3,
+    ]
+};
 
 impl<'t> Model<'t> {
     /// Why a guest's port doesn't let a frame in; none where it does.
@@ -123,10 +160,11 @@ fn ipv4<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static
     if subject.is_to(&[UDP.into()], DHCP_CLIENT) {
         return Err("a guest is no DHCP server");
     }
-    // Redirects and router advertisements (RFC 792, RFC 1256), IGMP's queries.
-    let query =
-        [Condition::Is(Field::Protocol, &[(2, 2)]), Condition::Is(Field::MessageType, &[(0x11, 0x11)])];
-    if subject.is_message([&[5, 9], &[]]) || subject.has(&query) {
+    // Redirects and router advertisements; who asks for listeners.
+    let [igmp, query] = [IGMP, IGMP_QUERY].map(|number| (number.into(), number.into()));
+    let asks =
+        subject.has(&[Condition::Is(Field::Protocol, &[igmp]), Condition::Is(Field::MessageType, &[query])]);
+    if asks || subject.is_message([&[icmp::REDIRECT, icmp::ROUTER_ADVERTISEMENT], &[]]) {
         return Err("a guest is no router");
     }
     whole_frame(subject)
@@ -146,7 +184,10 @@ fn ipv6<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static
     let fragmented = |subject: &mut S| subject.is(Field::Fragment, &[fragment::FIRST, fragment::LATER]);
     let claims = subject.is(Field::Source, &[0]);
     // Before it has an address (RFC 4862, 5.4).
-    if claims && subject.is_message([&[], &[135]]) && subject.is(Field::Target, &own) && !fragmented(subject)
+    if claims
+        && subject.is_message([&[], &[icmpv6::NEIGHBOUR_SOLICITATION]])
+        && subject.is(Field::Target, &own)
+        && !fragmented(subject)
     {
         return Ok(());
     }
@@ -157,11 +198,10 @@ fn ipv6<'t, S: Subject<'t>>(subject: &mut S, port: &Port) -> Result<(), &'static
         if subject.is_message([&[], &ROUTERS]) {
             return Err("a guest is no router");
         }
-        // RFC 6980.
-        if subject.is_message([&[], &[133, 134, 135, 136, 137]]) && fragmented(subject) {
+        if subject.is_message([&[], &DISCOVERY]) && fragmented(subject) {
             return Err("neighbour discovery is never fragmented");
         }
-        if subject.is_message([&[], &[136]]) && !subject.is(Field::Target, &own) {
+        if subject.is_message([&[], &[icmpv6::NEIGHBOUR_ADVERTISEMENT]]) && !subject.is(Field::Target, &own) {
             return Err("advertises another's address");
         }
         return readable(subject, depth::TYPE);

@@ -234,11 +234,11 @@ pub trait Subject<'t> {
 
     /// Whether it is an ICMP message, of the packet's family, of one of these
     /// types.
-    fn is_message(&mut self, types: [&[u128]; 2]) -> bool {
+    fn is_message(&mut self, types: [&[u8]; 2]) -> bool {
         let [v4, v6] = types;
         let family = self.family();
         let (protocol, types) = (family.icmp().into(), family.pick([v4, v6]));
-        let types: Vec<Range> = types.iter().map(|kind| (*kind, *kind)).collect();
+        let types: Vec<Range> = types.iter().map(|kind| (u128::from(*kind), u128::from(*kind))).collect();
         self.has(&[
             Condition::Is(Field::Protocol, &[(protocol, protocol)]),
             Condition::Is(Field::MessageType, &types),

@@ -14,7 +14,7 @@ use crate::supervise::runtime_dir::FileError;
 use crate::supervise::spawn::{self, SpawnError};
 use crate::topology::{Name, Vm};
 
-use super::control::{Request, Status};
+use super::control::{Request, VmReport};
 use super::error::VmError;
 use super::program::{Agent, CALL_LIMIT, GuestCall};
 use super::qemu::agent::{Exec, ExecOutput};
@@ -36,7 +36,7 @@ impl Client {
     /// [`VmError::NotSupervised`] where there is none.
     pub fn connect(root: &RootDir, name: &Name) -> Result<Self, VmError> {
         let dir = RuntimeDir::open(root, name)?.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
-        let connection = client::connect(&dir, Status::REPLY_MAX);
+        let connection = client::connect(&dir, VmReport::REPLY_MAX);
         let connection = connection.ok_or_else(|| VmError::NotSupervised(name.clone()))?;
         Ok(Self { name: name.clone(), connection })
     }
@@ -45,7 +45,7 @@ impl Client {
     ///
     /// # Errors
     /// Where it doesn't answer.
-    pub fn status(&mut self) -> Result<Status, VmError> {
+    pub fn status(&mut self) -> Result<VmReport, VmError> {
         self.request(&Request::Status, REPLY_LIMIT)
     }
 
@@ -212,9 +212,9 @@ pub fn wait_until(
     name: &Name,
     wanted: &State,
     timeout: Duration,
-    on_progress: impl FnMut(&Status),
-) -> Result<Status, VmError> {
-    let reached = |status: &Status| {
+    on_progress: impl FnMut(&VmReport),
+) -> Result<VmReport, VmError> {
+    let reached = |status: &VmReport| {
         status.state == *wanted || (*wanted == State::Running && status.state == State::Ready)
     };
     client::wait_until(&root.vm(name.as_str()), reached, timeout, on_progress).map_err(|error| match error {

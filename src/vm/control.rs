@@ -24,7 +24,7 @@ pub(super) const REQUEST_MAX: usize = 1024 * 1024;
 
 /// What a supervisor says of its VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct VmReport {
     /// The VM.
     pub name: Name,
     /// Where it is in its life.
@@ -69,7 +69,7 @@ pub struct Status {
     pub silent_since: Option<u64>,
 }
 
-impl Status {
+impl VmReport {
     /// Of a VM of which nothing is there but this supervisor.
     pub(super) fn new(name: &Name) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl Status {
     }
 }
 
-impl Told for Status {
+impl Told for VmReport {
     /// Two outputs of a command, twice in base64, and the rest.
     const REPLY_MAX: u64 = 4 * super::qemu::agent::OUTPUT_MAX as u64;
 
@@ -147,7 +147,7 @@ pub(super) enum Order {
 /// What a client may ask for.
 #[derive(Debug, Clone)]
 pub(super) struct Office {
-    pub status: watch::Receiver<Status>,
+    pub status: watch::Receiver<VmReport>,
     pub orders: mpsc::Sender<Order>,
     pub agent: Agent,
 }
@@ -218,7 +218,7 @@ mod tests {
         let root = crate::root_dir::RootDir::new(dir.path());
         let name = Name::new("vm1").unwrap();
         let runtime_dir = Arc::new(super::super::runtime_dir::RuntimeDir::create(&root, &name).unwrap());
-        let (_status, status) = watch::channel(Status::new(&name));
+        let (_status, status) = watch::channel(VmReport::new(&name));
         let (orders, _orders) = mpsc::channel(1);
         let path = dir.path().join("control.sock");
         let office = Office { status, orders, agent: Agent::new(runtime_dir) };

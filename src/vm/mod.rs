@@ -30,7 +30,7 @@ pub use crate::supervise::error::SystemError;
 pub use booted::Booted;
 pub use client::{Client, attach_console, read_desired, spawn_supervisor, wait_until, write_desired};
 pub use confined::confined;
-pub use control::Status;
+pub use control::VmReport;
 pub use error::VmError;
 pub use held::{DiskErrors, Held};
 pub use observe::{Observed, elsewhere, find_strays, kill_stray, observe, stop};

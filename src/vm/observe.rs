@@ -17,7 +17,7 @@ use crate::topology::{Name, Vm};
 
 use super::booted::{self, Booted};
 use super::client::Client;
-use super::control::Status;
+use super::control::VmReport;
 use super::error::VmError;
 use super::pending::{Pending, differences};
 use super::qemu::adopt::adopt;
@@ -41,7 +41,7 @@ pub struct Observed {
     /// Whether a supervisor lives.
     pub supervised: bool,
     /// What the supervisor says, where it answers.
-    pub status: Option<Status>,
+    pub status: Option<VmReport>,
     /// Why it failed, where it did and nobody started it since.
     pub failure: Option<String>,
     /// When that was, in seconds after the epoch.

@@ -11,7 +11,7 @@ use crate::record::{Field, parse};
 use crate::topology::{Topology, Vm, compile};
 
 use super::booted::Booted;
-use super::control::Status;
+use super::control::VmReport;
 use super::pending::differences;
 use super::qemu::command_line::Accelerator;
 use super::record::{LaunchRecord, VmRecord};
@@ -65,7 +65,7 @@ fn what_was_written_is_read_as_what_it_was() {
     }
     let line = fs::read(host("plain").join("control-status.json")).unwrap();
     let answer: Value = serde_json::from_slice(&line).unwrap();
-    let status: Status = serde_json::from_value(answer["ok"].clone()).unwrap();
+    let status: VmReport = serde_json::from_value(answer["ok"].clone()).unwrap();
     assert_eq!((status.state, status.pid, status.agent), (State::Ready, Some(7260), true));
 }
 

@@ -17,7 +17,7 @@ use super::error::VmError;
 use super::qemu::agent::Agent;
 use super::qemu::launch::Launched;
 use super::qemu::qmp::Qmp;
-use super::qemu::watch::{self, Report};
+use super::qemu::watch::{self, Noticed};
 use super::record::LaunchRecord;
 use super::runtime_dir::{QEMU_LOG, RuntimeDir};
 
@@ -29,7 +29,7 @@ pub(super) struct Qemu {
     pub record: LaunchRecord,
     /// While the connection lasts.
     pub qmp: Option<Qmp>,
-    pub reports: mpsc::Receiver<Report>,
+    pub notices: mpsc::Receiver<Noticed>,
     /// When it has to answer; never where it was taken over.
     pub answer_by: Option<Instant>,
     tasks: JoinSet<()>,
@@ -40,14 +40,14 @@ impl Qemu {
     pub fn watch(launched: Launched, dir: &Arc<RuntimeDir>, agent: &Agent) -> Result<Self, VmError> {
         let Launched { record, process, child, stderr } = launched;
         let process = process.watch().map_err(VmError::kernel("watch QEMU"))?;
-        let (sender, reports) = mpsc::channel(16);
+        let (sender, notices) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         tasks.spawn(watch::machine(dir.clone(), sender.clone()));
         tasks.spawn(watch::agent(agent.clone(), sender));
         if let Some(stderr) = stderr.and_then(|stderr| ChildStderr::from_std(stderr).ok()) {
             tasks.spawn(watch::complaints(stderr, dir.path(QEMU_LOG)));
         }
-        Ok(Self { process, child, record, qmp: None, reports, answer_by: None, tasks })
+        Ok(Self { process, child, record, qmp: None, notices, answer_by: None, tasks })
     }
 
     /// Runs beside it, and ends with it.
@@ -55,11 +55,11 @@ impl Qemu {
         self.tasks.spawn(task);
     }
 
-    /// Waits for its next report; `None` when it ended. Safe to cancel.
-    pub async fn next(&mut self) -> Option<Report> {
+    /// Waits for its next notice; `None` when it ended. Safe to cancel.
+    pub async fn next(&mut self) -> Option<Noticed> {
         tokio::select! {
             biased;
-            Some(report) = self.reports.recv() => Some(report),
+            Some(noticed) = self.notices.recv() => Some(noticed),
             // A pid file descriptor is readable when its process ended.
             _ = self.process.readable() => None,
         }

@@ -48,7 +48,7 @@ pub enum State {
     /// It ended as it should.
     Stopped,
     /// It ended as it shouldn't, and why. A supervisor may be about to start
-    /// it again: see [`Status::retry_in_ms`](super::Status::retry_in_ms).
+    /// it again: see [`VmReport::retry_in_ms`](super::VmReport::retry_in_ms).
     Failed(String),
 }
 

@@ -22,7 +22,7 @@ use crate::topology::{Image, Vm};
 use super::booted::Booted;
 use super::client::read_desired;
 use super::console;
-use super::control::{self, Office, Order, Status};
+use super::control::{self, Office, Order, VmReport};
 use super::error::VmError;
 use super::held::{DiskErrors, Held, IoError};
 use super::qemu::accel::accelerator;
@@ -31,7 +31,7 @@ use super::qemu::agent::Agent;
 use super::qemu::boot_files::BootFiles;
 use super::qemu::launch::{Launched, launch};
 use super::qemu::qmp::QmpEvent;
-use super::qemu::watch::{self, Report};
+use super::qemu::watch::{self, Noticed};
 use super::record::VmRecord;
 use super::running::Qemu;
 use super::runtime_dir::{BOOTED, CONSOLE, CONSOLE_LOG, RuntimeDir, SERIAL};
@@ -112,7 +112,7 @@ struct Supervisor {
     qemu: Option<Qemu>,
     retry: Retry,
     stopping: Option<Stopping>,
-    status: watch_channel::Sender<Status>,
+    status: watch_channel::Sender<VmReport>,
     orders: mpsc::Receiver<Order>,
     serials: console::SerialSender,
     signals: StopSignals,
@@ -137,7 +137,7 @@ enum Step {
 }
 
 enum Input {
-    Report(Report),
+    Noticed(Noticed),
     Order(Order),
     Signal,
     Exited,
@@ -154,7 +154,7 @@ impl Supervisor {
         let signals = StopSignals::catch().map_err(error("catch signals"))?;
         let life = Lifecycle::new(vm.restart);
         let agent = Agent::new(dir.clone());
-        let (status, status_receiver) = watch_channel::channel(Status::new(&vm.name));
+        let (status, status_receiver) = watch_channel::channel(VmReport::new(&vm.name));
         let (orders_sender, orders) = mpsc::channel(8);
         let (serials, serials_receiver) = mpsc::channel(1);
         let mut services = JoinSet::new();
@@ -205,7 +205,7 @@ impl Supervisor {
             }
             self.publish();
             next = match self.input().await {
-                Input::Report(report) => self.report(report),
+                Input::Noticed(noticed) => self.notice(noticed),
                 Input::Order(order) => self.order(order),
                 Input::Signal => self.on(Event::StopRequested),
                 Input::Exited => self.exited().await,
@@ -232,7 +232,7 @@ impl Supervisor {
         let answer_by = self.qemu.as_ref().and_then(|qemu| qemu.answer_by);
         let qemu = async {
             match &mut self.qemu {
-                Some(qemu) => qemu.next().await.map_or(Input::Exited, Input::Report),
+                Some(qemu) => qemu.next().await.map_or(Input::Exited, Input::Noticed),
                 None => std::future::pending().await,
             }
         };
@@ -315,10 +315,10 @@ impl Supervisor {
         Ok(self.on(Event::Spawned))
     }
 
-    fn report(&mut self, report: Report) -> Next {
+    fn notice(&mut self, noticed: Noticed) -> Next {
         let Some(qemu) = &mut self.qemu else { return Next::Wait };
-        match report {
-            Report::Up { qmp, held } => {
+        match noticed {
+            Noticed::Up { qmp, held } => {
                 let paused = held.is_some();
                 self.silent_since = None;
                 if self.stopping.is_some() {
@@ -334,16 +334,16 @@ impl Supervisor {
                     (false, false) => self.on(Event::Resumed),
                 }
             }
-            Report::Down => {
+            Noticed::Down => {
                 qemu.qmp = None;
                 self.silent_since.get_or_insert_with(now);
                 Next::Wait
             }
-            Report::Silent => {
+            Noticed::Silent => {
                 self.silent_since.get_or_insert_with(now);
                 Next::Wait
             }
-            Report::Answered(held) => {
+            Noticed::Answered(held) => {
                 self.silent_since = None;
                 let paused = held.is_some();
                 if paused != (self.life.state == State::Paused) {
@@ -351,8 +351,8 @@ impl Supervisor {
                 }
                 self.on(if paused { Event::Paused } else { Event::Resumed })
             }
-            Report::Event(event) => self.machine_event(event),
-            Report::Agent(answered) => {
+            Noticed::Event(event) => self.machine_event(event),
+            Noticed::Agent(answered) => {
                 self.agent_answers = answered;
                 if answered { self.on(Event::AgentAnswered) } else { Next::Wait }
             }
@@ -503,11 +503,11 @@ impl Supervisor {
         self.stopping = None;
         self.agent_answers = false;
         // Its last words may say that the guest powered off.
-        while let Ok(Some(report)) = timeout(Duration::from_millis(300), qemu.reports.recv()).await {
-            match report {
-                Report::Event(event) => drop(self.machine_event(event)),
-                Report::Down => break,
-                Report::Up { .. } | Report::Answered(_) | Report::Silent | Report::Agent(_) => {}
+        while let Ok(Some(noticed)) = timeout(Duration::from_millis(300), qemu.notices.recv()).await {
+            match noticed {
+                Noticed::Event(event) => drop(self.machine_event(event)),
+                Noticed::Down => break,
+                Noticed::Up { .. } | Noticed::Answered(_) | Noticed::Silent | Noticed::Agent(_) => {}
             }
         }
         let mut why = qemu.obituary(&self.dir);
@@ -523,7 +523,7 @@ impl Supervisor {
 
     /// Tells clients and systemd how things are.
     fn publish(&mut self) {
-        let mut status = Status {
+        let mut status = VmReport {
             state: self.life.state.clone(),
             restarts: self.life.runs.restarts,
             failures: self.life.runs.failures,
@@ -536,7 +536,7 @@ impl Supervisor {
             silent_since: self
                 .silent_since
                 .filter(|_| self.qemu.as_ref().is_some_and(|qemu| qemu.answer_by.is_none())),
-            ..Status::new(&self.vm.name)
+            ..VmReport::new(&self.vm.name)
         };
         let node = status.held.as_ref().and_then(|held| held.disk.as_deref());
         status.disk = node.and_then(|node| self.disk(node)).map(|(disk, _)| disk);

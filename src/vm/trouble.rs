@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::control::Status;
+use super::control::VmReport;
 use super::observe::Observed;
 use super::state::State;
 
@@ -76,21 +76,21 @@ impl Observed {
     }
 }
 
-fn in_a_loop(status: &Status) -> String {
+fn in_a_loop(status: &VmReport) -> String {
     match status.failures {
         0..LOOP => String::new(),
         failures => format!("crashed {failures} times in a row, "),
     }
 }
 
-fn again(status: &Status) -> String {
+fn again(status: &VmReport) -> String {
     match status.retry_in_ms {
         Some(pause) => format!("; starts again after {} s", pause.div_ceil(1000)),
         None => String::new(),
     }
 }
 
-fn remedy(status: &Status) -> String {
+fn remedy(status: &VmReport) -> String {
     let name = &status.name;
     match &status.held {
         Some(held) if held.no_space => {
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::topology::Name;
 
-    fn observed(status: Option<Status>) -> Observed {
+    fn observed(status: Option<VmReport>) -> Observed {
         Observed {
             name: Name::new("web").unwrap(),
             launched: None,
@@ -127,8 +127,8 @@ mod tests {
         }
     }
 
-    fn status(state: State) -> Status {
-        Status { state, since: Some(5), ..Status::new(&Name::new("web").unwrap()) }
+    fn status(state: State) -> VmReport {
+        VmReport { state, since: Some(5), ..VmReport::new(&Name::new("web").unwrap()) }
     }
 
     fn what(observed: &Observed) -> String {
@@ -146,19 +146,19 @@ mod tests {
     fn each_kind_says_what_since_when_and_what_to_do() {
         let held = Held { no_space: true, disk: Some("volume1".into()), ..Held::of("io-error").unwrap() };
         let paused =
-            Status { held: Some(held), disk: Some("volumes[0] /srv/a".into()), ..status(State::Paused) };
+            VmReport { held: Some(held), disk: Some("volumes[0] /srv/a".into()), ..status(State::Paused) };
         let trouble = observed(Some(paused)).trouble().unwrap();
         assert_eq!(trouble.what, "paused: no room is left for volumes[0] /srv/a");
         assert_eq!(trouble.since, Some(5));
         assert!(trouble.remedy.contains("hostctl vm resume web"));
 
         let failed =
-            Status { failures: 4, retry_in_ms: Some(8000), ..status(State::Failed("killed".into())) };
+            VmReport { failures: 4, retry_in_ms: Some(8000), ..status(State::Failed("killed".into())) };
         assert_eq!(
             what(&observed(Some(failed))),
             "crashed 4 times in a row, failed: killed; starts again after 8 s"
         );
-        let between = Status { failures: 3, last_failure: Some("killed".into()), ..status(State::Running) };
+        let between = VmReport { failures: 3, last_failure: Some("killed".into()), ..status(State::Running) };
         assert_eq!(what(&observed(Some(between))), "crashed 3 times in a row, the last time: killed");
 
         assert_eq!(what(&observed(None)), "its supervisor doesn't answer");
@@ -167,10 +167,10 @@ mod tests {
         let dead = Observed { pid: None, failure: Some("no image".into()), failed_at: Some(9), ..orphan };
         assert_eq!((what(&dead), dead.trouble().unwrap().since), ("failed: no image".into(), Some(9)));
 
-        let silent = Status { silent_since: Some(8), ..status(State::Ready) };
+        let silent = VmReport { silent_since: Some(8), ..status(State::Ready) };
         assert_eq!(observed(Some(silent)).trouble().unwrap().since, Some(8));
         let errors = DiskErrors { count: 2, last: "read of disk: Input/output error".into(), at: 6 };
-        let told = Status { disk_errors: Some(errors), ..status(State::Ready) };
+        let told = VmReport { disk_errors: Some(errors), ..status(State::Ready) };
         assert!(what(&observed(Some(told))).contains("Input/output error"));
     }
 }

@@ -133,11 +133,11 @@ async fn accept(listener: TcpListener, site: Arc<Site>) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        if let Some(place) = clients.enter(peer.ip()) {
+        if let Some(slot) = clients.enter(peer.ip()) {
             let site = site.clone();
             connections.spawn(async move {
                 let _ = tokio::time::timeout(CONNECTION_LIMIT, converse(stream, site)).await;
-                drop(place);
+                drop(slot);
             });
         }
     }
@@ -161,14 +161,14 @@ struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// One of a client's connections.
 #[derive(Debug)]
-struct Place {
+struct Slot {
     clients: Clients,
     address: IpAddr,
 }
 
 impl Clients {
-    /// A place for one more connection; `None` where the client has enough.
-    fn enter(&self, address: IpAddr) -> Option<Place> {
+    /// A slot for one more connection; `None` where the client has enough.
+    fn enter(&self, address: IpAddr) -> Option<Slot> {
         let address = one_client(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
@@ -176,11 +176,11 @@ impl Clients {
             return None;
         }
         *count += 1;
-        Some(Place { clients: self.clone(), address })
+        Some(Slot { clients: self.clone(), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
@@ -208,12 +208,12 @@ mod tests {
     fn a_client_has_so_many_connections_and_gets_them_back() {
         let clients = Clients::default();
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let places: Vec<_> = (0..CLIENT_MAX).map(|_| clients.enter(address("10.0.0.1")).unwrap()).collect();
+        let slots: Vec<_> = (0..CLIENT_MAX).map(|_| clients.enter(address("10.0.0.1")).unwrap()).collect();
         assert!(clients.enter(address("::ffff:10.0.0.1")).is_none(), "the same client");
         assert!(clients.enter(address("10.0.0.2")).is_some());
-        drop(places);
+        drop(slots);
         assert!(clients.0.lock().unwrap().is_empty());
-        let _place = clients.enter(address("2001:db8::1")).unwrap();
+        let _slot = clients.enter(address("2001:db8::1")).unwrap();
         let _other = clients.enter(address("2001:db8::2")).unwrap();
         assert_eq!(clients.0.lock().unwrap().len(), 1);
     }

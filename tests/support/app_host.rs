@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hostctl::app::{self, AppRecord, Client, State, Status};
+use hostctl::app::{self, AppRecord, AppReport, Client, State};
 use hostctl::root_dir::RootDir;
 use hostctl::testbed::{NamedNamespaces, Netns};
 use hostctl::topology::{App, Name, NamespaceName};
@@ -62,24 +62,24 @@ impl Host {
         app::spawn_supervisor(&self.root, &self.app, &program).unwrap();
     }
 
-    pub fn wait(&self, state: &State) -> Result<Status, String> {
+    pub fn wait(&self, state: &State) -> Result<AppReport, String> {
         let id = (&self.app.namespace, &self.app.name);
         app::wait_until(&self.root, id, state, LONG, |_| {}).map_err(|error| error.to_string())
     }
 
-    pub fn running(&self) -> Status {
+    pub fn running(&self) -> AppReport {
         self.wait(&State::Running).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
     /// Starts it, and waits until the script made the file `ready`.
-    pub fn start_ready(&self) -> Status {
+    pub fn start_ready(&self) -> AppReport {
         self.start();
         let status = self.running();
         until("the script is ready", || self.path("ready").exists());
         status
     }
 
-    pub fn status(&self) -> Option<Status> {
+    pub fn status(&self) -> Option<AppReport> {
         Client::connect(&self.root, &self.app.namespace, &self.app.name).ok()?.status().ok()
     }
 

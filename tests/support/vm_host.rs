@@ -9,7 +9,7 @@ use std::time::Duration;
 use hostctl::root_dir::RootDir;
 use hostctl::tap;
 use hostctl::topology::{Accel, Arch, IfName, Image, Machine, Name, Port, PortV6, Supervisor, Vm};
-use hostctl::vm::{self, Client, State, Status};
+use hostctl::vm::{self, Client, State, VmReport};
 
 use crate::support::processes::until;
 
@@ -91,11 +91,11 @@ impl Host {
         vm::spawn_supervisor(&self.root, &self.vm.name, &self.program).unwrap();
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> VmReport {
         Client::connect(&self.root, &self.vm.name).unwrap().status().unwrap()
     }
 
-    pub fn ready(&self) -> Status {
+    pub fn ready(&self) -> VmReport {
         let limit = Duration::from_secs(180);
         let waited = vm::wait_until(&self.root, &self.vm.name, &State::Ready, limit, |_| {});
         waited.unwrap_or_else(|error| {

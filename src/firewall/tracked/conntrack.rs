@@ -9,12 +9,14 @@ use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, 
 use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::Socket;
 
-use super::flows::{Flow, FlowPolicy};
+use crate::reach::TrackedFlow;
+
+use super::flows::FlowPolicy;
 use crate::firewall::netfilter::{open, receive, send};
 
 /// An entry, with what the kernel needs to find it again.
 struct Entry {
-    flow: Flow,
+    flow: TrackedFlow,
     key: Vec<ConntrackAttribute>,
 }
 
@@ -93,7 +95,7 @@ fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
             _ => {}
         }
     }
-    let flow = Flow { source: source?, destination: destination?, protocol, port };
+    let flow = TrackedFlow { source: source?, destination: destination?, protocol, port };
     Some(Entry { flow, key: vec![ConntrackAttribute::CtaTupleOrig(original)] })
 }
 
@@ -128,7 +130,7 @@ mod tests {
     use crate::firewall::live::nft;
     use crate::topology::compile;
 
-    fn tracked() -> Vec<Flow> {
+    fn tracked() -> Vec<TrackedFlow> {
         let socket = open().unwrap();
         dump(&socket).unwrap().into_iter().map(|entry| entry.flow).collect()
     }

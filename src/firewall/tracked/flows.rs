@@ -5,11 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::reach::{Model, Opened, Reopening, Vicinity};
+use crate::reach::{Model, Reopening, TrackedFlow, Vicinity};
 use crate::topology::{Port, Topology};
-
-/// A tracked flow, as it was opened.
-pub type Flow = Opened;
 
 /// What may go on of the flows that are there. Pure data, so that it can be
 /// decided before anything is changed.
@@ -53,7 +50,7 @@ impl FlowPolicy {
     }
 
     /// Whether a flow has to end.
-    pub fn forbids(&self, flow: &Flow) -> bool {
+    pub fn forbids(&self, flow: &TrackedFlow) -> bool {
         self.judge(|judge| judge.forbids(flow))
     }
 }
@@ -71,7 +68,7 @@ pub struct FlowJudge<'m, 't> {
 
 impl FlowJudge<'_, '_> {
     /// Whether a flow isn't allowed, whoever else has one.
-    pub fn forbids(&self, flow: &Flow) -> bool {
+    pub fn forbids(&self, flow: &TrackedFlow) -> bool {
         let Gone { guests, networks } = &self.policy.gone;
         let ends = [flow.source, flow.destination];
         // Of a guest that is gone, or whose address is another's: it would reach
@@ -88,7 +85,7 @@ impl FlowJudge<'_, '_> {
 
     /// Whether a guest has more flows than it may, with this one. Flows that are
     /// older than the rules aren't in their account.
-    pub fn is_surplus(&mut self, flow: &Flow) -> bool {
+    pub fn is_surplus(&mut self, flow: &TrackedFlow) -> bool {
         let Some((guest, most)) = self.allowances.get(&flow.source) else { return false };
         let flows = self.had.entry(*guest).or_default();
         *flows = flows.saturating_add(1);
@@ -125,8 +122,13 @@ mod tests {
         FlowPolicy::new(&topology, host, &[], Gone::default())
     }
 
-    fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> Flow {
-        Flow { source: source.parse().unwrap(), destination: destination.parse().unwrap(), protocol, port }
+    fn flow(source: &str, destination: &str, protocol: u8, port: u16) -> TrackedFlow {
+        TrackedFlow {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            protocol,
+            port,
+        }
     }
 
     const HOST: &str = r#"

@@ -279,13 +279,13 @@ pub fn guests(root: &RootDir) -> Result<Vec<GuestStatus>, HostError> {
 
 /// Where a guest is attached, as far as that is known.
 #[derive(Default)]
-struct Place {
+struct Attachment {
     network: Option<Name>,
     interface: Option<IfName>,
     addresses: Vec<IpAddr>,
 }
 
-impl Place {
+impl Attachment {
     fn of(port: &Port) -> Self {
         let v6 = port.v6.as_ref().map(|v6| v6.address.into());
         Self {
@@ -304,16 +304,16 @@ impl Place {
 
 fn guests_of(root: &RootDir, topology: &Topology) -> Result<Vec<GuestStatus>, HostError> {
     let seen = vm::observe(root)?;
-    let wanted = topology.vms.iter().map(|vm| (vm.name.to_string(), Place::of(&vm.port)));
+    let wanted = topology.vms.iter().map(|vm| (vm.name.to_string(), Attachment::of(&vm.port)));
     let others = seen.iter().filter(|guest| topology.vm(guest.name.as_str()).is_none());
-    let others = others.map(|guest| (guest.name.to_string(), Place::launched(guest)));
-    let status = |(name, place): (String, Place)| {
+    let others = others.map(|guest| (guest.name.to_string(), Attachment::launched(guest)));
+    let status = |(name, attachment): (String, Attachment)| {
         let seen = seen.iter().find(|guest| guest.name.as_str() == name);
         let told = seen.and_then(|guest| guest.status.as_ref());
         GuestStatus {
-            network: place.network.map(String::from),
-            interface: place.interface.map(String::from),
-            addresses: place.addresses.iter().map(IpAddr::to_string).collect(),
+            network: attachment.network.map(String::from),
+            interface: attachment.interface.map(String::from),
+            addresses: attachment.addresses.iter().map(IpAddr::to_string).collect(),
             state: seen.map_or_else(|| "stopped".into(), vm::Observed::state),
             pid: seen.and_then(|guest| guest.pid),
             restarts: told.map_or(0, |status| status.restarts),

@@ -87,7 +87,7 @@ const AARCH64_TEST_GUEST: [u32; 7] = [
 
 /// `<run>/kvm.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Verdict {
+struct KvmTrial {
     boot_id: String,
     works: bool,
     reason: String,
@@ -102,8 +102,8 @@ pub fn accelerator(root: &RootDir, vm: &Vm) -> Result<(Accelerator, String), VmE
     let kvm = || match foreign(vm.arch) {
         Some(reason) => (false, reason),
         None => {
-            let verdict = verdict(root, vm.uid);
-            (verdict.works, verdict.reason)
+            let trial = trial(root, vm.uid);
+            (trial.works, trial.reason)
         }
     };
     match vm.accel {
@@ -127,34 +127,34 @@ pub fn accelerator(root: &RootDir, vm: &Vm) -> Result<(Accelerator, String), VmE
 /// Why not.
 pub fn kvm(root: &RootDir) -> Result<(), String> {
     // Any user of the guests' range, for the first guest isn't there yet.
-    let verdict = verdict(root, *UIDS.start());
-    if verdict.works { Ok(()) } else { Err(verdict.reason) }
+    let trial = trial(root, *UIDS.start());
+    if trial.works { Ok(()) } else { Err(trial.reason) }
 }
 
 fn foreign(arch: Arch) -> Option<String> {
     (arch != Arch::NATIVE).then(|| format!("a guest for {arch} can't run on an {} processor", Arch::NATIVE))
 }
 
-fn verdict(root: &RootDir, uid: u32) -> Verdict {
+fn trial(root: &RootDir, uid: u32) -> KvmTrial {
     let path = root.run().join("kvm.json");
     let boot_id = read_bounded(Path::new("/proc/sys/kernel/random/boot_id"), 64).unwrap_or_default();
     let boot_id = String::from_utf8_lossy(&boot_id).trim().to_owned();
     let cached = read_bounded(&path, 4096).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    if let Some(found) = cached.filter(|found: &Verdict| found.boot_id == boot_id) {
+    if let Some(found) = cached.filter(|found: &KvmTrial| found.boot_id == boot_id) {
         return found;
     }
     let (works, reason) = match probe_kvm(uid) {
         Ok(()) => (true, "a test guest ran on /dev/kvm".to_owned()),
         Err(reason) => (false, reason),
     };
-    let verdict = Verdict { boot_id, works, reason };
+    let trial = KvmTrial { boot_id, works, reason };
     // A cache: without it the next VM asks again.
-    let _ = store(&path, &verdict);
-    verdict
+    let _ = store(&path, &trial);
+    trial
 }
 
-fn store(path: &Path, verdict: &Verdict) -> io::Result<()> {
-    whole_file::replace(path, serde_json::to_vec(verdict)?)
+fn store(path: &Path, trial: &KvmTrial) -> io::Result<()> {
+    whole_file::replace(path, serde_json::to_vec(trial)?)
 }
 
 /// The user that a VM's QEMU runs as: its own, in its own group. With KVM on
@@ -314,12 +314,12 @@ mod tests {
         assert_eq!(accelerator(&root, &vm).unwrap(), (first, reason));
         assert!(asked.elapsed() < Duration::from_millis(500));
         let path = root.run().join("kvm.json");
-        let mut verdict: Verdict = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(verdict.works, first == Accelerator::Kvm);
-        // Whatever an earlier boot's verdict said:
-        verdict.reason = "old".into();
-        verdict.boot_id = "another".into();
-        store(&path, &verdict).unwrap();
+        let mut trial: KvmTrial = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(trial.works, first == Accelerator::Kvm);
+        // Whatever an earlier boot's trial said:
+        trial.reason = "old".into();
+        trial.boot_id = "another".into();
+        store(&path, &trial).unwrap();
         assert_ne!(accelerator(&root, &vm).unwrap().1, "old");
     }
 

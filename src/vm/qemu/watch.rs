@@ -24,9 +24,9 @@ const LOG_MAX: usize = 256 * 1024;
 /// How often QEMU is asked how the guest is.
 const ASK: Duration = Duration::from_secs(10);
 
-/// What the tasks report.
+/// What the tasks notice.
 #[derive(Debug)]
-pub(in crate::vm) enum Report {
+pub(in crate::vm) enum Noticed {
     /// QEMU answers on its machine protocol.
     Up { qmp: Qmp, held: Option<Held> },
     /// It answered again, and whether the guest is held.
@@ -42,28 +42,28 @@ pub(in crate::vm) enum Report {
 }
 
 /// Keeps a QMP connection.
-pub(in crate::vm) async fn machine(dir: Arc<RuntimeDir>, reports: mpsc::Sender<Report>) {
+pub(in crate::vm) async fn machine(dir: Arc<RuntimeDir>, notices: mpsc::Sender<Noticed>) {
     loop {
         if let Ok(stream) = UnixStream::connect(dir.socket(QMP)).await
             && let Ok((qmp, mut events)) = Qmp::connect(stream).await
             && let Ok(held) = qmp.held().await
         {
-            if reports.send(Report::Up { qmp: qmp.clone(), held }).await.is_err() {
+            if notices.send(Noticed::Up { qmp: qmp.clone(), held }).await.is_err() {
                 return;
             }
             loop {
-                let report = match timeout(ASK, events.recv()).await {
-                    Ok(Some(event)) => Report::Event(event),
+                let noticed = match timeout(ASK, events.recv()).await {
+                    Ok(Some(event)) => Noticed::Event(event),
                     Ok(None) => break,
                     // A flood of events may have lost one.
-                    Err(_) => qmp.held().await.map_or(Report::Silent, Report::Answered),
+                    Err(_) => qmp.held().await.map_or(Noticed::Silent, Noticed::Answered),
                 };
-                if reports.send(report).await.is_err() {
+                if notices.send(noticed).await.is_err() {
                     return;
                 }
             }
         }
-        if reports.send(Report::Down).await.is_err() {
+        if notices.send(Noticed::Down).await.is_err() {
             return;
         }
         sleep(Duration::from_secs(1)).await;
@@ -71,11 +71,11 @@ pub(in crate::vm) async fn machine(dir: Arc<RuntimeDir>, reports: mpsc::Sender<R
 }
 
 /// Asks the guest agent for signs of life.
-pub(in crate::vm) async fn agent(agent: Agent, reports: mpsc::Sender<Report>) {
+pub(in crate::vm) async fn agent(agent: Agent, notices: mpsc::Sender<Noticed>) {
     agent.reset().await;
     loop {
         let answered = agent.ping(Duration::from_secs(2)).await.is_ok();
-        if reports.send(Report::Agent(answered)).await.is_err() {
+        if notices.send(Noticed::Agent(answered)).await.is_err() {
             return;
         }
         sleep(if answered { Duration::from_secs(5) } else { Duration::from_millis(250) }).await;

@@ -18,7 +18,7 @@ use super::{Entry, Flow, Model, Verdict, Vicinity};
 
 /// A flow by who opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opened {
+pub struct TrackedFlow {
     /// Who did.
     pub source: IpAddr,
     /// To whom.
@@ -74,9 +74,9 @@ impl<'m, 't> Reopening<'m, 't> {
     }
 
     /// Whether a flow's first packet would be dropped.
-    pub fn drops(&self, opened: &Opened) -> bool {
+    pub fn drops(&self, flow: &TrackedFlow) -> bool {
         let model = self.model;
-        let Opened { source, destination, protocol, port } = *opened;
+        let TrackedFlow { source, destination, protocol, port } = *flow;
         let flow = |entry, destination| Flow { entry, source, destination, protocol, port };
         if let Some(guest) = model.guest_at(source).or_else(|| self.link_local.get(&source).copied()) {
             return self.guests_drops(&flow(Entry::Guest(guest.interface.clone()), destination), guest);
