@@ -1,7 +1,7 @@
 //! What the rules do with all that a sender may send, held against what the
 //! model says of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::reach::subject::Kind;
 use crate::reach::{Decision, Model};
@@ -20,7 +20,6 @@ use super::space::{Of, Space, judge};
 /// One thread's work.
 pub struct Worker<'w, 't> {
     follow: Follow<'w, 't>,
-    grounds: BTreeMap<Kind, Ground>,
     reached: BTreeSet<u32>,
     extent: Extent,
     found: Vec<Counterexample>,
@@ -60,29 +59,32 @@ impl<'w, 't> Worker<'w, 't> {
     pub fn new(model: &'w Model<'t>, tables: &'w Tables, links: &'w LinkNumbers) -> Self {
         Self {
             follow: Follow::new(model, tables, links),
-            grounds: BTreeMap::new(),
             reached: BTreeSet::new(),
             extent: Extent::default(),
             found: Vec::new(),
         }
     }
 
-    /// Compares all that a sender may send.
+    /// Compares all that senders may send of one kind.
     ///
     /// # Errors
     /// Where something isn't known.
-    pub fn compare(&mut self, sender: &Sender<'t>) -> Result<(), Unknown> {
-        for &kind in sender.kinds() {
-            let Follow { tables, links, .. } = self.follow;
-            let ground = self.grounds.remove(&kind);
-            let mut ground = ground.unwrap_or_else(|| Ground::new(kind, &[tables], links));
-            let done = ground.settled(|ground| self.compare_kind(ground, kind, sender));
-            self.grounds.insert(kind, ground);
-            let Seen { cases, reached, found } = done?;
+    pub fn compare(
+        &mut self,
+        kind: Kind,
+        senders: impl Iterator<Item = &'w Sender<'t>>,
+    ) -> Result<(), Unknown>
+    where
+        't: 'w,
+    {
+        let Follow { tables, links, .. } = self.follow;
+        let mut ground = Ground::new(kind, &[tables], links);
+        for sender in senders.filter(|sender| sender.kinds().contains(&kind)) {
+            let seen = ground.settled(|ground| self.compare_kind(ground, kind, sender))?;
             self.extent.slices += 1;
-            self.extent.cases += cases;
-            self.reached.extend(reached);
-            self.found.extend(found);
+            self.extent.cases += seen.cases;
+            self.reached.extend(seen.reached);
+            self.found.extend(seen.found);
         }
         Ok(())
     }
@@ -101,16 +103,23 @@ impl<'w, 't> Worker<'w, 't> {
         for judged in self.follow.all(ground, kind, sender)? {
             let case = Case { link: sender.link(), port, judged: &judged, leaves: false };
             let claims = self.claims(ground, &case);
-            let (mut claim, mut leaves) = (Diagram::NEVER, Diagram::NEVER);
+            // Most ways of answering end in a drop: it is what the others leave.
+            let dropped = terminal(Outcome::Dropped);
+            let mut claim = ground.diagrams.choose(judged.space, dropped, Diagram::NEVER);
+            let mut masqueraded = Diagram::NEVER;
             for (these, outcome) in claims {
-                let passes = if outcome == Outcome::Dropped { outcome } else { Outcome::Passed };
-                claim = ground.diagrams.choose(these, terminal(passes), claim);
-                leaves = ground.diagrams.choose(these, terminal(outcome), leaves);
+                if outcome != Outcome::Dropped {
+                    claim = ground.diagrams.choose(these, terminal(Outcome::Passed), claim);
+                }
+                if outcome == Outcome::Masqueraded {
+                    masqueraded = ground.diagrams.or(masqueraded, these);
+                }
             }
             self.hold(ground, &case, judged.rules, claim, &mut seen)?;
             if judged.stop == Stop::Out {
                 let (space, rules) = self.follow.leaving(ground, &judged)?;
-                let claim = ground.diagrams.choose(space, leaves, Diagram::NEVER);
+                let claim = ground.diagrams.choose(masqueraded, terminal(Outcome::Masqueraded), claim);
+                let claim = ground.diagrams.choose(space, claim, Diagram::NEVER);
                 self.hold(ground, &Case { leaves: true, ..case }, rules, claim, &mut seen)?;
             }
         }

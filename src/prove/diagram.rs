@@ -76,7 +76,7 @@ impl Hasher for Mix {
 pub type Known<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
 /// Most results that are remembered, 16 bytes each.
-const REMEMBERED: usize = 1 << 21;
+const REMEMBERED: usize = 1 << 20;
 
 /// No node is there.
 const FREE: u32 = u32::MAX;

@@ -13,7 +13,7 @@ use super::space::Known;
 
 /// Nodes after which a thread begins anew: what senders share is worth keeping,
 /// up to some hundred megabytes.
-const NODES: usize = 600_000;
+const NODES: usize = 1_500_000;
 
 /// More grains of one field than rules have are kept up to so many.
 const GRAINS: usize = 64;

@@ -28,6 +28,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::reach::Model;
+use crate::reach::subject::Kind;
 use crate::topology::IfName;
 
 pub use answer::{Answer, Claimed, Counterexample, Extent, Outcome, RulePlace};
@@ -106,8 +107,10 @@ fn compared(
             .map(|first| {
                 scope.spawn(move || {
                     let mut worker = Worker::new(model, tables, links);
-                    let mut share = senders.iter().skip(first).step_by(workers);
-                    share.try_for_each(|sender| worker.compare(sender))?;
+                    // One kind after the other: what is known of one is nothing to the others.
+                    for kind in Kind::ALL {
+                        worker.compare(kind, senders.iter().skip(first).step_by(workers))?;
+                    }
                     Ok(worker.finish())
                 })
             })

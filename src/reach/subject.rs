@@ -154,6 +154,11 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ipv4, Self::Ipv6, Self::Arp, Self::Other];
+}
+
 /// Whose policies are asked, and for which direction.
 #[derive(Debug, Clone, Copy)]
 pub enum Judges<'a, 't> {

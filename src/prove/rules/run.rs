@@ -31,7 +31,6 @@ const DEPTH: u32 = 16;
 /// Kinds of changes of terminals: what a terminal stands for is the same as long
 /// as a thread's diagrams live.
 const DECIDED: u32 = 0;
-const GOES_ON: u32 = 1;
 const ENDS_DROPPED: u32 = 2;
 const ENDS_ACCEPTED: u32 = 3;
 /// What passes.
@@ -190,7 +189,7 @@ impl<'r> Run<'r> {
                     Statement::Verdict(verdict) => {
                         let place = Place { table: index, chain, rule: number };
                         let done = self.verdict(diagrams, (index, table, place), *verdict, hit, depth)?;
-                        (rest, out) = settle(diagrams, rest, out, hit, done);
+                        (rest, out) = settle(diagrams, rest, out, done);
                     }
                     Statement::Map(left, right) => {
                         let (Left::Fields(reads), Right::Named(set)) = (left, right) else {
@@ -211,7 +210,7 @@ impl<'r> Run<'r> {
                             let place = Place { table: index, chain, rule: number };
                             let done =
                                 self.verdict(diagrams, (index, table, place), verdict, these, depth)?;
-                            (rest, out) = settle(diagrams, rest, out, these, done);
+                            (rest, out) = settle(diagrams, rest, out, done);
                         }
                     }
                 }
@@ -220,7 +219,8 @@ impl<'r> Run<'r> {
         Ok(diagrams.choose(rest, RETURNED, out))
     }
 
-    /// What becomes of `hit` by one verdict; 0 where it goes on in the chain.
+    /// What of `hit` is decided by one verdict, and how; the rest goes on in the
+    /// chain.
     fn verdict(
         &mut self,
         diagrams: &mut Diagrams,
@@ -228,22 +228,19 @@ impl<'r> Run<'r> {
         verdict: Verdict,
         hit: Diagram,
         depth: u32,
-    ) -> Result<Diagram, Unknown> {
-        let done = match verdict {
+    ) -> Result<(Diagram, Diagram), Unknown> {
+        Ok(match verdict {
             Verdict::Accept | Verdict::Drop | Verdict::Masquerade(_) => {
-                self.deciders.terminal(place, verdict)?
+                (hit, self.deciders.terminal(place, verdict)?)
             }
-            Verdict::Return => RETURNED,
-            Verdict::Goto(chain) => self.chain(diagrams, (index, table, chain), hit, depth + 1)?,
+            Verdict::Return => (hit, RETURNED),
+            Verdict::Goto(chain) => (hit, self.chain(diagrams, (index, table, chain), hit, depth + 1)?),
             Verdict::Jump(chain) => {
                 let done = self.chain(diagrams, (index, table, chain), hit, depth + 1)?;
-                diagrams.change(GOES_ON, done, &|terminal| {
-                    let own = Diagram::terminal(terminal);
-                    if own == RETURNED { Diagram::NEVER } else { own }
-                })
+                let decides = |terminal| truth(terminal != 0 && Diagram::terminal(terminal) != RETURNED);
+                (diagrams.change(DECIDED, done, &decides), done)
             }
-        };
-        Ok(diagrams.choose(hit, done, Diagram::NEVER))
+        })
     }
 
     fn present(&self, diagrams: &mut Diagrams, left: &Left) -> Diagram {
@@ -350,15 +347,12 @@ impl<'r> Run<'r> {
     }
 }
 
-/// Takes out of `rest` what `done` decided of `hit`, and adds it to `out`.
+/// Takes what is decided out of `rest`, and adds it to `out`.
 fn settle(
     diagrams: &mut Diagrams,
     rest: Diagram,
     out: Diagram,
-    hit: Diagram,
-    done: Diagram,
+    (decided, done): (Diagram, Diagram),
 ) -> (Diagram, Diagram) {
-    let decided = diagrams.change(DECIDED, done, &|terminal| truth(terminal != 0));
-    let decided = diagrams.and(hit, decided);
     (diagrams.minus(rest, decided), diagrams.choose(decided, done, out))
 }
