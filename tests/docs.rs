@@ -123,7 +123,7 @@ fn every_command_in_the_documentation_exists() {
             };
             let help = known(2).or_else(|| known(1)).unwrap_or_else(|| panic!("{place}: no such command"));
             // `vm` alone names the group; `vm something` has to be a command.
-            let group = !help.children().is_empty() && plain.get(1).is_some_and(|word| *word != "…");
+            let group = help.is_group() && plain.get(1).is_some_and(|word| *word != "…");
             assert!(!group, "{place}: no such command");
             for option in words.iter().filter(|word| word.starts_with("--")) {
                 let option = option.split('=').next().unwrap();

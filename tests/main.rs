@@ -37,6 +37,8 @@ mod policy_ruleset;
 mod policy_spec;
 mod private;
 mod proof;
+mod prove_commands;
+mod prove_first;
 mod reach;
 mod restarts;
 mod rollback;

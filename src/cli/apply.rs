@@ -12,13 +12,23 @@ use hostctl::spec::Checked;
 use hostctl::topology::Topology;
 use serde_json::json;
 
+use super::change::add_proof;
 use super::diff;
 use super::failure::placed;
 use super::progress::{self, Progress};
+use super::prove_first::{Prove, told};
 use super::spec::{SpecFile, load, load_quietly};
 use super::summary::summary;
 use super::wait::Wait;
 use super::{Context, Failure, line, output, topology_json};
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    file: SpecFile,
+    #[command(flatten)]
+    prove: Prove,
+}
 
 #[derive(Debug, Args)]
 pub struct Apply {
@@ -47,11 +57,13 @@ pub struct Apply {
     /// Makes no link, starts no guest, keeps no generation. Where the spec is
     /// refused, or its firewall, the one that was applied last is loaded, and the
     /// command fails all the same.
-    #[arg(long, conflicts_with = "confirm")]
+    #[arg(long, conflicts_with_all = ["confirm", "prove"])]
     firewall_only: bool,
     /// Also where the spec removes all networks or all guests: don't ask.
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    prove: Prove,
     #[command(flatten)]
     wait: Wait,
 }
@@ -80,7 +92,8 @@ pub fn host(context: &Context) -> Result<Host, Failure> {
     Ok(Host { root: context.root.clone(), program })
 }
 
-pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+pub async fn plan(context: &Context, arguments: &Plan) -> Result<(), Failure> {
+    let file = &arguments.file;
     let Checked { spec, compiled: topology, .. } = load(context, file)?;
     let loss = Loss::of(&context.root, &spec)?;
     let advice = host::advice(&topology, host::Machine::here());
@@ -92,10 +105,12 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     }
     let preview = host(context)?.preview(&spec, &topology).await;
     let preview = preview.map_err(|error| placed(context, Some(file), error))?;
+    let proved = arguments.prove.rehearsed(context, &topology).await;
+    let proved = proved.map_err(|error| placed(context, Some(file), error))?;
     let change = since_last(context, &topology);
     if context.json {
         let change = change.map(|(_, change)| change);
-        return output::json(&json!({
+        let mut value = json!({
             "steps": steps_json(&preview.steps),
             "addresses": topology_json::moves(&preview.moves),
             "pending": preview.pending,
@@ -103,9 +118,14 @@ pub async fn plan(context: &Context, file: &SpecFile) -> Result<(), Failure> {
             "notes": advice,
             "widens": change.as_ref().map(Change::widens),
             "changes": change.map(|change| change.lines),
-        }));
+        });
+        add_proof(&mut value, proved.as_ref());
+        return output::json(&value);
     }
     print_preview(context, &preview)?;
+    if let Some(extent) = &proved {
+        told(extent)?;
+    }
     match change.filter(|(_, change)| !change.lines.is_empty()) {
         Some((since, change)) => {
             line(format!("\nwho reaches whom, compared with {since}:"))?;
@@ -171,7 +191,8 @@ pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> 
         return load_firewall(context, arguments).await;
     }
     let host = host(context)?;
-    let mut progress = Progress::of_apply(context, arguments.yes, arguments.wait);
+    let mut progress =
+        Progress::of_apply(context, arguments.yes, arguments.wait).proving(arguments.prove.prove);
     let lock = host.begin_with("apply", &mut progress)?;
     let checked = load(context, &arguments.file)?;
     let (spec, topology) = (&checked.spec, &checked.compiled);

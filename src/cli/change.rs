@@ -2,6 +2,7 @@
 
 use clap::Args;
 use hostctl::host::Compared;
+use hostctl::prove::Extent;
 use hostctl::reach;
 use hostctl::spec::{Cidr4, Cidr6, IfName, Name, SpecEdit};
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use super::apply::{host, preview_json, print_preview};
 use super::failure::placed;
 use super::progress::Progress;
+use super::prove_first::{Prove, told};
 use super::wait::Wait;
 use super::{Context, Failure, diff, line, output};
 
@@ -18,6 +20,8 @@ pub struct How {
     /// Print the steps and do nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    prove: Prove,
     #[command(flatten)]
     wait: Wait,
 }
@@ -69,15 +73,21 @@ async fn make(context: &Context, how: &How, change: &SpecEdit, compares: bool) -
     if how.dry_run {
         let planned = host.plan_edit(change).await.map_err(|error| placed(context, None, error))?;
         let reach = difference(&planned.compared);
+        let proved = how.prove.rehearsed(context, &planned.compared.after).await;
+        let proved = proved.map_err(|error| placed(context, None, error))?;
         if context.json {
             let mut value = preview_json(&planned.preview);
             add_reach(&mut value, reach.as_ref());
+            add_proof(&mut value, proved.as_ref());
             return output::json(&value);
         }
         print_preview(context, &planned.preview)?;
+        if let Some(extent) = &proved {
+            told(extent)?;
+        }
         return reach.map_or(Ok(()), |reach| print_reach(&reach, "would be"));
     }
-    let edited = host.edit(change, &mut Progress::new(context, how.wait)).await;
+    let edited = host.edit(change, &mut Progress::new(context, how.wait).proving(how.prove.prove)).await;
     let edited = edited.map_err(|error| placed(context, None, error))?;
     for note in &edited.outcome.notes {
         context.note(note);
@@ -108,6 +118,13 @@ fn add_reach(value: &mut Value, reach: Option<&reach::Change>) {
     if let (Some(value), Some(reach)) = (value.as_object_mut(), reach) {
         value.insert("widens".into(), json!(reach.widens()));
         value.insert("changes".into(), json!(reach.lines));
+    }
+}
+
+/// A proof that was asked for.
+pub fn add_proof(value: &mut Value, proved: Option<&Extent>) {
+    if let (Some(value), Some(extent)) = (value.as_object_mut(), proved) {
+        value.insert("proof".into(), json!({ "answer": "equal", "rules": extent.rules.len() }));
     }
 }
 

@@ -124,8 +124,10 @@ fn names(path: &[String], argument: &Arg) -> Option<Names> {
         (["app", ..], "name" | "app") => Some(Names::App),
         (["vpc", ..], "name") | (_, "vpc" | "vpc1" | "vpc2" | "network") => Some(Names::Network),
         (["subnet", ..], "name") | (_, "subnet" | "from_subnet" | "to_subnet") => Some(Names::Subnet),
-        (["rollback"], "number") | (["diff"], "old" | "new") => Some(Names::Generation),
-        (["explain"], "from" | "to") => Some(Names::End),
+        (["rollback"], "number") | (["diff"] | ["prove", "diff"], "old" | "new") => Some(Names::Generation),
+        (["explain"], "from" | "to") | (["prove"], "why") | (["prove", "reaches"], "target") => {
+            Some(Names::End)
+        }
         // A file's place is the shell's to complete.
         (_, "policy") if !is_file(argument) => Some(Names::Policy),
         _ => None,
@@ -216,6 +218,9 @@ mod tests {
             "rollback number",
             "diff old",
             "explain from",
+            "prove why",
+            "prove diff new",
+            "prove reaches target",
             "app stop name",
             "test connectivity from_subnet",
         ] {

@@ -29,6 +29,13 @@ pub struct Explain {
     /// The host spec, TOML or JSON; default: /etc/hostctl/host.toml. Drop-ins of
     /// /var/lib/hostctl/host.d are merged into it.
     spec: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which packets are meant.
+#[derive(Debug, Args)]
+pub struct Which {
     /// The destination's port.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -48,13 +55,13 @@ enum Protocol {
 }
 
 pub fn explain(context: &Context, arguments: &Explain) -> Result<(), Failure> {
-    let service = service(arguments)?;
+    let service = arguments.which.service()?;
     let checked = load(context, &SpecFile { spec: arguments.spec.clone() })?;
     let topology = &checked.compiled;
     let unclear = |error: EndError| Failure::other(error.to_string());
     let from = End::sender(topology, &arguments.from).map_err(unclear)?;
     let to = End::receiver(topology, &arguments.to).map_err(unclear)?;
-    let families = families(arguments, &from, &to)?;
+    let families = arguments.which.families(&from, &to)?;
     let vicinity = Vicinity::assumed(topology);
     let found = answers(&Model::new(topology, &vicinity), &from, &to, &families, service);
     if context.json {
@@ -88,33 +95,47 @@ fn has_gateway(topology: &Topology, answer: &Answer) -> bool {
     answer.families.iter().any(|answer| gateway(answer.destination))
 }
 
-fn service(arguments: &Explain) -> Result<Option<Service>, Failure> {
-    match (arguments.protocol, arguments.port) {
-        (None, None) => Ok(None),
-        (Some(Protocol::Icmp), None) => Ok(Some(Service::Ping)),
-        (Some(Protocol::Icmp), Some(_)) => Err(Failure::other("icmp has no ports: leave --port out")),
-        (Some(Protocol::Tcp) | None, Some(port)) => Ok(Some(Service::Tcp(port))),
-        (Some(Protocol::Udp), Some(port)) => Ok(Some(Service::Udp(port))),
-        (Some(_), None) => {
-            Err(Failure::other("say which --port, or leave --protocol out to see all of them"))
+impl Which {
+    /// Whether anything is said of it.
+    pub fn is_some(&self) -> bool {
+        self.port.is_some() || self.protocol.is_some() || self.family.is_some()
+    }
+
+    /// The service, where one is asked about.
+    pub fn service(&self) -> Result<Option<Service>, Failure> {
+        match (self.protocol, self.port) {
+            (None, None) => Ok(None),
+            (Some(Protocol::Icmp), None) => Ok(Some(Service::Ping)),
+            (Some(Protocol::Icmp), Some(_)) => Err(Failure::other("icmp has no ports: leave --port out")),
+            (Some(Protocol::Tcp) | None, Some(port)) => Ok(Some(Service::Tcp(port))),
+            (Some(Protocol::Udp), Some(port)) => Ok(Some(Service::Udp(port))),
+            (Some(_), None) => {
+                Err(Failure::other("say which --port, or leave --protocol out to see all of them"))
+            }
         }
     }
-}
 
-fn families(arguments: &Explain, from: &End<'_>, to: &End<'_>) -> Result<Vec<Family>, Failure> {
-    let wanted = match arguments.family.as_deref() {
-        Some("4") => Some(Family::V4),
-        Some(_) => Some(Family::V6),
-        None => None,
-    };
-    let mut families = Family::ALL.to_vec();
-    for family in [wanted, from.family, to.family].into_iter().flatten() {
-        families.retain(|other| *other == family);
+    /// The families that are asked about, and that both ends have.
+    pub fn families(&self, from: &End<'_>, to: &End<'_>) -> Result<Vec<Family>, Failure> {
+        self.families_of(&[from.family, to.family])
     }
-    if families.is_empty() {
-        return Err(Failure::other("an address of the one family sends nothing to one of the other"));
+
+    /// As [`Self::families`], of ends that are called by these families' addresses.
+    pub fn families_of(&self, ends: &[Option<Family>]) -> Result<Vec<Family>, Failure> {
+        let wanted = match self.family.as_deref() {
+            Some("4") => Some(Family::V4),
+            Some(_) => Some(Family::V6),
+            None => None,
+        };
+        let mut families = Family::ALL.to_vec();
+        for family in [wanted].iter().chain(ends).flatten() {
+            families.retain(|other| other == family);
+        }
+        if families.is_empty() {
+            return Err(Failure::other("an address of the one family sends nothing to one of the other"));
+        }
+        Ok(families)
     }
-    Ok(families)
 }
 
 /// The ways of two ends' flows.

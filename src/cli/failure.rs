@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use hostctl::app::AppError;
 use hostctl::host::HostError;
 use hostctl::os_error;
+use hostctl::prove::Answer;
 use hostctl::shown;
 use hostctl::spec::{Checked, EditError, SpecError, SpecPath};
+use hostctl::topology::Topology;
 use hostctl::vm::VmError;
 use serde_json::{Value, json};
 
+use super::prove::different_lines;
 use super::spec::{SpecFile, load_quietly};
 use super::terminal::{self, Tone, paint_where};
 use super::{Context, output};
@@ -28,7 +31,7 @@ pub enum Failure {
     Locked(String),
     /// The spec is one that wasn't confirmed: exit code 5.
     Rejected(String),
-    /// An audit found something: exit code 6.
+    /// Something was found, by an audit or a proof: exit code 6.
     Found(String),
     /// Anything else: exit code 1.
     Other(String),
@@ -154,7 +157,7 @@ impl Told {
 /// A failure of the host's, with the lines of the spec that it is about: those of
 /// `file`, or else of the host's own.
 pub fn placed(context: &Context, file: Option<&SpecFile>, error: HostError) -> Failure {
-    if !matches!(error, HostError::Unbootable(_) | HostError::Unstartable(_)) {
+    if !matches!(error, HostError::Unbootable(_) | HostError::Unstartable(_) | HostError::Unproved(_)) {
         return error.into();
     }
     let own = SpecFile::default();
@@ -165,6 +168,7 @@ pub fn placed(context: &Context, file: Option<&SpecFile>, error: HostError) -> F
             .iter()
             .map(|(name, why)| format!("{}VM {name}: {why}", at(place_of_image(&checked, name.as_str()))))
             .collect(),
+        HostError::Unproved(answer) => return unproved(&checked, answer, &error),
         HostError::Unstartable(apps) => apps
             .iter()
             .map(|(name, why)| {
@@ -175,6 +179,20 @@ pub fn placed(context: &Context, file: Option<&SpecFile>, error: HostError) -> F
         _ => return error.into(),
     };
     Failure::other(format!("nothing was changed:\n  {}", lines.join("\n  ")))
+}
+
+/// With a packet for each way in which rules and spec differ, and the spec's lines.
+fn unproved(checked: &Checked<Topology>, answer: &Answer, error: &HostError) -> Failure {
+    /// More aren't told: `hostctl prove` does.
+    const MOST: usize = 3;
+    let Answer::Different(found) = answer else { return Failure::Refused(error.to_string()) };
+    let lines: Vec<String> =
+        found.iter().take(MOST).flat_map(|one| different_lines(Some(checked), one)).collect();
+    let more = if found.len() > MOST { "\n  hint: hostctl prove shows the other packets" } else { "" };
+    Failure::Refused(format!(
+        "nothing was changed: the rules that would be loaded don't do with every packet what the spec says:\n  {}{more}",
+        lines.join("\n  ")
+    ))
 }
 
 /// Where a spec says what a VM boots, as `FILE:LINE`.
@@ -206,7 +224,9 @@ impl From<HostError> for Failure {
         match error {
             HostError::Spec(error) => Self::Spec(error),
             HostError::Edit(error) => Self::Edit(error),
-            HostError::FilesDiffer { .. } | HostError::Unconsented(_) => Self::Refused(error.to_string()),
+            HostError::FilesDiffer { .. } | HostError::Unconsented(_) | HostError::Unproved(_) => {
+                Self::Refused(error.to_string())
+            }
             HostError::Rejected { .. } => Self::Rejected(error.to_string()),
             HostError::Unconfirmed { .. } | HostError::Locked(_) => Self::Locked(error.to_string()),
             error => Self::Other(error.to_string()),

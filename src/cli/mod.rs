@@ -23,6 +23,7 @@ mod output;
 mod peer;
 mod progress;
 mod prove;
+mod prove_first;
 mod rollback;
 mod spec;
 mod spec_show;
@@ -52,8 +53,8 @@ pub use failure::Failure;
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the spec, or a change of it, is
 /// refused; 4 another hostctl is changing the host, or a change waits for its
-/// confirmation; 5 the spec wasn't confirmed and the host stays as it was; 6 the
-/// audit found something.
+/// confirmation; 5 the spec wasn't confirmed and the host stays as it was; 6
+/// something was found: by an audit, or a packet by a proof.
 ///
 /// With --json a command that fails prints one JSON object, in one line, on
 /// standard error: {"error": {"kind", "exit_code", "message", "hint",
@@ -92,8 +93,10 @@ enum Command {
     ///
     /// Reads files only: needs neither root nor a network. Mistakes within a
     /// key are reported first, all of them; what is wrong between keys
-    /// (overlaps, references) once those are gone.
-    Check(spec::SpecFile),
+    /// (overlaps, references) once those are gone. With --prove, which needs root,
+    /// it ends as `hostctl prove` does where the spec is valid: 6 where a packet
+    /// was found, 1 where nothing can be said.
+    Check(spec::Check),
     /// Print the nftables text that apply would load.
     ///
     /// The text is commented for a reader and complete: `nft -f` takes it. The
@@ -135,7 +138,7 @@ enum Command {
     /// Behind them stands what opens and what closes, compared with the last
     /// generation, as `hostctl diff` says it. Reads the kernel and changes
     /// nothing. Needs root.
-    Plan(spec::SpecFile),
+    Plan(apply::Plan),
     /// Make the host what the spec says.
     ///
     /// Nothing is touched unless the whole spec is valid, the kernel takes the
@@ -305,12 +308,12 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Explain(arguments) => explain::explain(context, &arguments),
         Command::Diff(arguments) => return diff::diff(context, &arguments),
-        Command::Prove(arguments) => prove::prove(context, &arguments).await,
-        Command::Check(file) => spec::check(context, &file),
+        Command::Prove(arguments) => return prove::prove(context, &arguments).await,
+        Command::Check(arguments) => spec::check(context, &arguments),
         Command::Render(arguments) => spec::render(context, &arguments).await,
         Command::Matrix(file) => matrix::matrix(context, &file),
         Command::Schema => output::json(&hostctl::spec::json_schema()),
-        Command::Plan(file) => apply::plan(context, &file).await,
+        Command::Plan(arguments) => apply::plan(context, &arguments).await,
         Command::Apply(arguments) => apply::apply(context, &arguments).await,
         Command::Status => status::status(context).await,
         Command::Confirm(arguments) => rollback::confirm(context, &arguments),

@@ -6,8 +6,10 @@ use clap::Args;
 use hostctl::host::{self, Entry, Files, Step};
 use serde_json::json;
 
-use super::apply::{host, print_outcome, print_preview};
+use super::apply::{host, preview_json, print_outcome, print_preview};
+use super::change::add_proof;
 use super::progress::Progress;
+use super::prove_first::{Prove, told};
 use super::wait::Wait;
 use super::{Context, Failure, line, output};
 
@@ -21,6 +23,8 @@ pub struct Rollback {
     /// Print the steps and do nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    prove: Prove,
     #[command(flatten)]
     wait: Wait,
 }
@@ -83,13 +87,22 @@ pub async fn rollback(context: &Context, arguments: &Rollback) -> Result<(), Fai
     let host = host(context)?;
     if arguments.dry_run {
         let (to, preview, files) = host.plan_rollback(arguments.number).await?;
+        let topology = host::read_generation(&context.root, to)?.compile()?;
+        let proved = arguments.prove.rehearsed(context, &topology).await?;
         if !context.json {
             eprintln!("note: to generation {to}");
             tell(&files, false);
         }
-        return print_preview(context, &preview);
+        if context.json {
+            let mut value = preview_json(&preview);
+            add_proof(&mut value, proved.as_ref());
+            return output::json(&value);
+        }
+        print_preview(context, &preview)?;
+        return proved.as_ref().map_or(Ok(()), told);
     }
-    let done = host.rollback(arguments.number, &mut Progress::new(context, arguments.wait)).await?;
+    let mut progress = Progress::new(context, arguments.wait).proving(arguments.prove.prove);
+    let done = host.rollback(arguments.number, &mut progress).await?;
     if context.json {
         for note in &done.outcome.notes {
             context.note(note);

@@ -1,6 +1,7 @@
 //! Commands that read a host spec and change nothing.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use hostctl::firewall::{self, Ruleset};
@@ -9,6 +10,7 @@ use hostctl::spec::{Checked, SpecError, load_checked};
 use hostctl::topology::{self, Topology};
 use serde_json::json;
 
+use super::prove::{answer_json, print_answer};
 use super::{Context, Failure, line, output};
 
 /// The spec that a command is about.
@@ -17,6 +19,15 @@ pub struct SpecFile {
     /// The host spec, TOML or JSON; default: /etc/hostctl/host.toml. Drop-ins of
     /// /var/lib/hostctl/host.d are merged into it.
     pub(super) spec: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    file: SpecFile,
+    /// Also prove that the rules do with every packet what the spec says.
+    #[arg(long)]
+    prove: bool,
 }
 
 #[derive(Debug, Args)]
@@ -67,9 +78,9 @@ pub fn load_default(context: &Context) -> Result<Checked<Topology>, Failure> {
     load(context, &SpecFile { spec: None })
 }
 
-pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
+pub fn check(context: &Context, arguments: &Check) -> Result<(), Failure> {
     // Whether it is valid; no address is told.
-    let checked = load_quietly(context, file)?;
+    let checked = load_quietly(context, &arguments.file)?;
     tell_ignored(context, &checked);
     let topology = &checked.compiled;
     if let Some(note) = hostctl::host::flow_shortage(topology) {
@@ -79,16 +90,25 @@ pub fn check(context: &Context, file: &SpecFile) -> Result<(), Failure> {
     if !context.json {
         advice.iter().for_each(|note| context.note(note));
     }
+    let begun = Instant::now();
+    let proof = if arguments.prove { Some(host::prove_spec(topology)?) } else { None };
+    let time = begun.elapsed();
     if context.json {
-        return output::json(&json!({
+        let mut value = json!({
             "networks": topology.networks.len(), "vms": topology.vms.len(), "files": checked.sources.files(),
             "notes": advice,
-        }));
+        });
+        if let (Some(value), Some(answer)) = (value.as_object_mut(), &proof) {
+            value.insert("proof".into(), answer_json(&checked, answer, time));
+        }
+        output::json(&value)?;
+        return proof.map_or(Ok(()), |answer| print_answer(context, &checked, &answer, time));
     }
     let files: Vec<_> = checked.sources.files().iter().map(|file| file.display().to_string()).collect();
     let files = if files.is_empty() { "nothing written yet".into() } else { files.join(", ") };
     let networks = output::count(topology.networks.len(), "network");
-    line(format!("ok: {networks}, {} ({files})", output::count(topology.vms.len(), "VM")))
+    line(format!("ok: {networks}, {} ({files})", output::count(topology.vms.len(), "VM")))?;
+    proof.map_or(Ok(()), |answer| print_answer(context, &checked, &answer, time))
 }
 
 pub async fn render(context: &Context, arguments: &Render) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::app::AppError;
 use crate::firewall::{NftError, PolicyTooLarge, TemplateFault};
 use crate::link::{Conflict, LinkError};
+use crate::prove::Answer;
 use crate::spec::{EditError, SpecError};
 use crate::topology::{Name, NamespaceNameError};
 use crate::vm::VmError;
@@ -164,6 +165,10 @@ pub enum HostError {
     /// All networks or all guests would go, and nobody said that they shall.
     #[error("{0}: nothing was changed\n  hint: hostctl apply --yes does it")]
     Unconsented(Loss),
+    /// Rules that were to be proved before they are loaded, and aren't; nothing was
+    /// touched.
+    #[error("nothing was changed: {}", unproved(.0))]
+    Unproved(Box<Answer>),
     /// A change that wasn't a step's failure.
     #[error("{cause}\n  {consequence}")]
     TakenBack {
@@ -220,6 +225,23 @@ pub enum HostError {
     /// The caller of an apply wanted it to end.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Why rules aren't loaded.
+fn unproved(answer: &Answer) -> String {
+    match answer {
+        Answer::Equal(_) => "the rules are proved".into(),
+        Answer::Unknown(unknown) => format!(
+            "nobody can say whether the rules do with every packet what the spec says: {unknown}\n  \
+             hint: without --prove they are loaded unproved"
+        ),
+        Answer::Different(found) => {
+            let first = found.first().map(ToString::to_string).unwrap_or_default();
+            format!(
+                "the rules that would be loaded don't do with every packet what the spec says:\n  {first}"
+            )
+        }
+    }
 }
 
 /// `generation 7`.

@@ -32,7 +32,7 @@ pub struct Extent {
 }
 
 /// A rule, as people find it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RulePlace {
     /// The table: family and name.
     pub table: String,
@@ -46,7 +46,8 @@ pub struct RulePlace {
 
 impl fmt::Display for RulePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, chain {}, rule {}: {}", self.table, self.chain, self.number, self.comment)
+        write!(f, "{}, chain {}, rule {}", self.table, self.chain, self.number)?;
+        if self.comment.is_empty() { Ok(()) } else { write!(f, ": {}", self.comment) }
     }
 }
 
@@ -64,8 +65,16 @@ pub struct Counterexample {
     pub model: Claimed,
 }
 
+impl fmt::Display for Counterexample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = self.rule.as_ref().map_or_else(|| "no rule".into(), ToString::to_string);
+        let (rules, model) = (self.rules.as_str(), self.model.outcome().as_str());
+        write!(f, "{}: {rules} by {rule}, {model} by the spec", self.packet)
+    }
+}
+
 /// What the model says of a packet.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     /// By the port's contract: why the frame isn't let in; none where it is.
     Port(Option<&'static str>),
@@ -74,7 +83,7 @@ pub enum Claimed {
 }
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     /// It is dropped.
     Dropped,

@@ -12,6 +12,8 @@ pub struct LinkNumbers {
     names: Vec<String>,
     numbers: HashMap<String, Range>,
     indices: HashMap<u32, u128>,
+    /// Whether each name may be another link's too.
+    twins: bool,
 }
 
 /// The link that nobody names.
@@ -34,6 +36,12 @@ impl LinkNumbers {
         all
     }
 
+    /// Where it isn't known which names rules mean by number: from now on each
+    /// name is two links', the one that is meant and another that is called so.
+    pub fn with_twins(self) -> Self {
+        Self { twins: true, ..self }
+    }
+
     /// All links of a name; the first of them is the one that the spec means.
     pub fn number(&mut self, name: &str) -> Range {
         if let Some(range) = self.numbers.get(name) {
@@ -41,8 +49,12 @@ impl LinkNumbers {
         }
         let number = u128::try_from(self.names.len()).unwrap_or(u128::MAX);
         self.names.push(name.into());
-        self.numbers.insert(name.into(), (number, number));
-        (number, number)
+        if self.twins {
+            self.names.push(format!("another link that is called {name}"));
+        }
+        let range = (number, number + u128::from(self.twins));
+        self.numbers.insert(name.into(), range);
+        range
     }
 
     /// All links of a name, where it is known.

@@ -8,9 +8,13 @@
 //! assumed.
 
 mod answer;
+mod boxes;
+mod claim;
 mod compare;
 mod diagram;
 mod difference;
+mod ends;
+mod foreign;
 mod grain;
 mod ground;
 mod header;
@@ -21,21 +25,28 @@ mod reaches;
 mod rules;
 mod slice;
 mod space;
+mod target;
+mod why;
 
 use std::collections::BTreeMap;
 use std::thread;
 
 use serde_json::Value;
 
-use crate::reach::Model;
 use crate::reach::subject::Kind;
+use crate::reach::{Model, Service};
 use crate::topology::IfName;
 
 pub use answer::{Answer, Claimed, Counterexample, Extent, Outcome, RulePlace};
-pub use difference::Difference;
+pub use boxes::{HeaderBox, Tracked, services_text};
+pub use difference::{Difference, Does, Side};
+pub use ends::{senders as senders_of, target as target_of};
+pub use foreign::{foreign, has_own};
 pub use packet::Packet;
-pub use reaches::{HeaderBox, Reacher, Target};
+pub use reaches::{ANY_OTHER, Reacher};
 pub use rules::Unknown;
+pub use target::Target;
+pub use why::{Class, From, Pair};
 
 use compare::Worker;
 use links::LinkNumbers;
@@ -53,7 +64,7 @@ pub fn prove(model: &Model<'_>, listing: &Value, indices: &BTreeMap<IfName, u32>
     }
 }
 
-/// Who reaches a target by the rules that a listing shows.
+/// Who reaches a target, with a service, by the rules that a listing shows.
 ///
 /// # Errors
 /// Names what isn't known of the rules.
@@ -61,35 +72,48 @@ pub fn reaches(
     model: &Model<'_>,
     listing: &Value,
     indices: &BTreeMap<IfName, u32>,
-    target: &Target,
+    asked: (&Target, Option<Service>),
 ) -> Result<Vec<Reacher>, Unknown> {
     let (links, tables) = read(&[model], &[listing], indices)?;
     let senders = senders(model, &links);
     let tables = tables.first().ok_or_else(|| Unknown("a listing".into()))?;
-    reaches::reaches(model, tables, &links, &senders, target)
+    reaches::reaches(model, tables, &links, &senders, asked)
+}
+
+/// Everything that one may send to another, by what is done with it and why.
+///
+/// # Errors
+/// Names what isn't known of the rules.
+pub fn why(
+    model: &Model<'_>,
+    listing: &Value,
+    indices: &BTreeMap<IfName, u32>,
+    pair: Pair<'_>,
+) -> Result<Vec<Class>, Unknown> {
+    let (links, tables) = read(&[model], &[listing], indices)?;
+    let tables = tables.first().ok_or_else(|| Unknown("a listing".into()))?;
+    why::why(model, tables, &links, pair)
 }
 
 /// What two sets of rules don't do the same with: one packet for each way in
-/// which they differ.
+/// which they differ. Nothing is taken for granted of who has which address, nor
+/// of which links are ports.
 ///
 /// # Errors
 /// Names what isn't known of the rules.
 pub fn difference(
-    (old, new): (&Model<'_>, &Model<'_>),
-    (before, after): (&Value, &Value),
+    (old, new): (Side<'_, '_>, Side<'_, '_>),
     indices: &BTreeMap<IfName, u32>,
 ) -> Result<Vec<Difference>, Unknown> {
-    let (links, tables) = read(&[old, new], &[before, after], indices)?;
-    // Guests of either; nothing is taken for granted of who has which address.
-    let all = senders(old, &links).into_iter().chain(senders(new, &links));
-    let mut seen = std::collections::BTreeSet::new();
-    let all: Vec<_> = all.filter(|sender| seen.insert(sender.link().map(String::from))).collect();
+    let models: Vec<&Model<'_>> = [old.model, new.model].into_iter().flatten().collect();
+    let mut links = numbered(&models, indices).with_twins();
+    let tables = tables(&[old.listing, new.listing], &mut links)?;
     let (Some(before), Some(after)) = (tables.first(), tables.get(1)) else {
         return Err(Unknown("a listing".into()));
     };
-    let (topology, vicinity) = (crate::topology::Topology::empty(), crate::reach::Vicinity::default());
-    let nobody = Model::new(&topology, &vicinity);
-    difference::difference(&nobody, (before, after), &links, &all)
+    let differs = |family| foreign::own(old.listing, family) != foreign::own(new.listing, family);
+    let where_ = difference::Where { at_ports: differs("bridge"), on_the_way: differs("inet") };
+    difference::difference((old.model, before), (new.model, after), &links, where_)
 }
 
 fn compared(
@@ -139,6 +163,13 @@ fn read(
     listings: &[&Value],
     indices: &BTreeMap<IfName, u32>,
 ) -> Result<(LinkNumbers, Vec<Tables>), Unknown> {
+    let mut links = numbered(models, indices);
+    let tables = tables(listings, &mut links)?;
+    Ok((links, tables))
+}
+
+/// The links that models name.
+fn numbered(models: &[&Model<'_>], indices: &BTreeMap<IfName, u32>) -> LinkNumbers {
     let exits = models.iter().flat_map(|model| &model.sets().exits.names);
     let mut links = LinkNumbers::new(exits, indices);
     for model in models {
@@ -154,12 +185,17 @@ fn read(
         }
     }
     links.number("lo");
+    links
+}
+
+/// The rules that listings show, all of which are followed.
+fn tables(listings: &[&Value], links: &mut LinkNumbers) -> Result<Vec<Tables>, Unknown> {
     let own = |_: &str, name: &str| name == crate::ownership::TABLE;
     let tables: Result<Vec<_>, _> =
-        listings.iter().map(|listing| Tables::read(listing, &mut links, own)).collect();
+        listings.iter().map(|listing| Tables::read(listing, links, own)).collect();
     let tables = tables?;
     tables.iter().try_for_each(Tables::are_followed)?;
-    Ok((links, tables))
+    Ok(tables)
 }
 
 /// Everybody who may send.

@@ -104,16 +104,24 @@ pub struct Follow<'w, 't> {
     pub tables: &'w Tables,
     pub links: &'w LinkNumbers,
     deciders: Deciders,
+    /// All rules that packets are told apart by: those of other sets too that are
+    /// compared with these.
+    apart: Vec<&'w Tables>,
 }
 
 impl<'w, 't> Follow<'w, 't> {
     pub fn new(model: &'w Model<'t>, tables: &'w Tables, links: &'w LinkNumbers) -> Self {
-        Self::of_set(model, tables, links, 0)
+        let (deciders, apart) = (Deciders::new(0), vec![tables]);
+        Self { model, tables, links, deciders, apart }
     }
 
-    /// As [`Self::new`], of one of several sets of rules.
-    pub fn of_set(model: &'w Model<'t>, tables: &'w Tables, links: &'w LinkNumbers, set: u32) -> Self {
-        Self { model, tables, links, deciders: Deciders::new(set) }
+    /// As [`Self::new`], of two sets of rules that are compared.
+    pub fn both(model: &'w Model<'t>, sets: [&'w Tables; 2], links: &'w LinkNumbers) -> [Self; 2] {
+        let [old, new] = sets;
+        [(old, 0), (new, 1)].map(|(tables, set)| {
+            let (deciders, apart) = (Deciders::new(set), sets.to_vec());
+            Self { model, tables, links, deciders, apart }
+        })
     }
 
     fn hook(
@@ -144,7 +152,7 @@ impl<'w, 't> Follow<'w, 't> {
     ) -> Result<Vec<Judged>, Unknown> {
         let mut judged = match sender {
             Sender::Host => return Ok(vec![self.host_sends(ground)?]),
-            Sender::Port(port) => self.at_port(ground, port)?,
+            Sender::Port(port) => self.at_port(ground, port.interface.as_str())?,
             Sender::Link(_) | Sender::AnyLink => Vec::new(),
         };
         // A port that left its bridge is a link as others are.
@@ -156,9 +164,12 @@ impl<'w, 't> Follow<'w, 't> {
 
     /// Frames at a guest's port, and what of them the kernel hands to the host
     /// past it.
-    fn at_port(&mut self, ground: &mut Ground, port: &Port) -> Result<Vec<Judged>, Unknown> {
+    ///
+    /// # Errors
+    /// Where something isn't known.
+    pub fn at_port(&mut self, ground: &mut Ground, port: &str) -> Result<Vec<Judged>, Unknown> {
         let mut header = ground.header();
-        header.fix(Field::In, self.number(port.interface.as_str()));
+        header.fix(Field::In, self.number(port));
         self.narrow(ground, &mut header, (BRIDGE, &FRAMES), &[]);
         let space = legal::frames(&mut ground.diagrams, &header);
         let mut found = Vec::new();
@@ -181,16 +192,8 @@ impl<'w, 't> Follow<'w, 't> {
         // do is for the most part what another may.
         let mut strangers = Diagram::ALWAYS;
         for (mac, addresses) in self.model.senders(network, header.family()) {
-            let guest = [addresses];
-            let [addresses] = &guest;
-            for address in addresses {
-                let mut header = header.clone();
-                header.fix(Field::SourceMac, mac);
-                header.fix(Field::Source, *address);
-                self.narrow(ground, &mut header, (INET, &FLOWS), addresses);
-                self.routed_from(ground, &header, (Diagram::ALWAYS, &guest), found)?;
-            }
             let ranges: Vec<_> = addresses.iter().map(|address| (*address, *address)).collect();
+            self.in_own_name(ground, &header, (mac, addresses), found)?;
             let own = header.among(&mut ground.diagrams, Field::Source, &ranges);
             strangers = ground.diagrams.minus(strangers, own);
         }
@@ -200,6 +203,42 @@ impl<'w, 't> Follow<'w, 't> {
         self.routed_from(ground, &header, (strangers, &[]), found)?;
         header.fix(Field::Source, 0);
         self.routed_from(ground, &header, (Diagram::ALWAYS, &[]), found)
+    }
+
+    /// What a guest sends in its own name, that comes in with this header.
+    fn in_own_name(
+        &mut self,
+        ground: &mut Ground,
+        header: &Header,
+        (mac, addresses): (u128, Vec<u128>),
+        found: &mut Vec<Judged>,
+    ) -> Result<(), Unknown> {
+        let guest = [addresses];
+        let [addresses] = &guest;
+        for address in addresses {
+            let mut header = header.clone();
+            header.fix(Field::SourceMac, mac);
+            header.fix(Field::Source, *address);
+            self.narrow(ground, &mut header, (INET, &FLOWS), addresses);
+            self.routed_from(ground, &header, (Diagram::ALWAYS, &guest), found)?;
+        }
+        Ok(())
+    }
+
+    /// What one guest may send: at its port, and behind it in its own name.
+    ///
+    /// # Errors
+    /// Where something isn't known.
+    pub fn of_guest(&mut self, ground: &mut Ground, port: &Port) -> Result<Vec<Judged>, Unknown> {
+        let mut found = self.at_port(ground, port.interface.as_str())?;
+        let Some(network) = self.model.sets().networks.get(&port.network) else { return Ok(found) };
+        let mut header = ground.header();
+        header.fix(Field::In, self.number(network.network.bridge.as_str()));
+        let senders = self.model.senders(network, header.family());
+        for guest in senders.into_iter().filter(|(mac, _)| *mac == port.mac.number()) {
+            self.in_own_name(ground, &header, guest, &mut found)?;
+        }
+        Ok(found)
     }
 
     /// Those of one header; `of` are whose packets, and the addresses of the
@@ -275,7 +314,7 @@ impl<'w, 't> Follow<'w, 't> {
         for field in fields {
             addresses.iter().for_each(|address| starts.divide(*field, (*address, *address)));
         }
-        self.tables.divide_of(table, header, fields, &mut starts);
+        self.apart.iter().for_each(|tables| tables.divide_of(table, header, fields, &mut starts));
         ground.narrow(header, &starts, fields);
     }
 

@@ -60,6 +60,11 @@ impl<'t> End<'t> {
         Self { sides: vec![(name.clone(), side)], name, family: None }
     }
 
+    /// Everybody who is meant, each by name.
+    pub fn sides(&self) -> impl Iterator<Item = (&str, Side<'t>)> {
+        self.sides.iter().map(|(name, side)| (name.as_str(), *side))
+    }
+
     /// Who sends, by a word of the command line: a guest, a network, a subnet
     /// (`network/subnet` or `network-subnet`), an address, `host`, `internet`
     /// or `tailnet`. Where names are the same, `vm:`, `namespace:`, `network:`

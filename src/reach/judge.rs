@@ -213,11 +213,6 @@ impl<'t> Model<'t> {
         self.network_of(address).map(|(_, network)| network.bridge.as_str())
     }
 
-    /// Every network's bridge.
-    pub(crate) fn bridges(&self) -> impl Iterator<Item = &str> {
-        self.topology.networks.iter().map(|network| network.bridge.as_str())
-    }
-
     /// The guest's port that a link is.
     pub(crate) fn port_of(&self, interface: Option<&str>) -> Option<&'t Port> {
         interface.and_then(|interface| self.port(interface))

@@ -41,5 +41,5 @@ pub use key::Key;
 pub use matrix::{Cell, Endpoint, Matrix, Reach, matrix};
 pub use policy::{FarEnd, decide};
 pub use services::{Both, Ports, Services};
-pub use side::{Service, Side};
+pub use side::{Service, Side, usual};
 pub use tracked_flow::{Reopening, TrackedFlow};

@@ -30,7 +30,7 @@ impl<'t> Model<'t> {
     }
 
     /// The guest that has an address.
-    pub(super) fn guest_at(&self, address: IpAddr) -> Option<&'t Port> {
+    pub(crate) fn guest_at(&self, address: IpAddr) -> Option<&'t Port> {
         self.guests.get(&address).copied()
     }
 
@@ -77,7 +77,7 @@ impl<'t> Model<'t> {
     }
 
     /// Whether an address is the host's.
-    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
         let own = |(_, own): &(IfName, IpAddr)| *own == address;
         let gateway = self.network_of(address).is_some_and(|(_, network)| {
             IpAddr::V4(network.gateway) == address

@@ -46,6 +46,11 @@ const TAILNET: [IpAddr; 2] = [
 ];
 const IMDS: [IpAddr; 2] = [IpAddr::V4(prefix::IMDS4), IpAddr::V6(prefix::IMDS6)];
 
+/// Addresses that stand for those of the internet and of the tailnet.
+pub fn usual() -> Vec<IpAddr> {
+    INTERNET.into_iter().chain(TAILNET).collect()
+}
+
 /// Whether an address is one that stands for all.
 pub(super) fn is_usual(address: IpAddr) -> bool {
     INTERNET.contains(&address) || TAILNET.contains(&address)

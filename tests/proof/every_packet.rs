@@ -1,15 +1,16 @@
 //! The rules that the kernel lists against the model, for every packet.
 
-use hostctl::prove::{Answer, Extent, Target, difference, prove, reaches};
+use hostctl::prove::{Answer, Extent, Target, prove, reaches};
 use hostctl::reach::Model;
 use serde_json::Value;
 
+use super::differences::{differ, told};
 use super::losses::FULL;
 use super::scene::Scene;
 
 /// Every way in which a listing differs from the model; how much was looked at
 /// where it doesn't.
-fn held(scene: &Scene, listing: &Value) -> Result<Extent, String> {
+pub fn held(scene: &Scene, listing: &Value) -> Result<Extent, String> {
     let model = Model::new(&scene.topology, &scene.vicinity);
     match prove(&model, listing, &scene.indices()) {
         Answer::Equal(extent) => Ok(extent),
@@ -25,7 +26,7 @@ fn held(scene: &Scene, listing: &Value) -> Result<Extent, String> {
     }
 }
 
-fn listing(scene: &Scene) -> Value {
+pub fn listing(scene: &Scene) -> Value {
     serde_json::from_str(&scene.listing()).unwrap()
 }
 
@@ -44,7 +45,7 @@ fn a_host_that_forwards_for_others_too_is_proved() {
 }
 
 /// A rule's place in a listing, by its chain and the beginning of its comment.
-fn rule(listing: &Value, chain: &str, comment: &str) -> usize {
+pub fn rule(listing: &Value, chain: &str, comment: &str) -> usize {
     let is = |object: &Value| {
         let rule = &object["rule"];
         rule["chain"] == chain && rule["comment"].as_str().is_some_and(|text| text.starts_with(comment))
@@ -135,32 +136,49 @@ fn two_sets_of_rules_differ_by_a_packet_or_by_none() {
     let scene = Scene::new(FULL);
     let model = Model::new(&scene.topology, &scene.vicinity);
     let before = listing(&scene);
-    let differ = |after: &Value| difference((&model, &model), (&before, after), &scene.indices()).unwrap();
+    let differ = |after: &Value| differ(&scene, Some(&model), (&before, after)).unwrap();
     assert!(differ(&before).is_empty());
     let mut after = before.clone();
     let place = rule(&after, "guest_to_host", "ping of its own gateway");
     after["nftables"].as_array_mut().unwrap().remove(place);
     let found = differ(&after);
     assert!(!found.is_empty());
-    for found in found {
-        let text = format!("{}: {} -> {}", found.packet, found.old.0.as_str(), found.new.0.as_str());
+    for found in &found {
+        let text = told(found);
         assert!(text.contains("type 8") && text.ends_with("-> dropped"), "{text}");
     }
+    // The spec is of both sides, and speaks for the old one.
+    assert!(
+        found.iter().all(|one| one.old.model.as_ref().map(|model| model.outcome()) == Some(one.old.outcome))
+    );
 }
 
 #[test]
 fn who_reaches_the_host_is_told_in_boxes() {
     let scene = Scene::new(FULL);
     let model = Model::new(&scene.topology, &scene.vicinity);
-    let found = reaches(&model, &listing(&scene), &scene.indices(), &Target::Host).unwrap();
+    let found = reaches(&model, &listing(&scene), &scene.indices(), (&Target::Host, None)).unwrap();
     let of =
         |link: &str| found.iter().filter(|reacher| reacher.from.as_deref() == Some(link)).collect::<Vec<_>>();
-    // Of its gateway a guest gets a ping.
+    // Of its gateway a guest gets a ping, in its own name alone.
     let guests = of("br-a");
     assert!(!guests.is_empty());
     let v4 = guests.iter().find(|reacher| reacher.family == hostctl::packet::Family::V4).unwrap();
     assert!(v4.boxes.iter().all(|one| one.protocols == (1, 1) && one.types == Some((8, 8))), "{v4:?}");
+    let own: std::collections::BTreeSet<u128> = scene
+        .topology
+        .ports()
+        .filter(|port| port.network.as_str() == "a")
+        .map(|port| u32::from(port.address).into())
+        .collect();
+    let sources = v4.boxes.iter().flat_map(|one| &one.sources);
+    assert!(sources.clone().count() > 0);
+    assert!(sources.clone().all(|(first, last)| first == last && own.contains(first)), "{v4:?}");
+    assert!(v4.rule.as_ref().is_some_and(|rule| rule.chain == "counted"), "{v4:?}");
     // ssh is open to everybody.
     let ssh = |one: &hostctl::prove::HeaderBox| one.protocols == (6, 6) && one.ports == Some((22, 22));
-    assert!(of("uplink0").iter().all(|reacher| reacher.boxes.iter().any(ssh)), "{:?}", of("uplink0"));
+    for family in hostctl::packet::Family::ALL {
+        let mut uplink = of("uplink0").into_iter().filter(|reacher| reacher.family == family);
+        assert!(uplink.any(|reacher| reacher.boxes.iter().any(ssh)), "{:?}", of("uplink0"));
+    }
 }

@@ -2,6 +2,7 @@
 //! reachability model (from the topology), the rules that the kernel lists
 //! (evaluated by tests/support/oracle), and real packets. See docs/proof.md.
 
+mod differences;
 mod every_packet;
 mod flows;
 mod interpreter;

@@ -36,6 +36,13 @@ pub enum NftError {
     Lend(#[source] io::Error),
 }
 
+impl NftError {
+    /// That its answer isn't JSON.
+    pub(crate) fn unexpected(error: &serde_json::Error) -> Self {
+        Self::Listing(UnexpectedListing(error.to_string()))
+    }
+}
+
 pub(in crate::firewall) fn nft(arguments: &[&str], input: Option<&str>) -> Result<String, NftError> {
     let mut command = Command::new("nft");
     command.args(arguments).env("LC_ALL", "C").stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -13,6 +13,7 @@ use crate::vm;
 use super::current::Current;
 use super::goal::{Goal, Restart, goal};
 use super::plan::{conflicts, left_to_units, plan, removal, waiting};
+use super::prove_first::prove_first;
 use super::take_back::with_consequence;
 use super::watch::{Silent, Watch};
 use super::{observe::observe, preview};
@@ -239,6 +240,7 @@ impl Host {
     ) -> Result<Outcome, HostError> {
         let current = observe(&self.root, topology).await?;
         let (steps, goal) = self.plan_from(topology, &current, restart)?;
+        prove_first(topology, &current.surroundings, watch)?;
         let moves = topology::moves(&generation::kept(&self.root).allocations, spec, topology);
         // That the drop-in can't be read is no reason to fail now.
         let drop_in = drop_in::read(&self.root).ok().map(Option::unwrap_or_default);

@@ -10,6 +10,7 @@ pub(super) mod loss;
 pub(super) mod observe;
 pub(super) mod plan;
 pub(super) mod preview;
+pub(super) mod prove_first;
 pub(super) mod step;
 pub(super) mod surroundings;
 pub(super) mod take_back;

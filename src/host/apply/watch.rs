@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::loss::Loss;
 use super::step::Step;
 use crate::host::HostError;
+use crate::prove::Extent;
 
 /// Somebody who is told of each step, and may stop before it.
 pub trait Watch {
@@ -26,6 +27,15 @@ pub trait Watch {
     fn consents(&mut self, _to: &Loss) -> bool {
         true
     }
+
+    /// Whether rules are loaded only where they are proved to do with every packet
+    /// what the spec says.
+    fn proves(&self) -> bool {
+        false
+    }
+
+    /// Called where they are.
+    fn proved(&mut self, _: &Extent, _in: Duration) {}
 
     /// Called once where another hostctl is waited for, with its command and
     /// pid.

@@ -9,6 +9,8 @@ use crate::topology::{self, Topology};
 
 use super::unconfirmed::{self, Due, Record, Waiting};
 use super::watchdog;
+use crate::host::apply::observe::observe_surroundings;
+use crate::host::apply::prove_first::prove_first;
 use crate::host::apply::take_back::with_consequence;
 use crate::host::kept::action_log;
 use crate::host::kept::generation::{self, Origin};
@@ -53,6 +55,9 @@ impl Host {
             _ => generation::last(&self.root)?,
         };
         self.ask(spec, watch)?;
+        if watch.proves() {
+            prove_first(topology, &observe_surroundings(&self.root, topology).await?, watch)?;
+        }
         let last = generation::last(&self.root)?.map(|last| last.number);
         let waiting = Waiting::begin(spec, back_to, time);
         unconfirmed::write(&self.root, &Record::Waiting(Box::new(waiting.clone())))?;

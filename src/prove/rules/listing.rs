@@ -172,6 +172,17 @@ impl Tables {
         }
     }
 
+    /// Sets that limit: the table's family, the bit that each has there, its name,
+    /// and whether its elements match beyond.
+    pub fn limits(&self) -> impl Iterator<Item = ((&str, u32), (&str, bool))> {
+        self.tables.iter().flat_map(|table| {
+            table.sets.iter().filter_map(|set| {
+                let limit = set.limit?;
+                Some(((table.family.as_str(), limit.bit), (set.name.as_str(), limit.over)))
+            })
+        })
+    }
+
     fn add(&mut self, kind: &str, body: &Value, links: &mut LinkNumbers) -> Result<(), Unknown> {
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         let unknown = || Unknown(format!("{kind} {body}"));

@@ -27,6 +27,12 @@ impl Help {
         names.filter(|name| *name != "help").map(str::to_string).collect()
     }
 
+    /// Whether it does nothing itself: some have commands below, and take arguments
+    /// too.
+    pub fn is_group(&self) -> bool {
+        !self.children().is_empty() && !self.text.contains("\nArguments:\n")
+    }
+
     /// Whether it takes an option.
     pub fn takes(&self, option: &str) -> bool {
         self.text.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == option)
@@ -63,7 +69,7 @@ pub fn reference() -> String {
          What each command's `--help` says. This file is generated from the program:\n\
          `UPDATE_DOCS=1 cargo test --features testbed --test all docs::` writes it.\n\n",
     );
-    for help in commands.iter().filter(|help| !help.path.is_empty() && help.children().is_empty()) {
+    for help in commands.iter().filter(|help| !help.path.is_empty() && !help.is_group()) {
         let about = help.text.lines().next().unwrap_or_default().trim_end_matches('.');
         text.push_str(&format!("- [`{}`](#{}): {about}\n", help.name(), anchor(&help.name())));
     }
