@@ -8,34 +8,24 @@ use std::time::Duration;
 
 use crate::support::lab;
 use crate::support::lab::Lab;
+use crate::support::spec_parts::{idle_vms, namespace, subnet, wide_network};
 use hostctl::host::Kind;
 use hostctl::testbed::{Capture, Netns, Options, frames};
 use nix::libc;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const SPEC: &str = r#"
-[networks.prod]
-cidr = "10.20.0.0/16"
-cidr6 = "fd00:0:0:20::/60"
-[networks.prod.subnets.web]
-cidr = "10.20.1.0/24"
-cidr6 = "fd00:0:0:21::/64"
-type = "public"
-namespace = true
-[networks.prod.subnets.vms]
-cidr = "10.20.2.0/24"
-cidr6 = "fd00:0:0:22::/64"
-type = "public"
-[vms.box]
-network = "prod"
-subnet = "vms"
-image = "probe"
-autostart = false
+const SPEC: &str = concat!(
+    wide_network!("prod" 20 "fd00:0:0:20::/60"),
+    namespace!("public" "prod" / "web" "10.20.1.0/24" "fd00:0:0:21::/64"),
+    subnet!("public" "prod" / "vms" "10.20.2.0/24" "fd00:0:0:22::/64"),
+    idle_vms!("box" in "prod"),
+    r#"subnet = "vms"
 policy = ["web"]
 [policies.web]
 ingress = [{ port = 80, protocol = "tcp" }]
-"#;
+"#
+);
 
 /// `struct virtio_net_hdr`.
 #[derive(Clone, Copy, Default)]

@@ -4,38 +4,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::support::lab::{Lab, named_namespace};
-use crate::support::spec_parts::{namespace, peering, wide_network};
+use crate::support::spec_parts::{idle_vms, namespace, peering, wide_network};
 use hostctl::testbed::{Options, Probe, address, probe, probe_all, usual_services};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 const SPEC: &str = concat!(
-    r#"[networks.prod]
-cidr = "10.20.0.0/16"
-cidr6 = "fd00:0:0:20::/60"
-[networks.prod.subnets.web]
-cidr = "10.20.1.0/24"
-cidr6 = "fd00:0:0:21::/64"
-type = "public"
-namespace = true
-[networks.prod.subnets.db]
-cidr = "10.20.2.0/24"
-cidr6 = "fd00:0:0:22::/64"
-type = "private"
-namespace = true
-"#,
+    wide_network!("prod" 20 "fd00:0:0:20::/60"),
+    namespace!("public" "prod" / "web" "10.20.1.0/24" "fd00:0:0:21::/64"),
+    namespace!("private" "prod" / "db" "10.20.2.0/24" "fd00:0:0:22::/64"),
     wide_network!("other" 30),
     namespace!("public" "other" / "app" "10.30.1.0/24"),
     wide_network!("third" 40),
     namespace!("public" "third" / "app" "10.40.1.0/24"),
     peering!("prod" and "other"),
     peering!("other" and "third"),
-    r#"[vms.box]
-network = "prod"
-subnet = "web"
-image = "probe"
-autostart = false
-"#,
+    idle_vms!("box" in "prod"),
+    "subnet = 'web'\n",
 );
 
 fn ip(text: &str) -> IpAddr {

@@ -3,24 +3,17 @@
 
 use std::time::Duration;
 
+use crate::support::spec_parts::{namespace, subnet, wide_network};
 use crate::support::systemd_host::Systemd;
 use hostctl::firewall::probe_guard;
 use hostctl::testbed::http_get;
 use serde_json::Value;
 
-const SPEC: &str = r#"
-[networks.prod]
-cidr = "10.20.0.0/16"
-cidr6 = "fd00:0:0:20::/64"
-[networks.prod.subnets.web]
-cidr = "10.20.1.0/24"
-cidr6 = "fd00:0:0:20:1::/80"
-type = "public"
-namespace = true
-[networks.prod.subnets.vms]
-cidr = "10.20.2.0/24"
-type = "public"
-[apps.hello]
+const SPEC: &str = concat!(
+    wide_network!("prod" 20 "fd00:0:0:20::/64"),
+    namespace!("public" "prod" / "web" "10.20.1.0/24" "fd00:0:0:20:1::/80"),
+    subnet!("public" "prod" / "vms" "10.20.2.0/24"),
+    r#"[apps.hello]
 network = "prod"
 subnet = "web"
 webserver = { port = 80, greeting = "hello from prod" }
@@ -31,7 +24,8 @@ image = "probe"
 memory = "128M"
 accel = "tcg"
 supervisor = "unit"
-"#;
+"#
+);
 
 fn guest(systemd: &Systemd) -> (String, u64) {
     let list: Value = serde_json::from_str(&systemd.hostctl(&["--json", "vm", "list"])).unwrap();

@@ -158,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::app::test_app::app;
+    use crate::topology::test_topology::topology;
 
     const KEPT: &str = "tests/data/records/82569b8/apps";
 
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_the_first_version_wrote_is_what_its_spec_asks_for() {
-        let topology = crate::topology::compile(&toml::from_str(&kept("host.toml")).unwrap()).unwrap();
+        let topology = topology(&kept("host.toml"));
         let records = ["page/app.json", "site/app.json", "script/app.json", "once/ended.json"];
         for path in records {
             let record = read(&kept(&format!("run/hostctl/apps/prod-web/{path}")));

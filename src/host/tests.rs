@@ -1,7 +1,8 @@
 //! The order of whole plans, without a kernel.
 
 use crate::firewall::{Difference, Live, Ruleset};
-use crate::topology::{Topology, compile};
+use crate::topology::Topology;
+use crate::topology::test_topology::topology;
 use crate::vm;
 
 use super::apply::current::{Current, Guest};
@@ -19,10 +20,6 @@ const SPEC: &str = r#"
     network = "a"
     image = "probe"
 "#;
-
-fn topology(spec: &str) -> Topology {
-    compile(&toml::from_str(spec).unwrap()).unwrap()
-}
 
 /// A firewall that is loaded.
 fn loaded() -> Live {

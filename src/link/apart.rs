@@ -156,10 +156,10 @@ impl fmt::Display for Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::compile;
+    use crate::topology::test_topology::topology;
 
     fn wanted_by(spec: &str) -> BTreeSet<Part> {
-        let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
+        let topology = topology(spec);
         wanted(&topology, &["eth0".to_string().try_into().unwrap()])
     }
 

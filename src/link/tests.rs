@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::topology::compile;
+use crate::topology::test_topology::topology;
 
 const SPEC: &str = r#"
     [networks.a]
@@ -18,7 +18,7 @@ const SPEC: &str = r#"
 "#;
 
 fn desired(spec: &str) -> Desired {
-    let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
+    let topology = topology(spec);
     Desired::new(&topology, &["eth0".to_string().try_into().unwrap()])
 }
 

@@ -179,12 +179,7 @@ fn internet(network: &Network) -> (Reach, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::topology::compile;
-
-    fn topology(text: &str) -> Topology {
-        compile(&toml::from_str(text).unwrap()).unwrap()
-    }
+    use crate::topology::test_topology::topology;
 
     #[test]
     fn the_matrix_names_the_policies_that_narrow_it() {

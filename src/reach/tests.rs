@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
-use crate::topology::{IfName, Topology, compile};
+use crate::topology::IfName;
+use crate::topology::test_topology::topology;
 
 /// The documentation's addresses (RFC 5737, RFC 3849) are the internet and the
 /// host's uplink, 100.64.0.0/10 is the tailnet.
@@ -83,10 +84,6 @@ image = "probe"
 network = "e"
 image = "probe"
 "#;
-
-fn topology(text: &str) -> Topology {
-    compile(&toml::from_str(text).unwrap()).unwrap()
-}
 
 fn entry(from: &str) -> Entry {
     let name = |name: &str| IfName::new(name).unwrap();

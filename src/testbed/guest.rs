@@ -25,6 +25,9 @@ use crate::topology::Port;
 /// The guest's interface.
 const INTERFACE: &str = "eth0";
 
+/// RFC 4291, 2.5.6.
+const LINK_LOCAL6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+
 /// How long a port may take to start to forward.
 const CARRIER: Duration = Duration::from_secs(5);
 
@@ -92,6 +95,9 @@ impl FakeGuest {
             links.wait_running(INTERFACE, CARRIER).await?;
             for (address, gateway) in addressing(port) {
                 links.add_address(INTERFACE, address).await?;
+                if let IpNet::V6(own) = address {
+                    links.wait_own(INTERFACE, own.addr().into(), CARRIER).await?;
+                }
                 if !address.contains(&gateway) {
                     let to = IpNet::from(gateway);
                     links.add_route(Route { to, via: None, dev: INTERFACE }).await?;
@@ -103,7 +109,12 @@ impl FakeGuest {
         })?;
         hypervisor.links(async |links| {
             links.wait_running(port.interface.as_str(), CARRIER).await?;
-            links.wait_running(port.bridge.as_str(), CARRIER).await
+            links.wait_running(port.bridge.as_str(), CARRIER).await?;
+            match port.v6 {
+                // The host looks for the guest from its link-local address.
+                Some(_) => links.wait_own(port.bridge.as_str(), LINK_LOCAL6, CARRIER).await,
+                None => Ok(()),
+            }
         })?;
         Ok(Self { netns, port: outside, received, _pump: pump })
     }

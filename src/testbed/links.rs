@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_route::address::AddressHeaderFlags;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::RouteScope;
@@ -186,10 +186,43 @@ impl Links {
         Ok(())
     }
 
+    /// Waits until the kernel takes packets that are for an IPv6 address of
+    /// `dev`'s within `net`. Such an address is listed at once where the link is
+    /// up, and becomes the namespace's own when a worker of the kernel's gets to
+    /// it: under load the first packet comes before that, and is lost.
+    ///
+    /// # Errors
+    /// When it isn't so after `timeout`.
+    pub async fn wait_own(&self, dev: &str, net: Ipv6Net, timeout: Duration) -> io::Result<()> {
+        let end = Instant::now() + timeout;
+        while !own6(dev)?.iter().any(|own| net.contains(own)) {
+            if Instant::now() >= end {
+                let message = format!("{dev} has no address of its own in {net} after {timeout:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        Ok(())
+    }
+
     async fn set(&self, name: &str, message: LinkMessageBuilder<LinkUnspec>) -> io::Result<()> {
         let request = self.handle.link().set(message.build());
         request.execute().await.map_err(|error| context(&format!("can't change {name}"), error))
     }
+}
+
+/// The IPv6 addresses of `dev` that the kernel takes packets for: local routes,
+/// with RTF_LOCAL of `linux/ipv6_route.h` in the last field but one.
+fn own6(dev: &str) -> io::Result<Vec<Ipv6Addr>> {
+    const RTF_LOCAL: u32 = 0x8000_0000;
+    let routes = std::fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
+    let own = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [address, "80", .., flags, at] = fields.as_slice() else { return None };
+        let local = u32::from_str_radix(flags, 16).ok()? & RTF_LOCAL != 0 && *at == dev;
+        local.then_some(Ipv6Addr::from_bits(u128::from_str_radix(address, 16).ok()?))
+    };
+    Ok(routes.lines().filter_map(own).collect())
 }
 
 /// An I/O error that says what was tried; the kernel's error number decides

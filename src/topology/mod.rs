@@ -22,6 +22,8 @@ mod policy_tests;
 mod resolved;
 mod taken;
 #[cfg(test)]
+pub(crate) mod test_topology;
+#[cfg(test)]
 mod tests;
 mod way_out;
 

@@ -1,5 +1,6 @@
 //! Which policy a guest is subject to, and what its rules come to.
 
+use super::test_topology::topology;
 use super::{Action, Direction, Topology, compile};
 
 const SPEC: &str = r#"
@@ -51,10 +52,6 @@ ingress = [
 ]
 egress = []
 "#;
-
-fn topology(text: &str) -> Topology {
-    compile(&toml::from_str(text).unwrap()).unwrap()
-}
 
 fn id<'t>(topology: &'t Topology, vm: &str) -> Option<&'t str> {
     topology.policy(&topology.vm(vm).unwrap().port).map(|policy| policy.id.as_str())

@@ -5,15 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::{IfName, MacAddr, Topology, compile};
+use super::test_topology::topology;
+use super::{IfName, MacAddr, compile};
 use crate::spec::HostSpec;
 
 fn spec(text: &str) -> HostSpec {
     toml::from_str(text).unwrap()
-}
-
-fn topology(text: &str) -> Topology {
-    compile(&spec(text)).unwrap()
 }
 
 fn issues(text: &str) -> Vec<String> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::record::{Field, parse};
-use crate::topology::{Topology, Vm, compile};
+use crate::topology::{Topology, Vm, test_topology};
 
 use super::booted::Booted;
 use super::control::VmReport;
@@ -27,7 +27,7 @@ fn host(name: &str) -> PathBuf {
 
 fn topology(host_name: &str) -> Topology {
     let text = fs::read_to_string(host(host_name).join("host.toml")).unwrap();
-    compile(&toml::from_str(&text).unwrap()).unwrap()
+    test_topology::topology(&text)
 }
 
 fn file(host_name: &str, vm: &str, file: &str) -> Vec<u8> {

@@ -15,15 +15,18 @@ macro_rules! network4 {
     };
 }
 
-/// A network of a whole /16, for subnets.
+/// A network of a whole /16, for subnets; with IPv6 where its prefix is given.
 macro_rules! wide_network {
     ($name:literal $n:literal) => {
         concat!("[networks.", $name, "]\ncidr = \"10.", $n, ".0.0/16\"\n")
     };
+    ($name:literal $n:literal $cidr6:literal) => {
+        concat!($crate::support::spec_parts::wide_network!($name $n), "cidr6 = \"", $cidr6, "\"\n")
+    };
 }
 
-/// A subnet that is a namespace: its type, network, name and prefix.
-macro_rules! namespace {
+/// A subnet: its type, network, name and prefix, or prefixes.
+macro_rules! subnet {
     ($kind:literal $network:literal / $name:literal $cidr:literal) => {
         concat!(
             "[networks.",
@@ -34,8 +37,18 @@ macro_rules! namespace {
             $cidr,
             "\"\ntype = \"",
             $kind,
-            "\"\nnamespace = true\n",
+            "\"\n",
         )
+    };
+    ($kind:literal $network:literal / $name:literal $cidr:literal $cidr6:literal) => {
+        concat!($crate::support::spec_parts::subnet!($kind $network / $name $cidr), "cidr6 = \"", $cidr6, "\"\n")
+    };
+}
+
+/// A subnet that is a namespace: as [`subnet`].
+macro_rules! namespace {
+    ($kind:literal $network:literal / $name:literal $($cidr:literal)+) => {
+        concat!($crate::support::spec_parts::subnet!($kind $network / $name $($cidr)+), "namespace = true\n")
     };
 }
 
@@ -62,4 +75,4 @@ macro_rules! tailnet {
     };
 }
 
-pub(crate) use {idle_vms, namespace, network, network4, peering, tailnet, wide_network};
+pub(crate) use {idle_vms, namespace, network, network4, peering, subnet, tailnet, wide_network};

@@ -10,8 +10,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::policy_boxes::{BOXES_MAX, Boxes, TooMany};
 use crate::packet::Family;
 use crate::reach::{FarEnd, decide};
-use crate::spec::HostSpec;
-use crate::topology::{Action, PolicyProtocol, PortRange, Rule, RuleList, compile};
+use crate::topology::test_topology::topology;
+use crate::topology::{Action, PolicyProtocol, PortRange, Rule, RuleList};
 
 fn rule(
     priority: u16,
@@ -172,11 +172,6 @@ fn much_work_is_done_in_no_time() {
     assert_eq!(boxes.ports.len(), 999);
     let used = used().checked_sub(before).unwrap();
     assert!(used < Duration::from_secs(30), "{used:?}");
-}
-
-fn topology(text: &str) -> crate::topology::Topology {
-    let spec: HostSpec = toml::from_str(text).unwrap();
-    compile(&spec).unwrap()
 }
 
 /// The policies of three VPC tools' documents, word for word.

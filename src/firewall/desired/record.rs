@@ -94,12 +94,12 @@ mod tests {
 
     use super::*;
     use crate::firewall::Surroundings;
-    use crate::topology::compile;
+    use crate::topology::test_topology::topology;
 
     fn ruleset() -> Ruleset {
         let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[vms.v]\nnetwork = \"a\"\nimage = \"i\"\npolicy = \"p\"\n\
                     [policies.p]\ningress = [{ protocol = \"tcp\", port = 80 }]\n";
-        Ruleset::new(&compile(&toml::from_str(spec).unwrap()).unwrap(), &Surroundings::default()).unwrap()
+        Ruleset::new(&topology(spec), &Surroundings::default()).unwrap()
     }
 
     #[test]

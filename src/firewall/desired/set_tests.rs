@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::firewall::live::nft;
 use crate::firewall::{Difference, Ruleset, Surroundings, render};
+use crate::topology::test_topology::topology;
 
 /// What a template's text says of a set.
 #[derive(Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ fn of_networks(count: usize) -> Ruleset {
         )
     });
     let spec = format!("[host]\nuplink = \"up0\"\n{}", networks.collect::<String>());
-    let topology = crate::topology::compile(&toml::from_str(&spec).unwrap()).unwrap();
+    let topology = topology(&spec);
     let uplink = crate::topology::IfName::new("up0").unwrap();
     let surroundings = Surroundings {
         uplinks: vec![uplink.clone()],

@@ -120,6 +120,7 @@ fn delete(socket: &Socket, family: NetfilterProtoFamily, key: Vec<ConntrackAttri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::test_topology::topology;
     use std::net::{IpAddr, UdpSocket};
     use std::process::Command;
     use std::thread;
@@ -128,7 +129,6 @@ mod tests {
 
     use crate::firewall::Gone;
     use crate::firewall::live::nft;
-    use crate::topology::compile;
 
     fn tracked() -> Vec<TrackedFlow> {
         let socket = open().unwrap();
@@ -152,7 +152,7 @@ mod tests {
             }
             let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"\n\
                         [vms.v]\nnetwork = \"a\"\nimage = \"i\"\n[vms.w]\nnetwork = \"b\"\nimage = \"i\"";
-            let topology = compile(&toml::from_str(spec).unwrap()).unwrap();
+            let topology = topology(spec);
             let policy = FlowPolicy::new(&topology, [].into(), &[], Gone::default());
             assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 2);
             assert_eq!(cut(&policy).unwrap(), 1);

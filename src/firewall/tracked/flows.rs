@@ -114,10 +114,10 @@ fn addresses(port: &Port) -> impl Iterator<Item = IpAddr> {
 mod tests {
     use super::*;
     use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
-    use crate::topology::compile;
+    use crate::topology::test_topology::topology;
 
     fn policy(text: &str) -> FlowPolicy {
-        let topology = compile(&toml::from_str(text).unwrap()).unwrap();
+        let topology = topology(text);
         let host = ["10.1.0.1", "198.51.100.2"].map(|address| address.parse().unwrap()).into();
         FlowPolicy::new(&topology, host, &[], Gone::default())
     }
@@ -282,7 +282,7 @@ mod tests {
             1,
         );
         let spec = spec.replacen("[networks.b]", "lan = true\n[networks.b]", 1) + WEB;
-        let topology = compile(&toml::from_str(&spec).unwrap()).unwrap();
+        let topology = topology(&spec);
         let b2 = topology.vm("b2").and_then(|vm| vm.port.v6.as_ref()).unwrap();
         let (local, global) = (b2.link_local.to_string(), b2.address.to_string());
         let full = policy(&spec);
@@ -332,7 +332,7 @@ mod tests {
             guests: ["10.1.0.2".parse().unwrap()].into(),
             networks: vec!["10.9.0.0/24".parse().unwrap(), "10.1.0.0/16".parse().unwrap()],
         };
-        let topology = compile(&toml::from_str(&format!("{HOST}{WEB}")).unwrap()).unwrap();
+        let topology = topology(&format!("{HOST}{WEB}"));
         let policy = FlowPolicy::new(&topology, ["10.1.0.1".parse().unwrap()].into(), &[], gone);
         for (source, destination, ends) in [
             ("10.1.0.2", "10.1.0.3", true),

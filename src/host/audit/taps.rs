@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::link::Link;
     use crate::ownership::LINK_GROUP;
-    use crate::topology::compile;
+    use crate::topology::test_topology::topology;
 
     const SPEC: &str = r#"
         [networks.a]
@@ -113,7 +113,7 @@ mod tests {
     "#;
 
     fn findings(mac: Option<[u8; 6]>, tap: Tap) -> Vec<(String, String, String)> {
-        let topology = compile(&toml::from_str(SPEC).unwrap()).unwrap();
+        let topology = topology(SPEC);
         let bridge = topology.networks[0].mac.octets();
         let mac = mac.map(|mac| if mac == [0; 6] { topology.vms[1].port.mac.octets() } else { mac });
         let link = Link {

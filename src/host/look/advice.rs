@@ -141,13 +141,13 @@ fn is_public(net: &IpNet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::compile;
+    use crate::topology::test_topology::topology;
 
     const MACHINE: Machine = Machine { memory: Some(1024), processors: Some(2) };
 
     fn notes(text: &str) -> Vec<String> {
         let text = format!("[networks.a]\ncidr = \"10.1.0.0/24\"\n{text}");
-        advice(&compile(&toml::from_str(&text).unwrap()).unwrap(), MACHINE)
+        advice(&topology(&text), MACHINE)
     }
 
     fn vm(name: &str, keys: &str) -> String {

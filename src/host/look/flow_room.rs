@@ -27,7 +27,7 @@ fn judge(topology: &Topology, room: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::compile;
+    use crate::topology::test_topology::topology;
 
     #[test]
     fn guests_that_could_fill_the_table_are_told_of() {
@@ -36,7 +36,7 @@ mod tests {
                 "[host]\n{host}\n[networks.a]\ncidr = \"10.1.0.0/24\"\nlimits = {{ flows = 30000 }}\n\
                  [vms.a]\nnetwork = \"a\"\nimage = \"probe\"\n[vms.b]\nnetwork = \"a\"\nimage = \"probe\"\n"
             );
-            compile(&toml::from_str(&text).unwrap()).unwrap()
+            topology(&text)
         };
         let topology = spec("");
         assert_eq!((topology.tracked_flows(), topology.flow_room()), (60_000, 76_384));

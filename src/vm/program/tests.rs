@@ -182,10 +182,16 @@ fn start_here(command: &[&str], terminal: Option<&Terminal>) -> Program<Here> {
     Program::start(Here::default(), &command, terminal).unwrap().ok().unwrap()
 }
 
+/// A shell's script that says `ready` and then waits to be interrupted. The shell
+/// runs its trap once its child, which hears of it too, is gone; one that it
+/// starts after the signal came would hear of nothing, so the child says it.
+fn trapping(trap: &str) -> String {
+    format!("trap '{trap}' INT; sh -c 'echo ready; exec sleep 100'")
+}
+
 #[test]
 fn signals_reach_the_program_and_what_it_started() {
-    // The shell runs its trap once its child, which hears of it too, is gone.
-    let program = start_here(&["sh", "-c", "trap 'echo int; exit 5' INT; echo ready; sleep 100"], None);
+    let program = start_here(&["sh", "-c", &trapping("echo int; exit 5")], None);
     let (code, said) = after(program, "ready", |program| program.signal("INT").unwrap());
     assert!(code == 5 && said.ends_with("int\n"), "{code} {said:?}");
     let program = start_here(&["sh", "-c", "echo ready; exec sleep 100"], None);
@@ -205,8 +211,7 @@ fn a_terminal_is_one() {
     assert!(text.contains("33 77\r\n") && text.contains("vt100\r\n"), "{text:?} {:?}", ran.err);
     assert!(text.contains("got it's\r\n") && ran.code == 3, "{text:?} {}", ran.code);
     // Ctrl-C interrupts the program and not the shell that it is in.
-    let program =
-        start_here(&["sh", "-c", "trap 'echo caught; exit 9' INT; echo ready; read x"], Some(&terminal));
+    let program = start_here(&["sh", "-c", &trapping("echo caught; exit 9")], Some(&terminal));
     let (code, said) = after(program, "ready", |program| program.give(b"\x03").unwrap());
     assert!(said.contains("caught") && code == 9, "{said:?} {code}");
     let program = start_here(&["sh", "-c", "echo ready; read x; stty size"], Some(&terminal));
