@@ -324,6 +324,11 @@ impl Diagrams {
         found
     }
 
+    /// Has [`Self::new_terminals`] tell of all again.
+    pub fn tell_again(&mut self) {
+        self.seen.clear();
+    }
+
     /// Where it holds for some value of the bits in `bits`. What it is of, is one
     /// that holds or doesn't.
     pub fn some(&mut self, diagram: Diagram, bits: std::ops::Range<u32>) -> Diagram {

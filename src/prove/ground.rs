@@ -103,6 +103,8 @@ impl Ground {
             if anew {
                 self.begin_anew();
             }
+            // What was told of is lost with the work.
+            self.diagrams.tell_again();
         }
         Err(Unknown("which values are told apart: there is no end of them".into()))
     }

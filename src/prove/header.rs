@@ -44,6 +44,10 @@ pub const ORDER: [Field; 24] = [
 /// Fields, with those that have no bits; the last one's number is the highest.
 const FIELDS: usize = Field::Family as usize + 1;
 
+/// Bits before those of the first field: what is left open where no host is
+/// looked at (`template`).
+pub const FACTS: u32 = 64;
+
 /// What a packet of one kind has, and where.
 #[derive(Debug, Clone)]
 pub struct Header {
@@ -98,7 +102,7 @@ impl Header {
     pub fn new(kind: Kind, starts: &Starts, missing: &Missing, last_link: u128) -> Self {
         let mut places = [(0, 0); FIELDS];
         let mut grains = [const { None }; FIELDS];
-        let mut first = 0;
+        let mut first = FACTS;
         for field in ORDER {
             let bits = match field {
                 Field::Out => u128::BITS - last_link.leading_zeros(),

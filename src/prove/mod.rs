@@ -26,6 +26,7 @@ mod rules;
 mod slice;
 mod space;
 mod target;
+pub mod template;
 mod why;
 
 use std::collections::BTreeMap;

@@ -12,15 +12,15 @@ use super::header::Header;
 use super::legal;
 use super::links::{LinkNumbers, NOBODYS};
 use super::rules::run::{Decided, Deciders, Place, Run};
-use super::rules::{DROP, Tables, Unknown, Verdict as Does};
+use super::rules::{DROP, Meaning, Tables, Unknown, Verdict as Does};
 use super::space::{Of, judge};
 
-/// Hostctl's tables.
-const BRIDGE: (&str, &str) = ("bridge", crate::ownership::TABLE);
-const INET: (&str, &str) = ("inet", crate::ownership::TABLE);
+/// Hostctl's table of frames, and that of packets.
+pub const BRIDGE: (&str, &str) = ("bridge", crate::ownership::TABLE);
+pub const INET: (&str, &str) = ("inet", crate::ownership::TABLE);
 
 /// In no link's place: the host sends it, or it goes nowhere.
-const NO_LINK: u128 = u128::MAX;
+pub const NO_LINK: u128 = u128::MAX;
 
 /// Fields of a frame that are a guest's own.
 const FRAMES: [Field; 4] = [Field::SourceMac, Field::Source, Field::SenderMac, Field::Target];
@@ -103,6 +103,8 @@ pub struct Follow<'w, 't> {
     pub model: &'w Model<'t>,
     pub tables: &'w Tables,
     pub links: &'w LinkNumbers,
+    /// What is asked of sets, where what they hold is left open.
+    pub meaning: Option<&'w dyn Meaning>,
     deciders: Deciders,
     /// All rules that packets are told apart by: those of other sets too that are
     /// compared with these.
@@ -112,7 +114,7 @@ pub struct Follow<'w, 't> {
 impl<'w, 't> Follow<'w, 't> {
     pub fn new(model: &'w Model<'t>, tables: &'w Tables, links: &'w LinkNumbers) -> Self {
         let (deciders, apart) = (Deciders::new(0), vec![tables]);
-        Self { model, tables, links, deciders, apart }
+        Self { model, tables, links, meaning: None, deciders, apart }
     }
 
     /// As [`Self::new`], of two sets of rules that are compared.
@@ -120,11 +122,15 @@ impl<'w, 't> Follow<'w, 't> {
         let [old, new] = sets;
         [(old, 0), (new, 1)].map(|(tables, set)| {
             let (deciders, apart) = (Deciders::new(set), sets.to_vec());
-            Self { model, tables, links, deciders, apart }
+            Self { model, tables, links, meaning: None, deciders, apart }
         })
     }
 
-    fn hook(
+    /// What becomes of `space` at a hook of a table; the terminal 0 elsewhere.
+    ///
+    /// # Errors
+    /// Where something isn't known.
+    pub fn hook(
         &mut self,
         ground: &mut Ground,
         header: &Header,
@@ -132,12 +138,9 @@ impl<'w, 't> Follow<'w, 't> {
         hook: &str,
         space: Diagram,
     ) -> Result<Diagram, Unknown> {
-        Run::new(self.tables, header, &mut ground.shared, &mut self.deciders).hook(
-            &mut ground.diagrams,
-            table,
-            hook,
-            space,
-        )
+        let mut run = Run::new(self.tables, header, &mut ground.shared, &mut self.deciders);
+        run.meaning = self.meaning;
+        run.hook(&mut ground.diagrams, table, hook, space)
     }
 
     /// What becomes of all that a sender may send of one kind.
@@ -243,7 +246,7 @@ impl<'w, 't> Follow<'w, 't> {
 
     /// Those of one header; `of` are whose packets, and the addresses of the
     /// guest that they are of.
-    fn routed_from(
+    pub fn routed_from(
         &mut self,
         ground: &mut Ground,
         header: &Header,
@@ -330,7 +333,7 @@ impl<'w, 't> Follow<'w, 't> {
     /// What may be routed out: by a link that there is, and from somebody (the
     /// kernel routes nothing from the unspecified address: `ip6_forward`,
     /// `ip_route_input_slow`).
-    fn forwarded(&self, diagrams: &mut Diagrams, header: &Header, space: Diagram) -> Diagram {
+    pub fn forwarded(&self, diagrams: &mut Diagrams, header: &Header, space: Diagram) -> Diagram {
         let there = header.range(diagrams, Field::Out, (0, self.links.last()));
         let space = diagrams.and(space, there);
         let nobody = header.range(diagrams, Field::Source, (0, 0));

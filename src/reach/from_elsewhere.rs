@@ -226,7 +226,7 @@ impl<'t> Model<'t> {
 }
 
 /// Whether a service of the host's is what it is to.
-fn is_open<'t>(subject: &mut impl Subject<'t>, open: &HostPort) -> bool {
+pub(crate) fn is_open<'t>(subject: &mut impl Subject<'t>, open: &HostPort) -> bool {
     let protocol = match open.protocol {
         Transport::Tcp => TCP,
         Transport::Udp => UDP,

@@ -36,6 +36,7 @@ pub use closed::closed;
 pub use end::{End, EndError};
 pub use explain::{Answer, FamilyAnswer, Outcome, Verdicts, alike, explain};
 pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity};
+pub(crate) use from_elsewhere::is_open;
 pub use judge::{Decision, Model};
 pub use key::Key;
 pub use matrix::{Cell, Endpoint, Matrix, Reach, matrix};

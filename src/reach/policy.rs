@@ -105,6 +105,11 @@ impl<'t> Indexed<'t> {
         (self.list.default, None)
     }
 
+    /// Whether what no rule matches is allowed.
+    pub fn is_open(&self) -> bool {
+        self.list.default == Action::Allow
+    }
+
     /// Which of the list's rules an address is a far end of.
     pub fn naming(&self, address: IpAddr) -> Vec<bool> {
         let named = |asked: &Asked<'_>| asked.peers.as_ref().is_none_or(|peers| peers.contains(address));

@@ -11,3 +11,4 @@ mod packets;
 mod rules;
 mod scene;
 mod soak;
+mod template;

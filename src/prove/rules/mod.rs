@@ -3,15 +3,17 @@
 
 mod expression;
 mod listing;
+mod meaning;
 pub mod run;
 mod statement;
 mod words;
 
 use serde_json::Value;
 
-pub use listing::Tables;
+pub use listing::{Table, Tables};
+pub use meaning::Meaning;
 pub use run::DROP;
-pub use statement::Verdict;
+pub use statement::{Set, Verdict};
 
 /// What the prover doesn't know: whatever it means, nothing is said of rules
 /// that have it.

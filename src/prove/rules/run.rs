@@ -10,6 +10,7 @@ use super::super::header::{Header, truth};
 use super::Unknown;
 use super::expression::{Left, Read};
 use super::listing::{Table, Tables};
+use super::meaning::Meaning;
 use super::statement::{Match, Right, Set, Statement, Verdict};
 
 /// A chain was left by a return, or by its end.
@@ -112,6 +113,8 @@ pub struct Run<'r> {
     pub header: &'r Header,
     pub shared: &'r mut Shared,
     pub deciders: &'r mut Deciders,
+    /// What is asked of sets, where what they hold is left open.
+    pub meaning: Option<&'r dyn Meaning>,
     own: Shared,
 }
 
@@ -122,7 +125,7 @@ impl<'r> Run<'r> {
         shared: &'r mut Shared,
         deciders: &'r mut Deciders,
     ) -> Self {
-        Self { tables, header, shared, deciders, own: Shared::new() }
+        Self { tables, header, shared, deciders, meaning: None, own: Shared::new() }
     }
 
     /// What becomes of `space` at a hook of a table; the terminal 0 elsewhere.
@@ -201,7 +204,7 @@ impl<'r> Run<'r> {
                         if there == Diagram::NEVER {
                             continue;
                         }
-                        let looked_up = self.look_up(diagrams, (index, *set), map, reads);
+                        let looked_up = self.look_up(diagrams, (index, *set), map, reads)?;
                         let at = diagrams.and(hit, there);
                         let found = diagrams.choose(at, looked_up, Diagram::NEVER);
                         for terminal in diagrams.terminals(found) {
@@ -286,7 +289,7 @@ impl<'r> Run<'r> {
                 if there == Diagram::NEVER {
                     return Ok(there);
                 }
-                let found = self.look_up(diagrams, (table, *number), set, reads);
+                let found = self.look_up(diagrams, (table, *number), set, reads)?;
                 match set.limit {
                     None => found,
                     Some(limit) => {
@@ -326,14 +329,19 @@ impl<'r> Run<'r> {
         place: (usize, usize),
         set: &Set,
         reads: &[Read],
-    ) -> Diagram {
+    ) -> Result<Diagram, Unknown> {
         let fields: Vec<Field> = reads.iter().map(|read| read.field).collect();
+        if let (Some(meaning), Some(table)) = (self.meaning, self.tables.tables.get(place.0))
+            && let Some(found) = meaning.look_up(diagrams, self.header, (table, set), &fields)?
+        {
+            return Ok(found);
+        }
         let key = (self.deciders.first, place.0, place.1, fields.clone());
         // A field that is a constant of this header makes it this header's.
         let here = fields.iter().any(|field| self.header.is_own(*field));
         let known = if here { &self.own } else { &*self.shared };
         if let Some(known) = known.get(&key) {
-            return *known;
+            return Ok(*known);
         }
         let first = fields.first().and_then(|first| self.header.constant(*first));
         let boxes = first.map(|value| set.with_first(value));
@@ -343,7 +351,7 @@ impl<'r> Run<'r> {
         } else {
             self.shared.insert(key, found)
         };
-        found
+        Ok(found)
     }
 }
 

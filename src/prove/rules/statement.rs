@@ -97,6 +97,11 @@ impl Set {
         self.verdicts.get(index).copied()
     }
 
+    /// A map's verdicts, each with its place in a diagram.
+    pub fn verdicts(&self) -> impl Iterator<Item = (Diagram, Verdict)> {
+        (VERDICTS..).map(Diagram::terminal).zip(self.verdicts.iter().copied())
+    }
+
     /// The elements whose first column has a value, and those that may.
     pub fn with_first(&self, value: u128) -> Boxes {
         let rows = self.rows.get(&value).into_iter().flatten().chain(&self.wide);
