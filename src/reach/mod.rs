@@ -9,6 +9,7 @@
 mod change;
 mod class;
 mod closed;
+mod comparison;
 mod end;
 mod explain;
 mod flow;

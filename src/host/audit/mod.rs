@@ -5,6 +5,7 @@ mod drift;
 mod events;
 pub(super) mod foreign;
 mod guests;
+mod link_drift;
 mod repair;
 mod routes;
 pub(super) mod settings;
