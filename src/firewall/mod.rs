@@ -19,7 +19,7 @@ pub use desired::render::{TemplateFault, render, shape};
 pub use desired::ruleset::{Ruleset, Surroundings};
 pub use desired::set::Set;
 pub use foreign::read as nft_foreign;
-pub use foreign::{Exits, Foreign, Hazard, hazards};
+pub use foreign::{Foreign, Unjudged, legacy_table};
 pub use live::delta::Delta;
 pub use live::deviation::{Deviation, absence, deviations};
 pub use live::difference::Difference;

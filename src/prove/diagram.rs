@@ -353,6 +353,71 @@ impl Diagrams {
         result
     }
 
+    /// What is left of a function where the `count` bits from `first` on, the
+    /// highest first, are those of `value`.
+    pub fn given(&mut self, diagram: Diagram, (first, count): (u32, u32), value: u128) -> Diagram {
+        self.given_in(diagram, (first, count), value, &mut Known::default())
+    }
+
+    fn given_in(
+        &mut self,
+        diagram: Diagram,
+        (first, count): (u32, u32),
+        value: u128,
+        known: &mut Known<Diagram, Diagram>,
+    ) -> Diagram {
+        let Some(node) = self.node(diagram).filter(|node| node.bit < first + count) else { return diagram };
+        if let Some(result) = known.get(&diagram) {
+            return *result;
+        }
+        let result = if node.bit >= first {
+            let one = value >> (first + count - 1 - node.bit) & 1 == 1;
+            self.given_in(if one { node.one } else { node.zero }, (first, count), value, known)
+        } else {
+            let zero = self.given_in(node.zero, (first, count), value, known);
+            let one = self.given_in(node.one, (first, count), value, known);
+            self.decide(node.bit, zero, one)
+        };
+        known.insert(diagram, result);
+        result
+    }
+
+    /// The function that looks at other bits in the places of those that it looks
+    /// at.
+    pub fn moved(&mut self, diagram: Diagram, to: &impl Fn(u32) -> u32) -> Diagram {
+        self.moved_in(diagram, to, &mut Known::default())
+    }
+
+    fn moved_in(
+        &mut self,
+        diagram: Diagram,
+        to: &impl Fn(u32) -> u32,
+        known: &mut Known<Diagram, Diagram>,
+    ) -> Diagram {
+        let Some(node) = self.node(diagram) else { return diagram };
+        if let Some(result) = known.get(&diagram) {
+            return *result;
+        }
+        let zero = self.moved_in(node.zero, to, known);
+        let one = self.moved_in(node.one, to, known);
+        let bit = self.decide(to(node.bit), Diagram::NEVER, Diagram::ALWAYS);
+        let result = self.choose(bit, one, zero);
+        known.insert(diagram, result);
+        result
+    }
+
+    /// Some way to where it holds; none where it never does.
+    pub fn example(&self, diagram: Diagram) -> Option<Path> {
+        let mut path = Path::new();
+        let mut next = diagram;
+        while let Some(node) = self.node(next) {
+            let value = node.zero == Diagram::NEVER;
+            path.push((node.bit, value));
+            next = if value { node.one } else { node.zero };
+        }
+        (next != Diagram::NEVER).then_some(path)
+    }
+
     /// What is left of a function that looks at no bit before `first`, for each
     /// value of the `count` bits from there; neighbours of which the same is left
     /// are one range.
@@ -537,6 +602,26 @@ mod tests {
                     });
                     let expected = others.into_iter().any(|other| value(&a, other) == 1);
                     prop_assert_eq!(look_up(&diagrams, some, line) == 1, expected);
+                }
+            }
+            for value in 0..4 {
+                let given = diagrams.given(da, (2, 2), value.into());
+                for line in 0..1u32 << BITS {
+                    let there = line & !0b1100 | (value >> 1 & 1) << 2 | (value & 1) << 3;
+                    prop_assert_eq!(look_up(&diagrams, given, line), super::tests::value(&a, there));
+                }
+            }
+            // Each bit to the other end.
+            let moved = diagrams.moved(da, &|bit| BITS - 1 - bit);
+            for line in 0..1u32 << BITS {
+                let turned = (0..BITS).fold(0, |sum, bit| sum | (line >> bit & 1) << (BITS - 1 - bit));
+                prop_assert_eq!(look_up(&diagrams, moved, line), value(&a, turned));
+            }
+            match diagrams.example(da) {
+                None => prop_assert_eq!(da, Diagram::NEVER),
+                Some(path) => {
+                    let line = path.iter().fold(0, |line, (bit, one)| line | u32::from(*one) << bit);
+                    prop_assert_eq!(value(&a, line), 1);
                 }
             }
             let parts = diagrams.parts(da, 0, 3);

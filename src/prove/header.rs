@@ -48,6 +48,9 @@ const FIELDS: usize = Field::Family as usize + 1;
 /// looked at (`template`).
 pub const FACTS: u32 = 64;
 
+/// The bits of a link's number where it is one of what packets come in by.
+pub const LINK_BITS: u32 = 16;
+
 /// What a packet of one kind has, and where.
 #[derive(Debug, Clone)]
 pub struct Header {
@@ -121,6 +124,30 @@ impl Header {
             }
             first += bits;
         }
+        Self::with(kind, places, grains, missing)
+    }
+
+    /// That of all packets of a kind that come in by whatever link, each value
+    /// apart: first of all is the link.
+    pub fn with_entry(kind: Kind) -> Self {
+        let mut places = [(0, 0); FIELDS];
+        let mut first = FACTS;
+        for field in std::iter::once(Field::In).chain(ORDER) {
+            let bits = if matches!(field, Field::In | Field::Out) { LINK_BITS } else { width(kind, field) };
+            if let Some(place) = places.get_mut(field as usize) {
+                *place = (first, bits);
+            }
+            first += bits;
+        }
+        Self::with(kind, places, [const { None }; FIELDS], &Missing::default())
+    }
+
+    fn with(
+        kind: Kind,
+        mut places: [(u32, u32); FIELDS],
+        grains: [Option<Grain>; FIELDS],
+        missing: &Missing,
+    ) -> Self {
         // ICMP's type is the first byte where others have their source port.
         let port = places.get(Field::SourcePort as usize).map_or(0, |(first, _)| *first);
         if let Some(place) = places.get_mut(Field::MessageType as usize) {
@@ -314,6 +341,23 @@ impl Header {
         diagrams.some(diagram, first..first + bits)
     }
 
+    /// What is left of a function where a field has a value.
+    pub fn given(&self, diagrams: &mut Diagrams, diagram: Diagram, field: Field, value: u128) -> Diagram {
+        diagrams.given(diagram, self.place(field), value)
+    }
+
+    /// Where it holds for some value of all fields but these.
+    pub fn only(&self, diagrams: &mut Diagrams, diagram: Diagram, fields: &[Field]) -> Diagram {
+        let mut places: Vec<(u32, u32)> = fields.iter().map(|field| self.place(*field)).collect();
+        places.sort_unstable();
+        let (mut left, mut from) = (diagram, 0);
+        for (first, bits) in places {
+            left = diagrams.some(left, from..first);
+            from = first + bits;
+        }
+        diagrams.some(left, from..u32::MAX)
+    }
+
     /// What is left of a function for each range of a field's values; it looks
     /// at none of the fields before.
     pub fn parts(&self, diagrams: &Diagrams, diagram: Diagram, field: Field) -> Vec<(Range, Diagram)> {
@@ -328,6 +372,20 @@ impl Header {
             }
         }
         parts
+    }
+
+    /// The bit of a packet that has these fields' values exchanged, for each of
+    /// its bits: as wide in both of a pair.
+    pub fn exchanged(&self, pairs: &[(Field, Field)], bit: u32) -> u32 {
+        for (a, b) in pairs {
+            for (from, to) in [(a, b), (b, a)] {
+                let ((from, bits), (to, _)) = (self.place(*from), self.place(*to));
+                if (from..from + bits).contains(&bit) {
+                    return to + (bit - from);
+                }
+            }
+        }
+        bit
     }
 
     /// The first of the bits that say which limits are used up; no other follows.

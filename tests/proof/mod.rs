@@ -5,6 +5,7 @@
 mod differences;
 mod every_packet;
 mod flows;
+mod foreign;
 mod interpreter;
 mod losses;
 mod packets;

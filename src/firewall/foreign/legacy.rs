@@ -2,20 +2,23 @@
 //! `iptables-restore-translate` makes of them in nft's words, as tables of
 //! their own.
 
+use serde_json::Value;
+
 use crate::bounded::printable;
 use crate::firewall::live::listing::UnexpectedListing;
 
 use super::ruleset::Foreign;
 
 /// Before the names of these tables. nft's have no space.
-pub(super) const PREFIX: &str = "legacy ";
+const PREFIX: &str = "legacy ";
 
 /// Longer texts are cut off, in characters.
 const TEXT_MAX: usize = 200;
 
 /// What couldn't be judged of a family's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unjudged {
+pub struct Unjudged {
+    /// `ip` or `ip6`.
     pub family: String,
     /// Why, or which rules.
     pub what: String,
@@ -30,10 +33,20 @@ impl Foreign {
     pub fn add_legacy(&mut self, json: &str) -> Result<(), UnexpectedListing> {
         let mut tables = Self::default();
         tables.add(json)?;
+        let renamed = |body: &mut Value| {
+            if let Some(name) = body.get_mut("table") {
+                *name = format!("{PREFIX}{}", name.as_str().unwrap_or_default()).into();
+            }
+        };
         for ((family, table, name), mut chain) in tables.chains {
             // Their numbers are the scratch table's.
             chain.rules.iter_mut().for_each(|rule| rule.handle = None);
+            renamed(&mut chain.body);
             self.chains.insert((family, format!("{PREFIX}{table}"), name), chain);
+        }
+        for (kind, mut body) in tables.others {
+            renamed(&mut body);
+            self.others.push((kind, body));
         }
         Ok(())
     }
@@ -42,8 +55,13 @@ impl Foreign {
     pub fn add_unjudged_legacy(&mut self, family: &str, what: impl Into<String>) {
         // A rule's comment is anybody's text, and this ends up on a terminal.
         let what = printable(&what.into(), TEXT_MAX);
-        self.legacy_unjudged.push(Unjudged { family: family.into(), what });
+        self.unjudged.push(Unjudged { family: family.into(), what });
     }
+}
+
+/// A table's name with iptables-legacy, where it is one of its.
+pub fn legacy_table(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX)
 }
 
 /// The rules that a translation has only as comments.

@@ -32,6 +32,11 @@ pub fn observe() -> Result<Foreign, NftError> {
             foreign.adopt(&family, &table, &json);
         }
     }
+    for (family, table) in foreign.without_devices() {
+        if let Ok(listing) = nft_list(&["list", "table", &family, &table]) {
+            foreign.add_devices(&family, &table, &listing);
+        }
+    }
     iptables_legacy::observe(&mut foreign);
     Ok(foreign)
 }

@@ -1,12 +1,11 @@
-//! `nft -j list ruleset` → the chains and sets of other programs' tables
-//! (libnftables-json(5)).
+//! `nft -j list ruleset` → other programs' tables (libnftables-json(5)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::firewall::live::listing::UnexpectedListing;
-use crate::firewall::live::rule_text::only;
+use crate::firewall::live::rule_text::{self, only};
 use crate::ownership;
 
 use super::legacy::Unjudged;
@@ -18,38 +17,21 @@ pub(super) type Key = (String, String, String);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Foreign {
     pub(super) chains: BTreeMap<Key, Chain>,
-    /// The elements of named sets and maps.
-    pub(super) sets: BTreeMap<Key, Vec<Value>>,
-    /// The devices of flowtables.
-    pub(super) flowtables: BTreeMap<Key, Vec<String>>,
+    /// Sets, maps, flowtables and whatever else there is, by kind.
+    pub(super) others: Vec<(String, Value)>,
     /// Tables with flags. What they are isn't read from here: nft 1.0.6 prints
     /// other memory's content.
     pub(super) flagged: Vec<(String, String)>,
-    /// Tables whose content nft can't list.
-    pub(super) unreadable: Vec<(String, String)>,
-    /// What isn't known of iptables-legacy's tables.
-    pub(super) legacy_unjudged: Vec<Unjudged>,
+    unreadable: Vec<(String, String)>,
+    pub(super) unjudged: Vec<Unjudged>,
 }
 
 /// A chain.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Chain {
-    /// Where packets enter it, where they do by themselves.
-    pub base: Option<Base>,
+    /// What nft says of it, besides its rules.
+    pub body: Value,
     pub rules: Vec<Rule>,
-}
-
-/// What makes a chain a base chain.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Base {
-    /// `filter`, `nat` or `route`.
-    pub kind: String,
-    pub hook: String,
-    pub priority: i64,
-    /// Whether what reaches its end is dropped.
-    pub drops: bool,
-    /// The devices of an ingress or egress hook.
-    pub devices: Vec<String>,
 }
 
 /// A rule.
@@ -59,12 +41,9 @@ pub(super) struct Rule {
     pub statements: Vec<Value>,
 }
 
-fn texts(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::String(text)) => vec![text.clone()],
-        Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).map(Into::into).collect(),
-        _ => Vec::new(),
-    }
+/// A field's text.
+fn text<'v>(body: &'v Value, name: &str) -> &'v str {
+    body.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 impl Foreign {
@@ -72,45 +51,29 @@ impl Foreign {
     ///
     /// # Errors
     /// Where the text isn't nft's JSON.
-    pub fn add(&mut self, text: &str) -> Result<(), UnexpectedListing> {
+    pub fn add(&mut self, listing: &str) -> Result<(), UnexpectedListing> {
         let parsed: Value =
-            serde_json::from_str(text).map_err(|error| UnexpectedListing(error.to_string()))?;
+            serde_json::from_str(listing).map_err(|error| UnexpectedListing(error.to_string()))?;
         let Some(Value::Array(objects)) = parsed.get("nftables") else {
             return Err(UnexpectedListing("no \"nftables\" array".into()));
         };
         for (kind, body) in objects.iter().filter_map(only) {
-            let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_string();
-            let (family, table) = (text("family"), text("table"));
-            let table = if kind == "table" { text("name") } else { table };
-            if ownership::is_table(&family, &table) {
+            let (family, table) = (text(body, "family"), text(body, "table"));
+            let table = if kind == "table" { text(body, "name") } else { table };
+            if ownership::is_table(family, table) {
                 continue;
             }
-            if kind == "table" && body.get("flags").is_some() {
-                self.flagged.push((family.clone(), text("name")));
-            }
-            let key = |name: &str| (family.clone(), table.clone(), text(name));
+            let key = |name: &str| (family.to_string(), table.to_string(), text(body, name).to_string());
             match kind {
-                "chain" => {
-                    let base = body.get("hook").is_some().then(|| Base {
-                        kind: text("type"),
-                        hook: text("hook"),
-                        priority: body.get("prio").and_then(Value::as_i64).unwrap_or_default(),
-                        drops: text("policy") == "drop",
-                        devices: texts(body.get("dev")),
-                    });
-                    self.chains.entry(key("name")).or_default().base = base;
-                }
+                "table" if body.get("flags").is_some() => self.flagged.push((family.into(), table.into())),
+                "table" | "metainfo" => {}
+                "chain" => self.chains.entry(key("name")).or_default().body = body.clone(),
                 "rule" => {
                     let statements = body.get("expr").and_then(Value::as_array).cloned().unwrap_or_default();
                     let handle = body.get("handle").and_then(Value::as_u64);
                     self.chains.entry(key("chain")).or_default().rules.push(Rule { handle, statements });
                 }
-                "set" | "map" => {
-                    let elements = body.get("elem").and_then(Value::as_array).cloned().unwrap_or_default();
-                    self.sets.insert(key("name"), elements);
-                }
-                "flowtable" => _ = self.flowtables.insert(key("name"), texts(body.get("dev"))),
-                _ => {}
+                _ => self.others.push((kind.into(), body.clone())),
             }
         }
         Ok(())
@@ -121,6 +84,38 @@ impl Foreign {
         for (family, table) in std::mem::take(&mut self.flagged) {
             if dormant(&family, &table) {
                 self.chains.retain(|(of, within, _), _| (of, within) != (&family, &table));
+                let within = |body: &Value| (text(body, "family"), text(body, "table")) == (&family, &table);
+                self.others.retain(|(_, body)| !within(body));
+            }
+        }
+    }
+
+    /// The tables with base chains of whose devices nft's JSON says nothing (1.0.6
+    /// doesn't), by family and name.
+    pub fn without_devices(&self) -> BTreeSet<(String, String)> {
+        let chains = self.chains.iter().filter(|(_, chain)| {
+            ["ingress", "egress"].contains(&text(&chain.body, "hook")) && chain.body.get("dev").is_none()
+        });
+        chains.map(|((family, table, _), _)| (family.clone(), table.clone())).collect()
+    }
+
+    /// Takes them from what `nft list table` printed.
+    pub fn add_devices(&mut self, family: &str, table: &str, listing: &str) {
+        let mut chain = "";
+        for line in listing.lines().map(str::trim) {
+            if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
+                chain = name;
+            }
+            let Some(rest) = line.strip_prefix("type filter hook ") else { continue };
+            let Some((_, devices)) = rest.split_once(" device") else { continue };
+            let devices = devices.split_once(" priority").map_or(devices, |(devices, _)| devices);
+            let devices: Vec<&str> = devices
+                .split(|letter: char| letter.is_whitespace() || "={},\"".contains(letter))
+                .filter(|word| !word.is_empty() && *word != "s")
+                .collect();
+            let key = (family.to_string(), table.to_string(), chain.to_string());
+            if let Some(Value::Object(body)) = self.chains.get_mut(&key).map(|chain| &mut chain.body) {
+                body.insert("dev".into(), json!(devices));
             }
         }
     }
@@ -130,22 +125,44 @@ impl Foreign {
         self.unreadable.push((family.into(), table.into()));
     }
 
-    /// The base chains of `families` at `hook`, in the order of their
-    /// priorities.
-    pub(super) fn at<'a>(&'a self, families: &[&str], hook: &str) -> Vec<(&'a Key, &'a Chain, &'a Base)> {
-        let mut chains: Vec<_> = self
-            .chains
-            .iter()
-            .filter(|((family, _, _), _)| families.contains(&family.as_str()))
-            .filter_map(|(key, chain)| Some((key, chain, chain.base.as_ref()?)))
-            .filter(|(_, _, base)| base.hook == hook)
-            .collect();
-        chains.sort_by_key(|(_, _, base)| base.priority);
-        chains
+    /// Tables whose content nft can't list, by family and name.
+    pub fn unreadable(&self) -> &[(String, String)] {
+        &self.unreadable
+    }
+
+    /// What isn't known of iptables-legacy's tables.
+    pub fn unjudged(&self) -> &[Unjudged] {
+        &self.unjudged
+    }
+
+    /// All of it as nft lists it, with what was put into its words.
+    pub fn listing(&self) -> Value {
+        let others = self.others.iter().map(|(kind, body)| json!({ kind: body }));
+        let chains = self.chains.iter().filter(|(_, chain)| chain.body.is_object());
+        let chains = chains.map(|(_, chain)| json!({ "chain": chain.body }));
+        let rules = self.chains.iter().flat_map(|((family, table, chain), content)| {
+            content.rules.iter().map(move |Rule { handle, statements }| {
+                json!({"rule": {
+                    "family": family, "table": table, "chain": chain, "handle": handle, "expr": statements,
+                }})
+            })
+        });
+        json!({ "nftables": others.chain(chains).chain(rules).collect::<Vec<_>>() })
+    }
+
+    /// A rule in words, by its place in its chain, from 0.
+    pub fn rule_text(&self, family: &str, table: &str, chain: &str, index: usize) -> Option<String> {
+        let chain = self.chains.get(&(family.into(), table.into(), chain.into()))?;
+        chain.rules.get(index).map(|rule| rule_text::rule(&rule.statements))
     }
 
     /// Whether a table has a chain of that name.
-    pub(super) fn has(&self, family: &str, table: &str, chain: &str) -> bool {
+    pub fn has(&self, family: &str, table: &str, chain: &str) -> bool {
         self.chains.contains_key(&(family.into(), table.into(), chain.into()))
+    }
+
+    /// The names of all chains of tables called so.
+    pub fn chains_of<'f>(&'f self, table: &'f str) -> impl Iterator<Item = &'f str> {
+        self.chains.keys().filter(move |(_, of, _)| of == table).map(|(_, _, chain)| chain.as_str())
     }
 }

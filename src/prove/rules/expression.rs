@@ -13,6 +13,29 @@ use super::{Unknown, only};
 
 const IGMP: u8 = 2;
 
+/// The protocol whose headers nft calls so, and the family of those that have
+/// just one.
+pub fn protocol_of(name: &str) -> Option<(u8, Option<Kind>)> {
+    Some(match name {
+        "tcp" | "tcp option" => (TCP, None),
+        "udp" => (UDP, None),
+        "icmp" => (ICMP, Some(Kind::Ipv4)),
+        "icmpv6" => (ICMPV6, Some(Kind::Ipv6)),
+        "igmp" => (IGMP, Some(Kind::Ipv4)),
+        "dccp" => (33, None),
+        "esp" => (50, None),
+        "ah" => (51, None),
+        "comp" => (108, None),
+        "sctp" | "sctp chunk" => (132, None),
+        "udplite" => (136, None),
+        _ => return None,
+    })
+}
+
+fn protocol_number(name: &str) -> Option<u8> {
+    protocol_of(name).map(|(number, _)| number)
+}
+
 /// One thing that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
@@ -119,7 +142,8 @@ fn masked(left: &Value, mask: &Value) -> Option<Left> {
     }
     let read = read(left).ok()?;
     let links = &mut super::super::links::LinkNumbers::default();
-    let (mask, _) = (read.kind == Type::Ether).then(|| read.kind.range(mask, links).ok()).flatten()?;
+    let numbered = matches!(read.kind, Type::Ether | Type::Ipv4 | Type::Ipv6);
+    let (mask, _) = numbered.then(|| read.kind.range(mask, links).ok()).flatten()?;
     Some(Left::Masked(read, mask))
 }
 
@@ -192,9 +216,11 @@ fn read(value: &Value) -> Result<Read, Unknown> {
     let found = match (kind, keys) {
         ("meta", 1) => match text("key").unwrap_or_default() {
             "iifname" => Some(Read::new(Field::In, Type::Name)),
+            "iif" => Some(Read::new(Field::In, Type::Index)),
             "oifname" => Some(Read::new(Field::Out, Type::Name)),
             "oif" => Some(Read::new(Field::Out, Type::Index)),
             "nfproto" => Some(Read::new(Field::Family, Type::Family)),
+            "protocol" => Some(Read::new(Field::EtherType, Type::Carried)),
             "l4proto" => Some(Read::new(Field::Protocol, Type::Protocol)),
             "pkttype" => Some(Read::new(Field::Addressed, Type::Addressed)),
             _ => None,
@@ -234,6 +260,7 @@ fn payload(protocol: &str, field: &str) -> Option<Read> {
         ("ip", "daddr") => Read::new(Field::Destination, Type::Ipv4).of(Kind::Ipv4),
         ("ip6", "saddr") => Read::new(Field::Source, Type::Ipv6).of(Kind::Ipv6),
         ("ip6", "daddr") => Read::new(Field::Destination, Type::Ipv6).of(Kind::Ipv6),
+        ("ip", "protocol") => Read::new(Field::Protocol, Type::Protocol).of(Kind::Ipv4),
         ("ip6", "hoplimit") => Read::new(Field::HopLimit, Type::Integer).of(Kind::Ipv6),
         ("th", "sport") => Read::new(Field::SourcePort, Type::Service),
         ("th", "dport") => Read::new(Field::DestinationPort, Type::Service),
@@ -241,6 +268,12 @@ fn payload(protocol: &str, field: &str) -> Option<Read> {
         ("tcp", "dport") => Read::new(Field::DestinationPort, Type::Service).with(TCP),
         ("udp", "sport") => Read::new(Field::SourcePort, Type::Service).with(UDP),
         ("udp", "dport") => Read::new(Field::DestinationPort, Type::Service).with(UDP),
+        ("sctp" | "dccp" | "udplite", "sport") => {
+            Read::new(Field::SourcePort, Type::Service).with(protocol_number(protocol)?)
+        }
+        ("sctp" | "dccp" | "udplite", "dport") => {
+            Read::new(Field::DestinationPort, Type::Service).with(protocol_number(protocol)?)
+        }
         ("icmp", "type") => Read::new(Field::MessageType, Type::Icmp).of(Kind::Ipv4).with(ICMP),
         ("icmpv6", "type") => icmp6(Field::MessageType, Type::Icmpv6),
         // As nft 1.1 lists those 128 bits.

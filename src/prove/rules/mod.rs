@@ -1,12 +1,12 @@
 //! nftables' rules, as `nft -j list ruleset` shows them, and what becomes of
 //! all packets that they are asked about.
 
-mod expression;
+pub mod expression;
 mod listing;
 mod meaning;
 pub mod run;
 mod statement;
-mod words;
+pub mod words;
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ pub use statement::{Set, Verdict};
 pub struct Unknown(pub String);
 
 /// The key and value of an object that has just one.
-fn only(value: &Value) -> Result<(&str, &Value), Unknown> {
+pub fn only(value: &Value) -> Result<(&str, &Value), Unknown> {
     let mut entries = value.as_object().into_iter().flatten();
     match (entries.next(), entries.next()) {
         (Some((key, body)), None) => Ok((key, body)),
@@ -31,7 +31,7 @@ fn only(value: &Value) -> Result<(&str, &Value), Unknown> {
 }
 
 /// An object's values, where it has exactly these keys.
-fn exactly<'v, const N: usize>(value: &'v Value, keys: [&str; N]) -> Result<[&'v Value; N], Unknown> {
+pub fn exactly<'v, const N: usize>(value: &'v Value, keys: [&str; N]) -> Result<[&'v Value; N], Unknown> {
     let unknown = || Unknown(value.to_string());
     let object = value.as_object().filter(|object| object.len() == N).ok_or_else(unknown)?;
     let mut found = [value; N];

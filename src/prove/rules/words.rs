@@ -177,7 +177,9 @@ impl Type {
                 ("untracked", state::UNTRACKED),
             ],
             Self::CtDirection => &[("original", 0), ("reply", 1)],
-            Self::Addressed => &[("host", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)],
+            Self::Addressed => {
+                &[("host", 0), ("unicast", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)]
+            }
             Self::ArpOperation => &[("request", 1), ("reply", 2)],
             _ => &[],
         }

@@ -3,23 +3,24 @@
 
 use std::collections::BTreeSet;
 
-use super::packet::Journey;
+use crate::firewall::Foreign;
+use crate::prove::Traffic;
+
+use super::place::RulePlace;
 use super::program::Program;
-use super::ruleset::Foreign;
-use super::walk::RulePlace;
 
 /// A link of hostctl's, by the side of a rule that it is on.
 type Link<'a> = (&'static str, &'a str);
 
 /// The bridges and ports that these packets come from and go to, as far as a
 /// rule at that hook can name them.
-fn links<'a>(place: &RulePlace, journeys: &[&Journey<'a>]) -> BTreeSet<Link<'a>> {
-    journeys
+fn links<'a>(place: &RulePlace, traffic: &[&'a Traffic]) -> BTreeSet<Link<'a>> {
+    traffic
         .iter()
         // What answers look like before they are known as a guest's can't be
         // said by a bridge's name.
-        .filter(|journey| journey.outbound || place.hook != "prerouting")
-        .map(|journey| if journey.outbound { ("iifname", journey.ours) } else { ("oifname", journey.ours) })
+        .filter(|these| these.outbound || place.hook != "prerouting")
+        .map(|these| (if these.outbound { "iifname" } else { "oifname" }, these.ours.as_str()))
         // Nothing says at the input hook where a packet goes out.
         .filter(|(key, _)| *key == "iifname" || place.hook != "input")
         .collect()
@@ -28,13 +29,13 @@ fn links<'a>(place: &RulePlace, journeys: &[&Journey<'a>]) -> BTreeSet<Link<'a>>
 /// The commands that help now.
 pub(super) fn commands(
     places: &[&RulePlace],
-    journeys: &[&Journey<'_>],
+    traffic: &[&Traffic],
     program: Program,
     foreign: &Foreign,
 ) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     for place in places {
-        let links = links(place, journeys);
+        let links = links(place, traffic);
         let more: Vec<String> = match program {
             Program::Firewalld if place.hook != "prerouting" => firewalld(&links, foreign),
             Program::Ufw if takes_user_rules(place) => ufw(place, &links),
@@ -68,9 +69,7 @@ fn exception(place: &RulePlace, (key, link): Link<'_>, program: Program, foreign
 /// says nothing of other links, and what comes from other zones needs a policy
 /// (firewalld.policies(5)).
 fn firewalld(links: &BTreeSet<Link<'_>>, foreign: &Foreign) -> Vec<String> {
-    let has = |name: &str| {
-        foreign.chains.keys().any(|(_, table, chain)| table == "firewalld" && chain.ends_with(name))
-    };
+    let has = |name: &str| foreign.chains_of("firewalld").any(|chain| chain.ends_with(name));
     let permanent = |text: String| format!("firewall-cmd --permanent {text}");
     let mut commands = Vec::new();
     if !has("_FWD_hostctl") {
@@ -113,9 +112,9 @@ pub(super) fn setting(
     program: Program,
     places: &[&RulePlace],
     commands: &[String],
-    journeys: &[&Journey<'_>],
+    traffic: &[&Traffic],
 ) -> String {
-    let bridges: BTreeSet<&str> = journeys.iter().map(|journey| journey.ours).collect();
+    let bridges: BTreeSet<&str> = traffic.iter().map(|these| these.ours.as_str()).collect();
     let first = bridges.first().copied().unwrap_or("br-…");
     let each = if bridges.len() > 1 { ", and so for each bridge" } else { "" };
     let hook = places.first().map_or("", |place| place.hook.as_str());

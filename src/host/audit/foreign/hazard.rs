@@ -2,32 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::firewall::severity::Severity;
-use crate::topology::Topology;
+use crate::firewall::{Foreign, Severity, Unjudged};
+use crate::prove::{Effect, Happening, Sureness, Traffic};
 
-use super::legacy::Unjudged;
-use super::packet::{Exits, Journey, journeys};
+use super::super::{Finding, Kind};
+use super::place::RulePlace;
 use super::program::{Program, program};
 use super::remedy;
-use super::ruleset::Foreign;
-use super::walk::{Effect, Event, RulePlace, walk};
-
-/// Something of another program's that is in guests' way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hazard {
-    /// How bad it is.
-    pub severity: Severity,
-    /// Which chain or rule.
-    pub object: String,
-    /// What it does, and to whom.
-    pub found: String,
-    /// What would do.
-    pub expected: String,
-    /// What to set where, so that it lasts.
-    pub remedy: String,
-    /// What helps now.
-    pub commands: Vec<String>,
-}
 
 /// How many of those that something happens to are named.
 const NAMED: usize = 4;
@@ -46,58 +27,49 @@ struct Alike {
 
 /// Where it happens, and to whom.
 #[derive(Default)]
-struct Happening<'j, 't> {
+struct Alikes<'h> {
     places: BTreeSet<RulePlace>,
-    journeys: Vec<&'j Journey<'t>>,
+    happenings: Vec<&'h Happening>,
 }
 
-/// Everything in other programs' tables that is in the way of `topology`'s
-/// guests, or of the rules that keep them apart.
-pub fn hazards(foreign: &Foreign, topology: &Topology, exits: Exits<'_>) -> Vec<Hazard> {
-    let unreadable = foreign.unreadable.iter().map(unreadable);
-    let mut found: Vec<Hazard> = unreadable.chain(foreign.legacy_unjudged.iter().map(unjudged)).collect();
-    if foreign.chains.values().all(|chain| chain.base.is_none()) {
-        return found;
-    }
-    let frames = foreign.chains.iter().any(|((family, _, _), chain)| {
-        chain.base.is_some() && matches!(family.as_str(), "bridge" | "netdev")
-    });
-    let journeys = journeys(topology, exits, frames);
-    let links: BTreeSet<&str> =
-        journeys.iter().flat_map(|journey| [journey.packet.iif, journey.packet.oif]).flatten().collect();
-    let mut happenings: BTreeMap<Alike, Happening<'_, '_>> = BTreeMap::new();
-    for journey in &journeys {
-        for event in walk(foreign, journey) {
-            let Some(severity) = severity(&event, journey, &links) else { continue };
-            let program = program(&event.place, foreign);
-            let (hook, effect) = (event.place.hook.clone(), event.effect);
-            let text = if program.is_known() { String::new() } else { event.place.text.clone() };
-            let happening = happenings.entry(Alike { severity, effect, program, hook, text }).or_default();
-            happening.places.insert(event.place);
-            happening.journeys.push(journey);
-        }
+/// Everything in other programs' tables that is in the way of guests, or of the
+/// rules that keep them apart.
+pub(super) fn hazards(foreign: &Foreign, happenings: &[Happening]) -> Vec<Finding> {
+    let unreadable = foreign.unreadable().iter().map(unreadable);
+    let mut found: Vec<Finding> = unreadable.chain(foreign.unjudged().iter().map(unjudged)).collect();
+    let mut alike: BTreeMap<Alike, Alikes<'_>> = BTreeMap::new();
+    for happening in happenings {
+        let Some(severity) = severity(happening) else { continue };
+        let place = RulePlace::of(happening, foreign);
+        let program = program(&place, foreign);
+        let text = if program.is_known() { String::new() } else { place.text.clone() };
+        let key = Alike { severity, effect: happening.effect, program, hook: place.hook.clone(), text };
+        let alikes = alike.entry(key).or_default();
+        alikes.places.insert(place);
+        alikes.happenings.push(happening);
     }
     // What is certain of one is not worth saying as possible of another.
-    let certain: BTreeSet<(Effect, RulePlace)> = happenings
+    let certain: BTreeSet<(Effect, RulePlace)> = alike
         .iter()
         .filter(|(alike, _)| alike.severity > Severity::Info)
-        .flat_map(|(alike, happening)| happening.places.iter().map(|place| (alike.effect, place.clone())))
+        .flat_map(|(alike, all)| all.places.iter().map(|place| (alike.effect, place.clone())))
         .collect();
-    happenings.retain(|alike, happening| {
+    alike.retain(|alike, all| {
         if alike.severity == Severity::Info {
-            happening.places.retain(|place| !certain.contains(&(alike.effect, place.clone())));
+            all.places.retain(|place| !certain.contains(&(alike.effect, place.clone())));
         }
-        !happening.places.is_empty()
+        !all.places.is_empty()
     });
-    found.extend(happenings.iter().rev().map(|(alike, happening)| hazard(alike, happening, foreign)));
+    found.extend(alike.iter().rev().map(|(alike, all)| hazard(alike, all, foreign)));
     found
 }
 
-fn unjudged(Unjudged { family, what }: &Unjudged) -> Hazard {
+fn unjudged(Unjudged { family, what }: &Unjudged) -> Finding {
     let (tool, version) =
         if family == "ip6" { ("ip6tables-legacy", "IPv6") } else { ("iptables-legacy", "IPv4") };
-    Hazard {
+    Finding {
         severity: Severity::Warning,
+        kind: Kind::Foreign,
         object: format!("{tool}'s tables ({version})"),
         found: format!("not judged: {what}"),
         expected: "rules that hostctl can judge".into(),
@@ -106,9 +78,10 @@ fn unjudged(Unjudged { family, what }: &Unjudged) -> Hazard {
     }
 }
 
-fn unreadable((family, table): &(String, String)) -> Hazard {
-    Hazard {
+fn unreadable((family, table): &(String, String)) -> Finding {
+    Finding {
         severity: Severity::Info,
+        kind: Kind::Foreign,
         object: format!("table {family} {table}"),
         found: "nft can't list it, so what it does to guests isn't known".into(),
         expected: "a table that nft lists".into(),
@@ -117,28 +90,27 @@ fn unreadable((family, table): &(String, String)) -> Hazard {
     }
 }
 
-/// How bad it is that this happens to that packet; none where it doesn't
-/// matter.
-fn severity(event: &Event, journey: &Journey<'_>, links: &BTreeSet<&str>) -> Option<Severity> {
-    let judged = if event.certain { Severity::Warning } else { Severity::Info };
-    match event.effect {
+/// How bad it is that this happens; none where it doesn't matter.
+fn severity(Happening { effect, sureness, traffic, .. }: &Happening) -> Option<Severity> {
+    let judged = if *sureness == Sureness::All { Severity::Warning } else { Severity::Info };
+    match effect {
         Effect::Drop | Effect::Queue | Effect::Redirect => Some(judged),
-        Effect::Untrack if !journey.packet.reply => Some(judged),
-        Effect::Masquerade if journey.keeps_source => Some(judged),
+        Effect::Untrack if !traffic.reply => Some(judged),
+        Effect::Unmark if traffic.outbound => Some(judged),
+        Effect::Masquerade if traffic.keeps_source => Some(judged),
         // Tailscale does so by itself (--snat-subnet-routes).
-        Effect::Masquerade if !journey.outbound => Some(Severity::Info),
-        Effect::Offload if event.devices.iter().any(|device| links.contains(device.as_str())) => {
-            Some(Severity::Critical)
-        }
-        Effect::Divert => Some(Severity::Critical),
-        _ => None,
+        Effect::Masquerade if !traffic.outbound => Some(Severity::Info),
+        Effect::Unknown => Some(Severity::Info),
+        Effect::Offload | Effect::Divert => Some(Severity::Critical),
+        Effect::Untrack | Effect::Unmark | Effect::Masquerade => None,
     }
 }
 
-fn hazard(alike: &Alike, happening: &Happening<'_, '_>, foreign: &Foreign) -> Hazard {
+fn hazard(alike: &Alike, all: &Alikes<'_>, foreign: &Foreign) -> Finding {
     let Alike { severity, effect, program, hook, .. } = alike;
-    let places: Vec<&RulePlace> = happening.places.iter().collect();
-    let who = some(happening.journeys.iter().map(|journey| journey.who.as_str()), "; ");
+    let places: Vec<&RulePlace> = all.places.iter().collect();
+    let traffic: Vec<&Traffic> = all.happenings.iter().map(|happening| &happening.traffic).collect();
+    let who = some(traffic.iter().map(|these| these.who.as_str()), "; ");
     let does = match (effect, *severity > Severity::Info) {
         (Effect::Drop, true) => "drops",
         (Effect::Drop, false) => "may drop some of",
@@ -149,6 +121,9 @@ fn hazard(alike: &Alike, happening: &Happening<'_, '_>, foreign: &Foreign) -> Ha
         (Effect::Redirect, false) => "may send elsewhere",
         (Effect::Untrack, true) => "keeps from being tracked, so from being masqueraded",
         (Effect::Untrack, false) => "may keep from being tracked",
+        (Effect::Unmark, true) => "takes hostctl's mark from, without which there is no route for",
+        (Effect::Unmark, false) => "may take hostctl's mark from, without which there is no route for",
+        (Effect::Unknown, _) => "does something that hostctl doesn't know to",
         (Effect::Offload, _) => "takes past the forward hook, where hostctl judges them",
         (Effect::Divert, _) => "sends or copies past hostctl's rules",
     };
@@ -157,21 +132,37 @@ fn hazard(alike: &Alike, happening: &Happening<'_, '_>, foreign: &Foreign) -> Ha
         [place] if place.base != place.chain => format!("{hook} hook, by {}", place.base),
         _ => format!("{hook} hook"),
     };
-    let commands = remedy::commands(&places, &happening.journeys, *program, foreign);
-    Hazard {
+    let commands = remedy::commands(&places, &traffic, *program, foreign);
+    Finding {
         severity: *severity,
+        kind: Kind::Foreign,
         object: object(&places, *program),
-        found: format!("{texts} ({by}) {does}: {who}"),
+        found: format!("{texts} ({by}) {does}: {who}{}", example(&all.happenings)),
         expected: match effect {
             Effect::Drop | Effect::Queue => "no rule at guests' hooks that drops what hostctl allows",
             Effect::Masquerade => "the sender's own address between guests",
             Effect::Redirect => "the receiver that the guest chose",
             Effect::Untrack => "tracked packets",
+            Effect::Unmark => "marks that keep the bits of others",
+            Effect::Unknown => "rules that hostctl knows",
             Effect::Offload | Effect::Divert => "nothing that passes by hostctl's rules",
         }
         .into(),
-        remedy: remedy::setting(*program, &places, &commands, &happening.journeys),
+        remedy: remedy::setting(*program, &places, &commands, &traffic),
         commands,
+    }
+}
+
+/// A packet that it happens to, and what that depends on.
+fn example(happenings: &[&Happening]) -> String {
+    let surest = happenings.iter().max_by_key(|happening| happening.sureness);
+    let Some(Happening { packet, sureness, depends, .. }) = surest else { return String::new() };
+    let depends = || some(depends.iter().map(String::as_str), ", ");
+    match sureness {
+        Sureness::All if !depends().is_empty() => format!("; for example {packet}, unless by {}", depends()),
+        Sureness::All => format!("; for example {packet}"),
+        Sureness::Some => format!("; for certain {packet}"),
+        Sureness::Perhaps => format!("; perhaps {packet}, by {}", depends()),
     }
 }
 

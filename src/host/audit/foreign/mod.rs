@@ -1,43 +1,73 @@
 //! Other programs' firewalls: tables that are loaded, and files that will be.
+//!
+//! What tables do to the packets that the spec lets pass is [`crate::prove`]'s
+//! to say; [`hazard`] makes findings of it, [`program`] tells whose a table is,
+//! and [`remedy`] what helps.
 
+mod hazard;
+mod newcomers;
+mod place;
+mod program;
+mod remedy;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::firewall::{Exits, Hazard, Severity, hazards, nft_foreign};
+use crate::firewall::{Foreign, Severity, nft_foreign};
 use crate::link::Observed;
+use crate::prove::{OwnAddresses, Unknown, happenings};
+use crate::reach::{Model, Vicinity};
 use crate::topology::{IfName, Topology};
 
 use super::{Finding, Kind};
 
 /// What the loaded tables of others do to the packets of `topology`'s guests.
 pub(in crate::host) fn tables(topology: &Topology, uplinks: &[IfName], links: &Observed) -> Vec<Finding> {
-    let own = links.links.iter().map(|(name, link)| (name.clone(), link.addresses.clone())).collect();
-    match nft_foreign::observe() {
-        Ok(foreign) => {
-            hazards(&foreign, topology, Exits { uplinks, own: &own }).into_iter().map(finding).collect()
-        }
-        Err(error) => vec![Finding {
+    let own: OwnAddresses = links
+        .links
+        .iter()
+        .map(|(name, link)| (name.clone(), link.addresses.iter().map(|address| address.addr()).collect()))
+        .collect();
+    let on_link = uplinks.iter().filter_map(|uplink| links.links.get(uplink.as_str()));
+    let on_link = on_link.flat_map(|link| &link.addresses).map(|address| address.trunc()).collect();
+    let vicinity = Vicinity { uplinks: uplinks.to_vec(), on_link, ..Vicinity::default() };
+    let all = nft_foreign::observe().map_err(|error| error.to_string()).and_then(|foreign| {
+        found(&foreign, topology, &vicinity, &own).map_err(|unknown| unknown.to_string())
+    });
+    all.unwrap_or_else(|why| {
+        vec![Finding {
             severity: Severity::Warning,
             kind: Kind::Foreign,
             object: "other programs' tables".into(),
-            found: format!("can't be read: {error}"),
+            found: format!("can't be read: {why}"),
             expected: "a ruleset that nft lists".into(),
             remedy: "look at it by hand: nft list ruleset".into(),
             commands: Vec::new(),
-        }],
-    }
+        }]
+    })
 }
 
-fn finding(hazard: Hazard) -> Finding {
-    Finding {
-        severity: hazard.severity,
-        kind: Kind::Foreign,
-        object: hazard.object,
-        found: hazard.found,
-        expected: hazard.expected,
-        remedy: hazard.remedy,
-        commands: hazard.commands,
-    }
+/// What these tables do to guests' packets, on a host as it is.
+fn found(
+    foreign: &Foreign,
+    topology: &Topology,
+    vicinity: &Vicinity,
+    own: &OwnAddresses,
+) -> Result<Vec<Finding>, Unknown> {
+    let all = newcomers::with_newcomers(topology);
+    let mut happenings = happenings(&Model::new(&all, vicinity), own, &foreign.listing())?;
+    // Who isn't there has no port.
+    let there: BTreeSet<&str> = topology
+        .networks
+        .iter()
+        .map(|network| network.bridge.as_str())
+        .chain(topology.ports().map(|port| port.interface.as_str()))
+        .collect();
+    happenings.retain(|happening| there.contains(happening.traffic.ours.as_str()));
+    Ok(hazard::hazards(foreign, &happenings))
 }
 
 /// What isn't loaded yet.

@@ -1,7 +1,8 @@
 //! Which program a foreign table is of.
 
-use super::ruleset::Foreign;
-use super::walk::RulePlace;
+use crate::firewall::Foreign;
+
+use super::place::RulePlace;
 
 /// A program that loads rules of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
