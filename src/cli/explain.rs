@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hostctl::packet::Family;
 use hostctl::reach::{
-    Answer, End, EndError, FamilyAnswer, Model, Outcome, Place, Service, Stage, Verdict, Verdicts, Vicinity,
-    alike, explain as answers,
+    Answer, Checkpoint, End, EndError, FamilyAnswer, Model, Outcome, Service, Stage, Verdict, Verdicts,
+    Vicinity, alike, explain as answers,
 };
 use hostctl::spec::Checked;
 use hostctl::topology::{Topology, Uplink};
@@ -75,7 +75,7 @@ pub fn explain(context: &Context, arguments: &Explain) -> Result<(), Failure> {
     }
     let leaves = found.iter().flat_map(|answer| &answer.families).flat_map(|answer| &answer.outcomes);
     let leaves =
-        leaves.flat_map(|outcome| &outcome.judgement.way).any(|stage| stage.place == Place::Postrouting);
+        leaves.flat_map(|outcome| &outcome.judgement.way).any(|stage| stage.place == Checkpoint::Postrouting);
     if leaves && topology.uplink == Uplink::Auto {
         line("\nassumed: the default route leads by an uplink (host.uplink = \"auto\"), called uplink here")?;
     }

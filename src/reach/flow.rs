@@ -62,7 +62,7 @@ pub struct Judgement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
     /// Which.
-    pub place: Place,
+    pub place: Checkpoint,
     /// What is found there, for people.
     pub what: String,
     /// The key of the spec that says so.
@@ -71,10 +71,10 @@ pub struct Stage {
     pub passes: bool,
 }
 
-/// The places on a packet's way.
+/// Where on its way a packet may be stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum Checkpoint {
     /// A guest's port of its bridge.
     Port,
     /// Before connection tracking: whose address it is.
@@ -93,7 +93,7 @@ pub enum Place {
     Postrouting,
 }
 
-impl Place {
+impl Checkpoint {
     /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -7,34 +7,34 @@ use crate::topology::{FirewallMode, HostPort, IfName, Transport};
 
 use super::judge::{Decision, Way, is_discovery, is_reply, only, said};
 use super::subject::{Condition, Delivery, Field, Judges, Subject, state};
-use super::{Key, Model, Place, Verdict};
+use super::{Checkpoint, Key, Model, Verdict};
 
 impl<'t> Model<'t> {
     /// From a program of the host's.
     pub(super) fn host_sends<S: Subject<'t>>(&self, subject: &mut S, way: &mut Way) -> Decision {
         if subject.delivery() != Delivery::Out || !subject.goes_by(&self.sets.bridges) {
-            way.pass(Place::Output, || only("the host's own"));
+            way.pass(Checkpoint::Output, || only("the host's own"));
             return self.untouched(subject);
         }
         if subject.is_message([&[5], &[137]]) {
-            return way.drop(Place::Output, || only("guests meet on the host: there is no shorter way"));
+            return way.drop(Checkpoint::Output, || only("guests meet on the host: there is no shorter way"));
         }
         if subject.is_message([&[], &[icmpv6::ROUTER_ADVERTISEMENT]]) && subject.is(Field::HopLimit, &[255]) {
-            way.pass(Place::Output, || only("the network's routers are the host"));
+            way.pass(Checkpoint::Output, || only("the network's routers are the host"));
             return Decision::of(Verdict::Allowed);
         }
         if !subject.has(&[Condition::To(&self.sets.guests)]) {
             if subject.among(Field::Destination, &self.sets.prefixes) {
                 return way.drop(
-                    Place::Output,
+                    Checkpoint::Output,
                     said(subject, |flow| only(format!("no guest has {}", flow.destination))),
                 );
             }
-            way.pass(Place::Output, || only("the host's own"));
+            way.pass(Checkpoint::Output, || only("the host's own"));
             return Decision::of(Verdict::Untouched);
         }
         way.pass(
-            Place::Output,
+            Checkpoint::Output,
             said(subject, |flow| {
                 let network = self.network_of(flow.destination).map(|(_, network)| network.name.to_string());
                 only(format!("the host speaks to a guest of {}", network.unwrap_or_default()))
@@ -61,7 +61,8 @@ impl<'t> Model<'t> {
         way: &mut Way,
     ) -> Decision {
         if self.port(link).is_some() {
-            return way.drop(Place::Prerouting, || only("a guest's port: its packets come from its bridge"));
+            return way
+                .drop(Checkpoint::Prerouting, || only("a guest's port: its packets come from its bridge"));
         }
         if let Some(network) = self.bridge(link).and_then(|network| self.sets.networks.get(&network.name)) {
             return self.guest_sends(subject, network, way);
@@ -71,7 +72,7 @@ impl<'t> Model<'t> {
         match subject.delivery() {
             Delivery::Host if full => self.to_host(subject, link, tailnet, way),
             Delivery::Host => {
-                way.pass(Place::Input, || {
+                way.pass(Checkpoint::Input, || {
                     ("firewall = \"guests\": the host is not hostctl's".into(), mode())
                 });
                 Decision::of(Verdict::Untouched)
@@ -93,7 +94,7 @@ impl<'t> Model<'t> {
     ) -> Decision {
         let translated = !full && subject.is(Field::Translated, &[1]);
         if translated || subject.is(Field::State, &[state::ESTABLISHED, state::RELATED]) {
-            way.pass(Place::Forward, || only("of a flow that was forwarded"));
+            way.pass(Checkpoint::Forward, || only("of a flow that was forwarded"));
             return self.untouched(subject);
         }
         let closed = match subject.family() {
@@ -101,12 +102,13 @@ impl<'t> Model<'t> {
             Family::V6 => self.vicinity().closed6,
         };
         if closed {
-            return way.drop(Place::Forward, || only("the host didn't forward this before hostctl either"));
+            return way
+                .drop(Checkpoint::Forward, || only("the host didn't forward this before hostctl either"));
         }
         if full {
-            return way.drop(Place::Forward, || ("firewall = \"full\": not a guest's".into(), mode()));
+            return way.drop(Checkpoint::Forward, || ("firewall = \"full\": not a guest's".into(), mode()));
         }
-        way.pass(Place::Forward, || ("firewall = \"guests\": not a guest's".into(), mode()));
+        way.pass(Checkpoint::Forward, || ("firewall = \"guests\": not a guest's".into(), mode()));
         self.untouched(subject)
     }
 
@@ -123,25 +125,25 @@ impl<'t> Model<'t> {
     fn to_host<S: Subject<'t>>(&self, subject: &mut S, link: &str, tailnet: bool, way: &mut Way) -> Decision {
         let allowed = Decision::of(Verdict::Allowed);
         if link == "lo" {
-            way.pass(Place::Input, || only("loopback"));
+            way.pass(Checkpoint::Input, || only("loopback"));
             return allowed;
         }
         if subject.is(Field::State, &[state::INVALID]) {
-            return way.drop(Place::Input, || ("of no flow".into(), mode()));
+            return way.drop(Checkpoint::Input, || ("of no flow".into(), mode()));
         }
         if subject.is(Field::State, &[state::ESTABLISHED, state::RELATED]) {
-            way.pass(Place::Input, || only("a reply"));
+            way.pass(Checkpoint::Input, || only("a reply"));
             return allowed;
         }
         if tailnet {
-            way.pass(Place::Input, || {
+            way.pass(Checkpoint::Input, || {
                 ("the tailnet is trusted with the host".into(), Some(Key::Host("tailscale")))
             });
             return allowed;
         }
         for open in &self.topology().allow_input {
             if is_open(subject, open) {
-                way.pass(Place::Input, || {
+                way.pass(Checkpoint::Input, || {
                     let what = format!("{}/{} is open", open.protocol.as_str(), open.port);
                     (what, Some(Key::Host("allow_input")))
                 });
@@ -149,10 +151,10 @@ impl<'t> Model<'t> {
             }
         }
         if self.is_housekeeping(subject, link) {
-            way.pass(Place::Input, || only("without which the host has no network"));
+            way.pass(Checkpoint::Input, || only("without which the host has no network"));
             return allowed;
         }
-        way.drop(Place::Input, || ("firewall = \"full\": not in allow_input".into(), mode()))
+        way.drop(Checkpoint::Input, || ("firewall = \"full\": not in allow_input".into(), mode()))
     }
 
     /// What a host takes part in a network by: neighbour and router discovery,
@@ -188,13 +190,13 @@ impl<'t> Model<'t> {
     ) -> Decision {
         if !subject.has(&[Condition::To(&self.sets.guests)]) {
             return way.drop(
-                Place::Forward,
+                Checkpoint::Forward,
                 said(subject, |flow| only(format!("no guest has {}", flow.destination))),
             );
         }
         if subject.among(Field::Source, &self.sets.prefixes) {
             return way.drop(
-                Place::Forward,
+                Checkpoint::Forward,
                 said(subject, |flow| {
                     let owner = self.network_of(flow.source).map(|(_, owner)| owner.name.to_string());
                     let owner = owner.unwrap_or_default();
@@ -204,11 +206,11 @@ impl<'t> Model<'t> {
         }
         let uplink = self.sets.exit_names.names.iter().any(|uplink| uplink.as_str() == link);
         if uplink && is_reply(subject) {
-            way.pass(Place::Forward, || only("a reply from the internet"));
+            way.pass(Checkpoint::Forward, || only("a reply from the internet"));
             return Decision::of(Verdict::Allowed);
         }
         if !tailnet {
-            return way.drop(Place::Forward, || only("guests are sent replies and nothing else"));
+            return way.drop(Checkpoint::Forward, || only("guests are sent replies and nothing else"));
         }
         let open = subject.goes_by(&self.sets.tailscale);
         let words = said(subject, |flow| {
@@ -218,9 +220,9 @@ impl<'t> Model<'t> {
             (format!("{name} is {}open to the tailnet", if open { "" } else { "not " }), key)
         });
         if !open {
-            return way.drop(Place::Forward, words);
+            return way.drop(Checkpoint::Forward, words);
         }
-        way.pass(Place::Forward, words);
+        way.pass(Checkpoint::Forward, words);
         self.policed(subject, [Judges::Receivers], way)
     }
 }

@@ -7,7 +7,7 @@ use crate::topology::{IfName, Imds, Nat, SubnetKind};
 use super::judge::{Decision, Said, Way, is_discovery, is_reply, only, said};
 use super::sets::NetworkSets;
 use super::subject::{Condition, Delivery, Field, Judges, Subject, state};
-use super::{Key, Model, Place, Verdict};
+use super::{Checkpoint, Key, Model, Verdict};
 
 impl<'t> Model<'t> {
     /// From the bridge of a network.
@@ -21,29 +21,30 @@ impl<'t> Model<'t> {
         let claims = is_claim(subject);
         if !claims && !subject.among(Field::Source, &network.sources) {
             return way.drop(
-                Place::Prerouting,
+                Checkpoint::Prerouting,
                 said(subject, |flow| only(format!("{} is no guest's of network {name}", flow.source))),
             );
         }
         way.pass(
-            Place::Prerouting,
+            Checkpoint::Prerouting,
             said(subject, |flow| only(format!("{} is a guest's of network {name}", flow.source))),
         );
         match subject.delivery() {
             Delivery::Host => self.guest_to_host(subject, network, way),
             // RFC 4291, 2.5.6. Before the host looks for a way.
             _ if subject.among(Field::Source, &self.sets.link_local) => {
-                way.drop(Place::Forward, || only("what is from a link-local address isn't routed"))
+                way.drop(Checkpoint::Forward, || only("what is from a link-local address isn't routed"))
             }
-            _ if subject.among(Field::Destination, &self.sets.link_local) => {
-                way.drop(Place::Input, || only("link-local addresses reach nobody: guests meet on the host"))
-            }
+            _ if subject.among(Field::Destination, &self.sets.link_local) => way
+                .drop(Checkpoint::Input, || {
+                    only("link-local addresses reach nobody: guests meet on the host")
+                }),
             Delivery::Nowhere => way.drop(
-                Place::Forward,
+                Checkpoint::Forward,
                 said(subject, |flow| only(format!("the host has no route to {}", flow.destination))),
             ),
             Delivery::Out if self.is_about_anothers_flow(subject) => {
-                way.drop(Place::Forward, || only("an error about another's flow"))
+                way.drop(Checkpoint::Forward, || only("an error about another's flow"))
             }
             Delivery::Out if subject.goes_by(&self.sets.bridges) => self.between(subject, network, way),
             Delivery::Out => self.out(subject, network, way),
@@ -58,16 +59,16 @@ impl<'t> Model<'t> {
         way: &mut Way,
     ) -> Decision {
         if is_reply(subject) && subject.has(&[Condition::SameGuest(Field::Source, Field::OpenedTo)]) {
-            way.pass(Place::Input, || only("a reply to the host"));
+            way.pass(Checkpoint::Input, || only("a reply to the host"));
             return Decision::of(Verdict::Allowed);
         }
         if is_discovery(subject) {
-            way.pass(Place::Input, || only("finding its neighbours"));
+            way.pass(Checkpoint::Input, || only("finding its neighbours"));
             return Decision::of(Verdict::Allowed);
         }
         if !subject.among(Field::Destination, &network.gateway) {
             return way.drop(
-                Place::Input,
+                Checkpoint::Input,
                 said(subject, |flow| {
                     only(if self.is_own(flow.destination) {
                         format!("{} is the host's: a guest gets nothing there", flow.destination)
@@ -78,9 +79,10 @@ impl<'t> Model<'t> {
             );
         }
         if !subject.is_message([&[icmp::ECHO], &[icmpv6::ECHO]]) {
-            return way.drop(Place::Input, || only("of its gateway a guest gets a ping and nothing else"));
+            return way
+                .drop(Checkpoint::Input, || only("of its gateway a guest gets a ping and nothing else"));
         }
-        way.pass(Place::Input, || only("ping of its own gateway"));
+        way.pass(Checkpoint::Input, || only("ping of its own gateway"));
         self.policed(subject, [Judges::Senders(network)], way)
     }
 
@@ -89,14 +91,14 @@ impl<'t> Model<'t> {
         let own = &from.network.name;
         if !subject.goes_by(&from.connected) {
             return way.drop(
-                Place::Forward,
+                Checkpoint::Forward,
                 said(subject, |flow| {
                     only(format!("{own} and {} are not peered", self.name_at(flow.destination)))
                 }),
             );
         }
         way.pass(
-            Place::Forward,
+            Checkpoint::Forward,
             said(subject, |flow| match self.network_of(flow.destination) {
                 Some((_, to)) if to.name != *own => {
                     let key = Key::Peering(own.clone(), to.name.clone());
@@ -107,7 +109,7 @@ impl<'t> Model<'t> {
         );
         if !subject.has(&[Condition::To(&self.sets.guests)]) {
             return way.drop(
-                Place::Forward,
+                Checkpoint::Forward,
                 said(subject, |flow| only(format!("no guest has {}", flow.destination))),
             );
         }
@@ -123,16 +125,16 @@ impl<'t> Model<'t> {
             && subject.goes_by(&sets.tailnet)
             && subject.has(&[Condition::SameGuest(Field::Source, Field::OpenedTo)])
         {
-            way.pass(Place::Forward, || ("a reply to the tailnet".into(), key("tailscale")));
+            way.pass(Checkpoint::Forward, || ("a reply to the tailnet".into(), key("tailscale")));
             return Decision::of(Verdict::Allowed);
         }
         // It would leave with the guest's own address.
         if subject.is(Field::State, &[state::INVALID, state::UNTRACKED]) {
-            return way.drop(Place::Forward, || only("what is of no flow isn't masqueraded"));
+            return way.drop(Checkpoint::Forward, || only("what is of no flow isn't masqueraded"));
         }
         if subject.among(Field::Destination, &sets.denied) {
             return way.drop(
-                Place::Forward,
+                Checkpoint::Forward,
                 said(subject, |flow| {
                     (format!("no guest reaches {}", flow.destination), Some(Key::Host("deny")))
                 }),
@@ -141,57 +143,16 @@ impl<'t> Model<'t> {
         let asks = subject.is_to(&[TCP.into(), UDP.into()], port::DNS);
         let resolver = asks && subject.among(Field::Destination, &sets.resolvers);
         if !resolver && subject.among(Field::Destination, &sets.metadata) {
-            if network.imds != Imds::Host {
-                return way.drop(
-                    Place::Forward,
-                    said(subject, |flow| {
-                        (format!("{} is a cloud's: imds = \"deny\"", flow.destination), key("imds"))
-                    }),
-                );
-            }
-            let served =
-                subject.among(Field::Destination, &sets.services) && subject.is_to(&[TCP.into()], port::HTTP);
-            if !served || !subject.goes_by(&sets.exits) {
-                return way.drop(Place::Forward, || {
-                    ("imds = \"host\" lets TCP port 80 pass and nothing else".into(), key("imds"))
-                });
-            }
-            way.pass(
-                Place::Forward,
-                said(subject, |flow| {
-                    (format!("{} is a cloud's: imds = \"host\"", flow.destination), key("imds"))
-                }),
-            );
-            return self.leave(subject, from, way);
+            return self.to_metadata(subject, from, way);
         }
         if !subject.goes_by(&from.exits) {
             let link = subject.flow().and_then(|(_, link)| link.cloned());
-            return way.drop(Place::Forward, || self.no_exit(from, link));
+            return way.drop(Checkpoint::Forward, || self.no_exit(from, link));
         }
-        if subject.among(Field::Destination, &sets.closed) {
-            if resolver {
-                way.pass(
-                    Place::Forward,
-                    said(subject, |flow| {
-                        (format!("{} is a resolver of the guests'", flow.destination), Some(Key::Host("dns")))
-                    }),
-                );
-            } else if subject.among(Field::Destination, &from.lan) {
-                way.pass(
-                    Place::Forward,
-                    said(subject, |flow| (format!("{} is of the LAN", flow.destination), key("lan"))),
-                );
-            } else {
-                return way.drop(
-                    Place::Forward,
-                    said(subject, |flow| {
-                        let to = flow.destination;
-                        let what =
-                            format!("{to} is private or the uplink's own, not the internet: lan = false");
-                        (what, key("lan"))
-                    }),
-                );
-            }
+        if subject.among(Field::Destination, &sets.closed)
+            && let Some(dropped) = self.beside_the_internet(subject, from, resolver, way)
+        {
+            return dropped;
         }
         let public = subject.among(Field::Source, &from.public);
         let subnet = said(subject, |flow| {
@@ -206,10 +167,71 @@ impl<'t> Model<'t> {
             (what, Some(Key::Subnet(network.name.clone(), subnet.name.clone(), "type")))
         });
         if !public {
-            return way.drop(Place::Forward, subnet);
+            return way.drop(Checkpoint::Forward, subnet);
         }
-        way.pass(Place::Forward, subnet);
+        way.pass(Checkpoint::Forward, subnet);
         self.leave(subject, from, way)
+    }
+
+    /// To a cloud's metadata service, or a twin of it.
+    fn to_metadata<S: Subject<'t>>(
+        &self,
+        subject: &mut S,
+        from: &NetworkSets<'t>,
+        way: &mut Way,
+    ) -> Decision {
+        let (sets, network) = (&self.sets, from.network);
+        let key = || Some(Key::Network(network.name.clone(), "imds"));
+        if network.imds != Imds::Host {
+            return way.drop(
+                Checkpoint::Forward,
+                said(subject, |flow| (format!("{} is a cloud's: imds = \"deny\"", flow.destination), key())),
+            );
+        }
+        let served =
+            subject.among(Field::Destination, &sets.services) && subject.is_to(&[TCP.into()], port::HTTP);
+        if !served || !subject.goes_by(&sets.exits) {
+            return way.drop(Checkpoint::Forward, || {
+                ("imds = \"host\" lets TCP port 80 pass and nothing else".into(), key())
+            });
+        }
+        way.pass(
+            Checkpoint::Forward,
+            said(subject, |flow| (format!("{} is a cloud's: imds = \"host\"", flow.destination), key())),
+        );
+        self.leave(subject, from, way)
+    }
+
+    /// To what lies behind an uplink and isn't the internet; none where it passes.
+    fn beside_the_internet<S: Subject<'t>>(
+        &self,
+        subject: &mut S,
+        from: &NetworkSets<'t>,
+        resolver: bool,
+        way: &mut Way,
+    ) -> Option<Decision> {
+        let key = || Some(Key::Network(from.network.name.clone(), "lan"));
+        if resolver {
+            way.pass(
+                Checkpoint::Forward,
+                said(subject, |flow| {
+                    (format!("{} is a resolver of the guests'", flow.destination), Some(Key::Host("dns")))
+                }),
+            );
+            return None;
+        }
+        if subject.among(Field::Destination, &from.lan) {
+            way.pass(
+                Checkpoint::Forward,
+                said(subject, |flow| (format!("{} is of the LAN", flow.destination), key())),
+            );
+            return None;
+        }
+        let words = said(subject, |flow| {
+            let to = flow.destination;
+            (format!("{to} is private or the uplink's own, not the internet: lan = false"), key())
+        });
+        Some(way.drop(Checkpoint::Forward, words))
     }
 
     /// Why a network's guests don't go out by a link.
@@ -233,7 +255,7 @@ impl<'t> Model<'t> {
             return decision;
         }
         let link = subject.flow().and_then(|(_, link)| link.cloned());
-        way.pass(Place::Postrouting, || {
+        way.pass(Checkpoint::Postrouting, || {
             let link = link.as_ref().map(IfName::as_str).unwrap_or_default();
             only(format!("leaves by {link}, masqueraded as the host"))
         });

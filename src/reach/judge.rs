@@ -14,7 +14,7 @@ use crate::topology::{Action, IfName, Name, Network, Port, Topology};
 use super::one_flow::OneFlow;
 use super::sets::{NetworkSets, Sets};
 use super::subject::{Condition, Field, Judges, Subject, state};
-use super::{Entry, Flow, Judgement, Key, Place, Stage, Verdict, Vicinity};
+use super::{Checkpoint, Entry, Flow, Judgement, Key, Stage, Verdict, Vicinity};
 
 /// Who may reach whom on one host.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ pub(super) struct Way(Option<Vec<Stage>>);
 pub(super) type Said = (String, Option<Key>);
 
 impl Way {
-    pub fn pass(&mut self, place: Place, said: impl FnOnce() -> Said) {
+    pub fn pass(&mut self, place: Checkpoint, said: impl FnOnce() -> Said) {
         self.add(place, true, said);
     }
 
-    pub fn drop(&mut self, place: Place, said: impl FnOnce() -> Said) -> Decision {
+    pub fn drop(&mut self, place: Checkpoint, said: impl FnOnce() -> Said) -> Decision {
         self.add(place, false, said);
         Decision::of(Verdict::Dropped)
     }
@@ -65,7 +65,7 @@ impl Way {
         Self(None)
     }
 
-    fn add(&mut self, place: Place, passes: bool, said: impl FnOnce() -> Said) {
+    fn add(&mut self, place: Checkpoint, passes: bool, said: impl FnOnce() -> Said) {
         if let Some(stages) = &mut self.0 {
             let (what, decided_by) = said();
             stages.push(Stage { place, what, decided_by, passes });
@@ -133,12 +133,12 @@ impl<'t> Model<'t> {
     /// Enters the host with a flow's first packet.
     fn follow(&self, flow: &Flow, exit: Option<&IfName>, way: &mut Way) -> Decision {
         if flow.source.is_ipv4() != flow.destination.is_ipv4() {
-            return way.drop(Place::Prerouting, || only("no packet has addresses of two families"));
+            return way.drop(Checkpoint::Prerouting, || only("no packet has addresses of two families"));
         }
         let subject = &mut OneFlow::new(self, flow, exit);
         match &flow.entry {
             Entry::Guest(interface) => match self.ports.get(interface.as_str()) {
-                None => way.drop(Place::Port, || only(format!("no guest has a port {interface}"))),
+                None => way.drop(Checkpoint::Port, || only(format!("no guest has a port {interface}"))),
                 Some(port) => {
                     let port: &'t Port = port;
                     if let Some(dropped) = self.at_port(subject, port, way) {
@@ -146,7 +146,7 @@ impl<'t> Model<'t> {
                     }
                     match self.sets.networks.get(&port.network) {
                         Some(network) => self.guest_sends(subject, network, way),
-                        None => way.drop(Place::Prerouting, || {
+                        None => way.drop(Checkpoint::Prerouting, || {
                             only(format!("there is no network {}", port.network))
                         }),
                     }
@@ -292,14 +292,14 @@ impl<'t> Model<'t> {
     }
 
     /// What the policy of one end says of a flow, in words.
-    fn by_policy(&self, flow: &Flow, judges: Judges<'_, 't>) -> Option<(Place, Said)> {
+    fn by_policy(&self, flow: &Flow, judges: Judges<'_, 't>) -> Option<(Checkpoint, Said)> {
         let subject = &mut OneFlow::new(self, flow, None);
         let policy = self.topology.policy(subject.judged(&judges)?)?;
         let direction = judges.direction();
         let list = self.sets.list(&policy.id, direction)?;
         let place = match judges {
-            Judges::Senders(_) => Place::Egress,
-            Judges::Receivers => Place::Ingress,
+            Judges::Senders(_) => Checkpoint::Egress,
+            Judges::Receivers => Checkpoint::Ingress,
         };
         let names = join(&policy.names);
         let default = policy.names.first().map(|name| Key::Default(name.clone(), direction));

@@ -36,7 +36,7 @@ pub use change::{Change, Line};
 pub use closed::closed;
 pub use end::{End, EndError};
 pub use explain::{Answer, FamilyAnswer, Outcome, Verdicts, alike, explain};
-pub use flow::{Entry, Flow, Judgement, Place, Stage, Verdict, Vicinity};
+pub use flow::{Checkpoint, Entry, Flow, Judgement, Stage, Verdict, Vicinity};
 pub(crate) use from_elsewhere::is_open;
 pub use judge::{Decision, Model};
 pub use key::Key;

@@ -11,7 +11,7 @@ use crate::topology::Port;
 
 use super::judge::{Decision, Way, only, said};
 use super::subject::{Condition, Field, Kind, Subject, depth, fragment};
-use super::{Flow, Model, Place};
+use super::{Checkpoint, Flow, Model};
 
 /// What switches tell each other by (IEEE 802.1D, 7.12.6).
 const SWITCHES: Range = (0x0180_c200_0000, 0x0180_c200_000f);
@@ -100,10 +100,10 @@ impl<'t> Model<'t> {
         });
         match found {
             Ok(()) => {
-                way.pass(Place::Port, words);
+                way.pass(Checkpoint::Port, words);
                 None
             }
-            Err(_) => Some(way.drop(Place::Port, words)),
+            Err(_) => Some(way.drop(Checkpoint::Port, words)),
         }
     }
 }

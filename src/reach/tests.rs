@@ -176,7 +176,7 @@ fn public_subnets_go_out_masqueraded() {
     ] {
         let judgement = model.judge(&flow(text));
         assert_eq!((judgement.verdict, judgement.masqueraded), (Verdict::Allowed, true), "{text}");
-        assert_eq!(judgement.way.last().unwrap().place, Place::Postrouting);
+        assert_eq!(judgement.way.last().unwrap().place, Checkpoint::Postrouting);
     }
     let flows = [
         "c1 10.3.0.2 203.0.113.1 tcp/443",
@@ -318,6 +318,6 @@ fn policies_of_both_ends_narrow() {
     assert_eq!(last.what, "policy web: deny from 10.3.0.2");
     let spec = toml::from_str(&spec).unwrap();
     assert_eq!(last.decided_by.as_ref().unwrap().path(&spec).to_string(), "policies.web.ingress[2]");
-    let peering = judgement.way.iter().find(|stage| stage.place == Place::Forward).unwrap();
+    let peering = judgement.way.iter().find(|stage| stage.place == Checkpoint::Forward).unwrap();
     assert_eq!(peering.decided_by.as_ref().unwrap().path(&spec).to_string(), "peerings[0]");
 }

@@ -2,8 +2,9 @@
 //! watches it, starts it again, stops it. What to do is decided in
 //! [`state`](super::state); this carries it out.
 
+mod notice;
+
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,22 +18,20 @@ use crate::supervise::announce::Announcer;
 use crate::supervise::lifecycle::Next;
 use crate::supervise::runtime_dir::{CONTROL, FAILURE};
 use crate::supervise::timers::{Retry, StopSignals, until};
-use crate::topology::{Image, Vm};
+use crate::topology::Vm;
 
 use super::booted::Booted;
 use super::client::read_desired;
 use super::console;
 use super::control::{self, Office, Order, VmReport};
 use super::error::VmError;
-use super::held::{DiskErrors, Held, IoError};
+use super::held::{DiskErrors, Held};
 use super::qemu::accel::accelerator;
 use super::qemu::adopt::adopt;
 use super::qemu::agent::Agent;
 use super::qemu::boot_files::BootFiles;
 use super::qemu::launch::{Launched, launch};
-use super::qemu::qmp::QmpEvent;
 use super::qemu::watch::{self, Noticed};
-use super::record::VmRecord;
 use super::running::Qemu;
 use super::runtime_dir::{BOOTED, CONSOLE, CONSOLE_LOG, RuntimeDir, SERIAL};
 use super::state::{Event, Lifecycle, State};
@@ -53,10 +52,6 @@ impl Default for Options {
 
 /// A QEMU is given this long to answer on its machine protocol.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// How often it is looked whether a disk that was full has room again, and
-/// how much of it, in bytes.
-const ROOM: Duration = Duration::from_secs(5);
-const ROOM_LEAST: u64 = 1 << 20;
 /// And this long to end when it is told to quit, or killed.
 const QUIT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -315,136 +310,6 @@ impl Supervisor {
         Ok(self.on(Event::Spawned))
     }
 
-    fn notice(&mut self, noticed: Noticed) -> Next {
-        let Some(qemu) = &mut self.qemu else { return Next::Wait };
-        match noticed {
-            Noticed::Up { qmp, held } => {
-                let paused = held.is_some();
-                self.silent_since = None;
-                if self.stopping.is_some() {
-                    qemu.accompany(watch::power_off(Some(qmp.clone()), self.agent.clone(), paused));
-                }
-                qemu.qmp = Some(qmp);
-                let fresh = qemu.answer_by.take().is_some();
-                let agent = qemu.record.agent.get().copied().unwrap_or(false);
-                self.hold(held);
-                match (fresh, paused) {
-                    (true, _) => self.on(Event::Up { paused, agent }),
-                    (false, true) => self.on(Event::Paused),
-                    (false, false) => self.on(Event::Resumed),
-                }
-            }
-            Noticed::Down => {
-                qemu.qmp = None;
-                self.silent_since.get_or_insert_with(now);
-                Next::Wait
-            }
-            Noticed::Silent => {
-                self.silent_since.get_or_insert_with(now);
-                Next::Wait
-            }
-            Noticed::Answered(held) => {
-                self.silent_since = None;
-                let paused = held.is_some();
-                if paused != (self.life.state == State::Paused) {
-                    self.hold(held);
-                }
-                self.on(if paused { Event::Paused } else { Event::Resumed })
-            }
-            Noticed::Event(event) => self.machine_event(event),
-            Noticed::Agent(answered) => {
-                self.agent_answers = answered;
-                if answered { self.on(Event::AgentAnswered) } else { Next::Wait }
-            }
-        }
-    }
-
-    fn machine_event(&mut self, event: QmpEvent) -> Next {
-        match event {
-            QmpEvent::GuestShutdown => self.on(Event::GuestShutdown),
-            // QEMU ends, and that decides.
-            QmpEvent::GuestPanic => {
-                self.panicked = true;
-                Next::Wait
-            }
-            QmpEvent::HostShutdown => Next::Wait,
-            // That it is held for it, the next event says.
-            QmpEvent::IoError(error) if error.stops => {
-                self.hold(Some(error.held()));
-                Next::Wait
-            }
-            QmpEvent::IoError(error) => {
-                self.told(&error);
-                Next::Wait
-            }
-            QmpEvent::Reset => {
-                self.agent_answers = false;
-                self.on(Event::Reset)
-            }
-            QmpEvent::Paused => {
-                if self.held.is_none() {
-                    self.hold(Held::of("paused"));
-                }
-                self.on(Event::Paused)
-            }
-            QmpEvent::Resumed => {
-                self.hold(None);
-                self.on(Event::Resumed)
-            }
-        }
-    }
-
-    /// Takes note of why the guest is held, or that it isn't.
-    fn hold(&mut self, held: Option<Held>) {
-        let no_space = held.as_ref().is_some_and(|held| held.no_space);
-        self.resume_at = no_space.then(|| Instant::now() + ROOM);
-        self.held = held;
-    }
-
-    /// Takes note of an error that the guest was told of.
-    fn told(&mut self, error: &IoError) {
-        let disk = self.disk(&error.disk).map_or_else(|| error.disk.clone(), |(disk, _)| disk);
-        let errors = self.disk_errors.get_or_insert_default();
-        errors.count = errors.count.saturating_add(1);
-        errors.last = format!("{} of {disk}: {}", error.operation, error.reason);
-        errors.at = now();
-    }
-
-    /// Lets a guest go on that is held for want of room, once there is some.
-    fn resume_with_room(&mut self) {
-        self.resume_at = Some(Instant::now() + ROOM);
-        let held = self.held.as_ref().and_then(|held| held.disk.as_deref());
-        let path = held.and_then(|disk| self.disk(disk)).map(|(_, path)| path);
-        if path.is_none_or(|path| has_room(&path)) {
-            self.go_on();
-        }
-    }
-
-    fn go_on(&mut self) {
-        let Some(qemu) = &mut self.qemu else { return };
-        if let Some(qmp) = qemu.qmp.clone() {
-            qemu.accompany(async move { drop(qmp.execute("cont").await) });
-        }
-    }
-
-    /// A disk by QEMU's name of it: what the spec calls it, with its file.
-    fn disk(&self, node: &str) -> Option<(String, PathBuf)> {
-        let launched = self.qemu.as_ref().and_then(|qemu| qemu.record.vm.get());
-        let (key, disk) = match node.strip_prefix("volume") {
-            Some(number) => {
-                let index = number.parse::<usize>().ok()?.checked_sub(1)?;
-                let volumes = launched.and_then(VmRecord::volumes);
-                let volumes = volumes.unwrap_or_else(|| self.vm.volumes.clone());
-                (format!("volumes[{index}]"), volumes.into_iter().nth(index)?)
-            }
-            None => match launched.and_then(VmRecord::image).unwrap_or_else(|| self.vm.image.clone()) {
-                Image::Files(files) => ("disk".into(), files.disk?),
-                Image::Named(_) => return None,
-            },
-        };
-        Some((format!("{key} {}", disk.path.display()), disk.path))
-    }
-
     fn order(&mut self, order: Order) -> Next {
         let (event, limit, begun) = match order {
             Order::Stop(limit, begun) => (Event::StopRequested, limit, begun),
@@ -560,13 +425,4 @@ impl Supervisor {
 /// Seconds after the epoch.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
-}
-
-/// Whether a user without privileges may write more to the file's file system;
-/// of what can't be asked, a try tells.
-fn has_room(path: &Path) -> bool {
-    match rustix::fs::statvfs(path) {
-        Ok(found) => found.f_bavail.saturating_mul(found.f_frsize) >= ROOM_LEAST,
-        Err(_) => true,
-    }
 }

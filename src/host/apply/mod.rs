@@ -14,4 +14,5 @@ pub(super) mod prove_first;
 pub(super) mod step;
 pub(super) mod surroundings;
 pub(super) mod take_back;
+mod take_down;
 pub(super) mod watch;
