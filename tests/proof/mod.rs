@@ -13,3 +13,4 @@ mod rules;
 mod scene;
 mod soak;
 mod template;
+mod template_losses;
