@@ -390,3 +390,20 @@ fn hostile_specs_prove_nothing() {
         "nothing is written"
     );
 }
+
+#[test]
+fn the_template_is_proved_without_any_spec() {
+    let desk = Desk::new();
+    let output = desk.command(&["--json", "prove", "template"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = told.as_array().unwrap();
+    let kinds =
+        told.iter().map(|one| (one["firewall"].as_str().unwrap(), one["policies"].as_bool().unwrap()));
+    let expected = [("guests", false), ("guests", true), ("full", false), ("full", true)];
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
+    assert!(
+        told.iter().all(|one| one["answer"] == "equal" && one["rules"].as_u64().unwrap() > 70),
+        "{told:?}"
+    );
+}

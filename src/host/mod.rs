@@ -43,7 +43,7 @@ pub use look::connectivity::{
 };
 pub use look::doctor::{Check, Level, doctor};
 pub use look::flow_room::shortage as flow_shortage;
-pub use look::proof::{Rules, prove_live, prove_spec};
+pub use look::proof::{Rules, prove_live, prove_spec, prove_template};
 pub use look::status::{
     AppStatus, FirewallStatus, GuestStatus, HostStatus, NamespaceStatus, NetworkStatus, guests, status,
 };

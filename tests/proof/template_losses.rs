@@ -282,7 +282,7 @@ const FIRST: Explained = &[
 
 #[test]
 fn a_rule_less_for_frames_is_found() {
-    [0, 1].map(|share| hold("bridge", Change::Gone, share, GONE_FRAMES));
+    (0..2).for_each(|share| hold("bridge", Change::Gone, share, GONE_FRAMES));
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_rule_less_for_packets_is_found_too() {
 
 #[test]
 fn rules_for_frames_that_change_places_are_found() {
-    [0, 1].map(|share| hold("bridge", Change::Later, share, LATER_FRAMES));
+    (0..2).for_each(|share| hold("bridge", Change::Later, share, LATER_FRAMES));
 }
 
 #[test]
@@ -312,5 +312,5 @@ fn rules_for_packets_that_change_places_are_found_too() {
 
 #[test]
 fn what_accepts_before_all_else_is_found() {
-    [0, 1].map(|share| hold("", Change::First, share, FIRST));
+    (0..2).for_each(|share| hold("", Change::First, share, FIRST));
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::firewall::{NftError, Ruleset, Surroundings, nft, render};
+use crate::prove::template::{self, Parts, Schematic, template};
 use crate::prove::{self, Answer, Class, Difference, Extent, Pair, Reacher, Target, Unknown};
 use crate::reach::{Model, Service, Vicinity};
 use crate::root_dir::RootDir;
@@ -194,4 +195,21 @@ pub fn prove_spec(topology: &Topology) -> Result<Answer, HostError> {
 /// Where nft or the kernel doesn't answer.
 pub async fn prove_live(root: &RootDir, topology: &Topology) -> Result<Answer, HostError> {
     Ok(Rules::loaded(root, topology).await?.prove(topology))
+}
+
+/// Proves the template with these parts for every host, whatever its sets hold.
+///
+/// # Errors
+/// Where nft or the kernel doesn't take it.
+pub fn prove_template(parts: Parts) -> Result<template::Answer, HostError> {
+    let host = match Schematic::new(parts) {
+        Ok(host) => host,
+        Err(unknown) => return Ok(template::Answer::Unknown(unknown)),
+    };
+    let surroundings = Surroundings {
+        uplinks: host.vicinity.uplinks.clone(),
+        indices: host.indices.clone(),
+        ..Surroundings::default()
+    };
+    Ok(template(&host, &rehearsed(&host.topology, &surroundings)?))
 }
