@@ -145,6 +145,33 @@ impl Fact {
         }
     }
 
+    /// Whether it depends on where a packet comes in.
+    pub const fn is_of_way_in(self) -> bool {
+        matches!(
+            self,
+            Self::FromPort
+                | Self::FromBridge
+                | Self::FromUplink
+                | Self::FromTailnet
+                | Self::FromUnforwarded
+                | Self::FromTailscaleNetwork
+                | Self::FromImdsNetwork
+                | Self::OwnMac
+                | Self::OwnSenderMac
+                | Self::OwnSource
+                | Self::OwnDestination
+                | Self::OwnTarget
+                | Self::FromGuest
+                | Self::FromGuestsMac
+                | Self::FromPublic
+                | Self::ToConnected
+                | Self::ToOwnExit
+                | Self::ToGateway
+                | Self::ToLan
+                | Self::HasEgress
+        )
+    }
+
     /// Where it is true, if that is left open. Of a link that there isn't,
     /// nothing is.
     fn open(self, diagrams: &mut Diagrams, header: &Header) -> Diagram {

@@ -47,6 +47,12 @@ pub const LAWS: &[Law] = &[
 ];
 
 impl Law {
+    /// Whether it is about where packets come in.
+    pub fn is_of_way_in(&self) -> bool {
+        let is = |term: &Term| matches!(term, Yes(fact) | No(fact) if fact.is_of_way_in());
+        self.when.iter().chain(self.then).any(is)
+    }
+
     /// Where it is kept.
     pub fn diagram(&self, diagrams: &mut Diagrams, header: &Header, facts: &Facts) -> Diagram {
         let when = Term::all(self.when, diagrams, header, facts);

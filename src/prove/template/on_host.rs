@@ -10,7 +10,6 @@ use super::super::diagram::{Diagram, Diagrams};
 use super::super::ground::Ground;
 use super::super::header::{Boxes, Header, truth};
 use super::super::links::LinkNumbers;
-use super::super::slice::NO_LINK;
 use super::super::space::{Of, Space, judge};
 use super::fact::{Fact, Facts};
 
@@ -62,6 +61,10 @@ impl<'w, 't> OnHost<'w, 't> {
         let mut boxes = Boxes::new(2);
         for network in self.model.sets().networks.values() {
             let Some(link) = self.links.known(network.network.bridge.as_str()) else { continue };
+            let elsewhere = |way_in: u128| !(link.0..=link.1).contains(&way_in);
+            if direction == Direction::Egress && header.constant(Field::In).is_some_and(elsewhere) {
+                continue;
+            }
             for (_, addresses) in network.policed(direction).lists.iter().filter(|(of, _)| *of == policy) {
                 for range in addresses.ranges(header.family()) {
                     boxes.push(&[link, *range], Diagram::ALWAYS);
@@ -75,13 +78,17 @@ impl<'w, 't> OnHost<'w, 't> {
         header.boxes(diagrams, &fields, &boxes)
     }
 
-    /// Where each fact is true on this host, of what comes in by a link.
+    /// Where each fact is true on this host, of what comes in by a link; with no link
+    /// those that have nothing to do with it.
     pub fn facts(&self, ground: &mut Ground, header: &Header, link: Option<&str>) -> Facts {
         let model = self.model;
         let port = model.port_of(link);
         let network = link.and_then(|link| model.network_of_bridge(link));
+        // What laws say of both.
+        let shared = [Fact::FromNetworks, Fact::ToBridge, Fact::ToExit];
         Facts::of(|fact| match self.of_link(fact, header, link, port, network) {
             Some(is) => truth(is),
+            None if link.is_some() && !fact.is_of_way_in() && !shared.contains(&fact) => Diagram::NEVER,
             None => self.of_packet(ground, header, fact, (port, network)),
         })
     }
@@ -157,12 +164,6 @@ impl<'w, 't> OnHost<'w, 't> {
             (Fact::ToResolver, _) => Condition::Among(destination, &sets.resolvers),
             (Fact::ToMetadata, _) => Condition::Among(destination, &sets.metadata),
             (Fact::ToService, _) => Condition::Among(destination, &sets.services),
-            // Nobody asks both that and where a packet comes in.
-            (Fact::OpenedByItself | Fact::OpenedToItself, _)
-                if header.constant(Field::In) != Some(NO_LINK) =>
-            {
-                return Diagram::NEVER;
-            }
             (Fact::OpenedByItself, _) => Condition::SameGuest(source, Field::OpenedBy),
             (Fact::OpenedToItself, _) => Condition::SameGuest(source, Field::OpenedTo),
             (Fact::OpenPort | Fact::OpenPortToSome, _) => {

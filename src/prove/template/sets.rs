@@ -2,7 +2,7 @@
 //! says, and the host keeps the laws. With it, what is proved of the template
 //! is proved of that host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
@@ -143,7 +143,7 @@ impl Worker<'_, '_> {
             let both = diagrams.and(own, its);
             past = diagrams.or(past, both);
         }
-        for law in LAWS {
+        for law in LAWS.iter().filter(|law| law.is_of_way_in() == link.is_some()) {
             let kept = law.diagram(diagrams, header, facts);
             let kept = diagrams.and(past, kept);
             self.hold(diagrams, header, link, format!("the law that {}", law.words), (kept, past));
@@ -174,7 +174,9 @@ impl Worker<'_, '_> {
             let any = diagrams.rename(found, &|value| truth(value != 0));
             self.hold(diagrams, header, link, format!("map {name}"), (any, facts.is(has)));
             let mut expected = Diagram::NEVER;
-            for (value, verdict) in map.verdicts() {
+            let led: BTreeSet<Diagram> =
+                diagrams.terminals(found).into_iter().map(Diagram::terminal).collect();
+            for (value, verdict) in map.verdicts().filter(|(value, _)| led.contains(value)) {
                 let chain = match verdict {
                     Verdict::Jump(chain) => table.chains.get(chain).map(|chain| chain.name.as_str()),
                     _ => None,
