@@ -159,6 +159,9 @@ fn what_nft_listed_is_compared_with_specs_listings_and_the_kernel() {
     // The kernel's rules against the spec of the host that they are on.
     run(&["prove", "old.toml", "--live", "--why", "user", "web", "--port", "81"])
         .says(6, &["DIFFERENT", "the spec says dropped"]);
+    // And so it is with real packets.
+    run(&["prove", "old.toml", "--live", "--replay"])
+        .says(6, &["as a real packet passed: IPv4 from br-b to br-a"]);
     run(&["prove", "reaches", "web", "old.toml", "--live"]).says(0, &["user by br-b: everything"]);
 }
 

@@ -55,7 +55,8 @@ impl<'a, 't> Asked<'a, 't> {
     /// Where it says nothing.
     pub fn claim(&self, ground: &mut Ground, path: &Path) -> Result<(Packet, Claimed), Unknown> {
         let judged = self.judged;
-        let packet = Packet::new(&judged.header, self.links, path, self.link, judged.stop == Stop::Out);
+        let packet = Packet::new(&judged.header, self.links, path, self.link, judged.stop == Stop::Out)
+            .at(judged.stop);
         let mut only = Diagram::ALWAYS;
         for (bit, one) in path.iter().rev() {
             let (zero, one) = if *one { (Diagram::NEVER, only) } else { (only, Diagram::NEVER) };

@@ -216,7 +216,8 @@ impl<'w, 't> Worker<'w, 't> {
         path: &Path,
     ) -> Result<Counterexample, Unknown> {
         let (judged, links) = (case.judged, self.follow.links);
-        let packet = Packet::new(&judged.header, links, path, case.link, judged.stop == Stop::Out);
+        let packet =
+            Packet::new(&judged.header, links, path, case.link, judged.stop == Stop::Out).at(judged.stop);
         let mut only = Diagram::ALWAYS;
         for (bit, one) in path.iter().rev() {
             let (zero, one) = if *one { (Diagram::NEVER, only) } else { (only, Diagram::NEVER) };

@@ -225,7 +225,8 @@ impl<'t> Both<'_, '_, 't> {
             if was == is {
                 continue;
             }
-            let packet = Packet::new(&judged.header, links, &path, link, judged.stop == Stop::Out);
+            let packet =
+                Packet::new(&judged.header, links, &path, link, judged.stop == Stop::Out).at(judged.stop);
             let mut does = |outcome, rule, model: Option<&Model<'_>>| -> Result<Does, Unknown> {
                 let said = model.map(|model| said(ground, model, links, judged, (link, &path)));
                 Ok(Does { outcome, rule, model: said.transpose()? })

@@ -332,7 +332,7 @@ impl Header {
                 value |= 1u128 << (bits - 1 - (bit - first));
             }
         }
-        self.grain(field).map_or(value, |grain| grain.values((value, value)).0)
+        self.grain(field).map_or(value, |grain| likely(self.kind, field, grain.values((value, value))))
     }
 
     /// Where it holds for some value of a field.
@@ -403,6 +403,21 @@ impl Header {
 /// Always, or never.
 pub const fn truth(holds: bool) -> Diagram {
     if holds { Diagram::ALWAYS } else { Diagram::NEVER }
+}
+
+/// One of the values that nobody tells apart: one that a host may have, where there
+/// is one among them (RFC 5737, RFC 3849, a locally administered MAC).
+fn likely(kind: Kind, field: Field, (first, last): Range) -> u128 {
+    const V4: [u128; 3] = [0xcb00_7101, 0xc633_6401, 0xc000_0201];
+    const V6: [u128; 3] = [(0x2001_0db8 << 96) | 1, (0x2001_0db8_0001 << 80) | 1, (0xfd00 << 112) | 1];
+    const MAC: [u128; 1] = [0x0200_0000_0001];
+    let some: &[u128] = match (field, kind) {
+        (Field::Source | Field::Destination, Kind::Ipv4) => &V4,
+        (Field::Source | Field::Destination, Kind::Ipv6) => &V6,
+        (Field::SourceMac, _) => &MAC,
+        _ => &[],
+    };
+    some.iter().copied().find(|value| (first..=last).contains(value)).unwrap_or(first)
 }
 
 /// The bits that a field has in packets of a kind.

@@ -11,12 +11,10 @@ pub fn frames(diagrams: &mut Diagrams, header: &Header) -> Diagram {
     let field = |diagrams: &mut Diagrams, field, range| header.range(diagrams, field, range);
     let mut all = field(diagrams, Field::Depth, (depth::NOTHING, depth::TARGET));
     let fragments = field(diagrams, Field::Fragment, (fragment::NONE, fragment::LATER));
+    // Of a later fragment rules read what stands where a transport header would: of
+    // IPv4 its payload, of IPv6 the packet's first bytes (`nft_payload_fast_eval`).
+    // So any of it may be anything.
     all = diagrams.and(all, fragments);
-    // Of a later fragment nothing is a transport header.
-    let later = field(diagrams, Field::Fragment, (fragment::LATER, fragment::LATER));
-    let read = field(diagrams, Field::Depth, (depth::TYPE, depth::TARGET));
-    let both = diagrams.and(later, read);
-    all = diagrams.minus(all, both);
     untracked(diagrams, header, all)
 }
 

@@ -35,10 +35,10 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::reach::subject::Kind;
 use crate::reach::{Model, Service};
 use crate::topology::IfName;
 
+pub use crate::reach::subject::{Field, Kind};
 pub use answer::{Answer, Claimed, Counterexample, Extent, Outcome, RulePlace};
 pub use boxes::{HeaderBox, Tracked, services_text};
 pub use difference::{Difference, Does, Side};
@@ -48,6 +48,7 @@ pub use others::{Effect, Happening, OwnAddresses, Place, Sureness, Traffic, happ
 pub use packet::Packet;
 pub use reaches::{ANY_OTHER, Reacher};
 pub use rules::Unknown;
+pub use slice::Stop;
 pub use target::Target;
 pub use why::{Class, From, Pair};
 

@@ -11,6 +11,7 @@ use crate::topology::IfName;
 use super::diagram::Path;
 use super::header::{Header, ORDER};
 use super::links::LinkNumbers;
+use super::slice::Stop;
 
 /// One packet: what is said of it, and what isn't is nothing to anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Packet {
     pub link: Option<String>,
     /// The link that it goes out by, where it does.
     pub out: Option<String>,
+    /// Where it is judged.
+    pub stop: Stop,
     /// The fields that matter.
     pub fields: Vec<(Field, u128)>,
 }
@@ -36,8 +39,14 @@ impl Packet {
     ) -> Self {
         let told = ORDER.into_iter().filter(|field| header.looks_at(path, *field));
         let fields = told.map(|field| (field, header.value(path, field))).collect();
+        let stop = if goes_out { Stop::Out } else { Stop::Host };
         let out = goes_out.then(|| links.name(header.value(path, Field::Out)).to_string());
-        Self { kind: header.kind, link: link.map(Into::into), out, fields }
+        Self { kind: header.kind, link: link.map(Into::into), out, stop, fields }
+    }
+
+    /// As it is judged at a stop.
+    pub(super) fn at(self, stop: Stop) -> Self {
+        Self { stop, ..self }
     }
 
     /// The family of its addresses.
@@ -48,6 +57,11 @@ impl Packet {
     /// A field's value; 0 where it doesn't matter.
     pub fn value(&self, field: Field) -> u128 {
         self.fields.iter().find(|(other, _)| *other == field).map_or(0, |(_, value)| *value)
+    }
+
+    /// Whether a field matters to what becomes of it.
+    pub fn says(&self, field: Field) -> bool {
+        self.fields.iter().any(|(other, _)| *other == field)
     }
 
     /// The flow that it is the first packet of, as far as a flow says it.

@@ -9,6 +9,7 @@ mod foreign;
 mod interpreter;
 mod losses;
 mod packets;
+mod replay;
 mod rules;
 mod scene;
 mod soak;

@@ -51,6 +51,11 @@ impl Scene {
 
     /// What the kernel lists once it has loaded the rules.
     pub fn listing(&self) -> String {
+        nft::rehearse_json(&self.text()).unwrap_or_else(|error| panic!("{error}\n{}", self.spec))
+    }
+
+    /// The rules as they are loaded.
+    pub fn text(&self) -> String {
         let surroundings = Surroundings {
             uplinks: self.vicinity.uplinks.clone(),
             opened: self.vicinity.opened.clone(),
@@ -58,8 +63,7 @@ impl Scene {
             indices: self.indices(),
             on_link: self.vicinity.on_link.clone(),
         };
-        let text = render(&Ruleset::new(&self.topology, &surroundings).unwrap()).unwrap();
-        nft::rehearse_json(&text).unwrap_or_else(|error| panic!("{error}\n{}", self.spec))
+        render(&Ruleset::new(&self.topology, &surroundings).unwrap()).unwrap()
     }
 
     /// The numbers of the links that guests' packets go out by.

@@ -40,6 +40,11 @@ pub struct Prove {
     why: Option<Vec<String>>,
     #[command(flatten)]
     which: Which,
+    /// Send each packet that is found through the rules for real, in a network
+    /// namespace of its own. Only in builds with the feature `testbed`.
+    #[cfg(feature = "testbed")]
+    #[arg(long, hide = true, conflicts_with = "why")]
+    replay: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,8 +95,14 @@ pub async fn prove(context: &Context, arguments: &Prove) -> Result<ExitCode, Fai
         ));
     }
     let begun = Instant::now();
-    let answer = rules(context, &checked, arguments.live).await?.prove(&checked.compiled);
-    tell(context, &checked, &answer, begun.elapsed())?;
+    let rules = rules(context, &checked, arguments.live).await?;
+    let answer = rules.prove(&checked.compiled);
+    let time = begun.elapsed();
+    #[cfg(feature = "testbed")]
+    if arguments.replay {
+        told::replay(context, &rules, &answer);
+    }
+    tell(context, &checked, &answer, time)?;
     Ok(ExitCode::SUCCESS)
 }
 

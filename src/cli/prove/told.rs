@@ -151,3 +151,16 @@ pub fn reasons(checked: Option<&Checked<Topology>>, claimed: &Claimed) -> Vec<St
             .collect(),
     }
 }
+
+/// Says what becomes of packets that are really sent.
+#[cfg(feature = "testbed")]
+pub fn replay(context: &Context, rules: &hostctl::host::Rules, answer: &Answer) {
+    let Answer::Different(found) = answer else { return };
+    for one in found {
+        let fate = match rules.replay(&one.packet) {
+            Ok(fate) => fate.as_str().to_string(),
+            Err(error) => error.to_string(),
+        };
+        context.note(format!("as a real packet {fate}: {}", one.packet));
+    }
+}

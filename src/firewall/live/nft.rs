@@ -114,6 +114,15 @@ pub fn list_json() -> Result<String, NftError> {
     nft(&["-j", "list", "ruleset"], None)
 }
 
+/// Hostctl's tables as this network namespace has them, in nft's own text, which
+/// loads them again.
+///
+/// # Errors
+/// Where nft can't be run, or there is no such table.
+pub fn list_text() -> Result<String, NftError> {
+    TABLE_FAMILIES.iter().map(|family| nft(&["list", "table", family, TABLE], None)).collect()
+}
+
 /// Whether this nft and this kernel take a text, for `doctor`.
 ///
 /// # Errors

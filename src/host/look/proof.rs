@@ -19,6 +19,8 @@ use super::super::apply::observe::observe_surroundings;
 #[derive(Debug)]
 pub struct Rules {
     listing: Value,
+    /// As they are loaded, where that is known.
+    text: String,
     /// What is known of the host.
     pub vicinity: Vicinity,
     indices: BTreeMap<IfName, u32>,
@@ -43,8 +45,8 @@ impl Rules {
             indices: indices.map(|(name, number)| (name.clone(), *number)).collect(),
             ..Surroundings::default()
         };
-        let listing = rehearsed(topology, &surroundings)?;
-        Ok(Self { listing, vicinity, indices: surroundings.indices })
+        let (listing, text) = rehearsed(topology, &surroundings)?;
+        Ok(Self { listing, text, vicinity, indices: surroundings.indices })
     }
 
     /// Those that would be loaded for two topologies, by one another's links.
@@ -71,8 +73,7 @@ impl Rules {
     /// # Errors
     /// Where nft or the kernel doesn't take them.
     pub fn in_surroundings(topology: &Topology, surroundings: Surroundings) -> Result<Self, HostError> {
-        let listing = rehearsed(topology, &surroundings)?;
-        Ok(Self::of(listing, surroundings))
+        Ok(Self::of(rehearsed(topology, &surroundings)?, surroundings))
     }
 
     /// Those that the kernel has, on this host.
@@ -81,18 +82,37 @@ impl Rules {
     /// Where nft or the kernel doesn't answer.
     pub async fn loaded(root: &RootDir, topology: &Topology) -> Result<Self, HostError> {
         let surroundings = observe_surroundings(root, topology).await?;
-        Ok(Self::of(parsed(&nft::list_json()?)?, surroundings))
+        // Only for who sends packets through them again.
+        let text = nft::list_text().unwrap_or_default();
+        Ok(Self::of((parsed(&nft::list_json()?)?, text), surroundings))
     }
 
     /// Those that somebody saved; `nft -j list ruleset` printed them.
     pub fn saved(listing: Value) -> Self {
-        Self { listing, vicinity: Vicinity::default(), indices: BTreeMap::new() }
+        let (text, vicinity, indices) = (String::new(), Vicinity::default(), BTreeMap::new());
+        Self { listing, text, vicinity, indices }
     }
 
-    fn of(listing: Value, surroundings: Surroundings) -> Self {
+    fn of((listing, text): (Value, String), surroundings: Surroundings) -> Self {
         let Surroundings { uplinks, opened, closed6, indices, on_link } = surroundings;
         let vicinity = Vicinity { uplinks, opened, closed6, on_link, ..Vicinity::default() };
-        Self { listing, vicinity, indices }
+        Self { listing, text, vicinity, indices }
+    }
+
+    /// What becomes of a packet that is really sent through them, in a namespace of
+    /// its own.
+    ///
+    /// # Errors
+    /// Where it can't be sent alone, or doesn't come to the rules.
+    #[cfg(feature = "testbed")]
+    pub fn replay(&self, packet: &prove::Packet) -> Result<prove::Outcome, crate::testbed::Unreplayed> {
+        let links: Vec<IfName> = self.indices.keys().cloned().collect();
+        crate::testbed::replay(&self.text, &self.indices, &links, packet)
+    }
+
+    /// As they are loaded, in nft's text; nothing where they were saved.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether they do with every packet what a topology says.
@@ -172,9 +192,9 @@ fn exits(topology: &Topology) -> std::collections::BTreeSet<IfName> {
     topology.exits(&Vicinity::assumed(topology).uplinks).into_iter().collect()
 }
 
-fn rehearsed(topology: &Topology, surroundings: &Surroundings) -> Result<Value, HostError> {
+fn rehearsed(topology: &Topology, surroundings: &Surroundings) -> Result<(Value, String), HostError> {
     let text = render(&Ruleset::new(topology, surroundings)?)?;
-    parsed(&nft::rehearse_json(&text)?)
+    Ok((parsed(&nft::rehearse_json(&text)?)?, text))
 }
 
 fn parsed(listing: &str) -> Result<Value, HostError> {
@@ -211,5 +231,5 @@ pub fn prove_template(parts: Parts) -> Result<template::Answer, HostError> {
         indices: host.indices.clone(),
         ..Surroundings::default()
     };
-    Ok(template(&host, &rehearsed(&host.topology, &surroundings)?))
+    Ok(template(&host, &rehearsed(&host.topology, &surroundings)?.0))
 }

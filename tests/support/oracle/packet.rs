@@ -23,6 +23,57 @@ pub struct Packet {
     pub tracked: bool,
 }
 
+impl Packet {
+    /// The packet that a proof shows; none where it is of a kind that isn't known
+    /// here: within a flow, in pieces, cut off, neither IPv4 nor IPv6, or with
+    /// something else in a field that is fixed here. `iif` and `oif` are its links.
+    pub fn of_proof(packet: &hostctl::prove::Packet, iif: Option<u128>, oif: Option<u128>) -> Option<Self> {
+        use hostctl::prove::{Field as Said, Kind};
+        let says = |field: Said, value: u128| !packet.says(field) || packet.value(field) == value;
+        let echo: u128 = match packet.kind {
+            Kind::Ipv4 => 8,
+            Kind::Ipv6 => 128,
+            Kind::Arp | Kind::Other => return None,
+        };
+        let fixed = [
+            (Said::State, 0),
+            (Said::Reply, 0),
+            (Said::Confirmed, 0),
+            (Said::Translated, 0),
+            (Said::Addressed, 0),
+            (Said::Fragment, 0),
+            (Said::Long, 0),
+            (Said::HopLimit, 64),
+            (Said::Target, 0),
+            (Said::Limits, 0),
+        ];
+        let protocol = u8::try_from(packet.value(Said::Protocol)).ok()?;
+        let is_message = [1, 58, 2].contains(&protocol);
+        let message = !is_message || says(Said::SourcePort, echo << 8);
+        // Whether something can be read is all that a depth says.
+        let whole = !packet.says(Said::Depth) || packet.value(Said::Depth) >= 3;
+        if !fixed.iter().all(|(field, value)| says(*field, *value)) || !message || !whole {
+            return None;
+        }
+        let (source, destination) = (packet.value(Said::Source), packet.value(Said::Destination));
+        let family = packet.family();
+        let number =
+            |field, otherwise: u128| if packet.says(field) { packet.value(field) } else { otherwise };
+        let port = |field, otherwise| u16::try_from(number(field, otherwise)).unwrap();
+        Some(Self {
+            iif,
+            oif,
+            ether: Some((packet.value(Said::SourceMac), packet.value(Said::DestinationMac))),
+            source: family.address(source),
+            destination: family.address(destination),
+            protocol,
+            source_port: port(Said::SourcePort, 40_000),
+            port: port(Said::DestinationPort, 9),
+            tracked: false,
+        })
+    }
+}
+
 /// An ICMP checksum stands where other protocols have a destination port.
 const CHECKSUM: u128 = 0x1d5c;
 
