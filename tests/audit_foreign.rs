@@ -410,6 +410,57 @@ fn what_accepts_or_sleeps_is_no_hazard() {
     assert_eq!((scene.blocked(), scene.foreign()), (vec![], vec![]));
 }
 
+/// What a sample of packets doesn't show: one guest, one protocol. Each is a
+/// warning with such a packet, and its remedy lets it pass.
+#[test]
+fn what_happens_to_few_packets_is_found() {
+    let scene = Scene::new();
+    let [a1, a2, ..] = &scene.guests;
+    let found = |table: &str, blocked: &[&str], shown: &[&str]| {
+        scene.nft(table);
+        let got = scene.still_blocked();
+        assert_eq!(got, blocked, "{table}");
+        let findings = scene.warnings();
+        assert_eq!(findings.len(), 1, "{table}: {findings:#?}");
+        for text in shown {
+            assert!(findings[0].found.contains(text), "{table}: {text}: {findings:#?}");
+        }
+        findings
+    };
+    // One guest.
+    let table = format!(
+        "table ip t {{ chain c {{ type filter hook forward priority 5; ip saddr {} drop; }}; }}",
+        a1.v4
+    );
+    let blocked = ["a1→internet", "a1→a2", "a1→b1", "laptop→a1"];
+    let findings = found(&table, &blocked, &["for example IPv4 from br-a", &format!("source {}", a1.v4)]);
+    scene.remedy(&findings);
+    assert_eq!((scene.still_blocked(), scene.warnings()), (vec![], vec![]));
+    scene.nft("delete table ip t");
+    // An address that nobody has is nobody's.
+    scene.nft("table ip t { chain c { type filter hook forward priority 5; ip saddr 10.1.0.200 drop; }; }");
+    assert_eq!((scene.blocked(), scene.foreign()), (vec![], vec![]));
+    scene.nft("delete table ip t");
+
+    // One protocol: TCP passes.
+    scene.nft("table inet t { chain c { type filter hook forward priority 5; meta l4proto udp drop; }; }");
+    assert_eq!(scene.blocked(), [""; 0]);
+    let udp = |to: &Guest| (a1.netns().clone(), Probe::Udp((to.v4, 7).into()));
+    assert!(!probe_all_within(&[udp(a2)], Duration::from_secs(1))[0].is_allowed());
+    let findings = scene.warnings();
+    assert!(findings.len() == 1 && findings[0].found.contains("UDP, port 443"), "{findings:#?}");
+    scene.remedy(&findings);
+    assert_eq!(scene.warnings(), []);
+    scene.nft("delete table inet t");
+    assert!(probe_all_within(&[udp(a2)], Duration::from_secs(2))[0].is_allowed());
+
+    // What sets marks anew takes hostctl's away, which none of these is routed by.
+    scene
+        .nft("table ip t { chain c { type filter hook prerouting priority -150; meta mark set ct mark; }; }");
+    assert_eq!((scene.still_blocked(), scene.foreign()), (vec![], vec![]));
+    scene.nft("delete table ip t");
+}
+
 /// What the engine doesn't know of the kept rules, by chain and number: what a
 /// limit lets pass is nobody's to know, what iptables' `hl` and some types of its
 /// `icmp6` match nft has no words for, and of TCP's flags only those of first

@@ -46,6 +46,22 @@ fn text<'v>(body: &'v Value, name: &str) -> &'v str {
     body.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Takes out what changes with every packet: what was counted, and how long an
+/// element stays.
+fn without_counts(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("expires");
+            if let Some(counter) = fields.get_mut("counter").filter(|counter| counter.is_object()) {
+                *counter = Value::Null;
+            }
+            fields.values_mut().for_each(without_counts);
+        }
+        Value::Array(values) => values.iter_mut().for_each(without_counts),
+        _ => {}
+    }
+}
+
 impl Foreign {
     /// Adds what nft printed, but for hostctl's own tables.
     ///
@@ -57,6 +73,8 @@ impl Foreign {
         let Some(Value::Array(objects)) = parsed.get("nftables") else {
             return Err(UnexpectedListing("no \"nftables\" array".into()));
         };
+        let mut objects = objects.clone();
+        objects.iter_mut().for_each(without_counts);
         for (kind, body) in objects.iter().filter_map(only) {
             let (family, table) = (text(body, "family"), text(body, "table"));
             let table = if kind == "table" { text(body, "name") } else { table };

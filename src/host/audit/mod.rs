@@ -93,14 +93,19 @@ pub(super) fn applied(root: &RootDir) -> Result<(Option<u64>, Topology), HostErr
 /// Where the caller isn't root, the kernel or nft doesn't answer, or the last
 /// generation can't be read.
 pub async fn audit(root: &RootDir) -> Result<Audit, HostError> {
-    audit_again(root, &mut None).await
+    audit_again(root, &mut Remembered::default()).await
 }
 
-/// A firewall, and what the kernel makes of it.
-pub(super) type Rehearsed = Option<(Ruleset, Listing)>;
+/// What was worked out before, and is the same as long as nothing changes.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    /// A firewall, and what the kernel makes of it.
+    rehearsed: Option<(Ruleset, Listing)>,
+    foreign: Option<foreign::Judged>,
+}
 
-/// As [`audit`], by somebody who remembers what was rehearsed before.
-pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Result<Audit, HostError> {
+/// As [`audit`], by somebody who remembers what was worked out before.
+pub(super) async fn audit_again(root: &RootDir, remembered: &mut Remembered) -> Result<Audit, HostError> {
     if !rustix::process::geteuid().is_root() {
         return Err(HostError::NotRoot);
     }
@@ -113,7 +118,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
     // What was taken down is down.
     let down = topology.networks.is_empty() && current.firewall.is_empty();
     if generation.is_some() && !down {
-        let known = rehearsed.take();
+        let known = remembered.rehearsed.take();
         let known = known.map(|(ruleset, listing)| Goal {
             topology: &topology,
             ruleset,
@@ -127,7 +132,7 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
         findings.extend(drift::drift(&goal, &current, &steps));
         let waiting = waiting(&topology, &current, &steps);
         findings.extend(waiting.into_iter().map(|(name, pending)| guests::waits(&topology, name, pending)));
-        *rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
+        remembered.rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
         findings.extend(taps::taps(&topology, &current.links));
         findings.extend(conflicts(&topology, &current).iter().map(drift::conflict));
     }
@@ -143,7 +148,8 @@ pub(super) async fn audit_again(root: &RootDir, rehearsed: &mut Rehearsed) -> Re
     }
     if !topology.networks.is_empty() {
         findings.extend(routes::routes(&topology, &current.links));
-        findings.extend(foreign::tables(&topology, &current.surroundings.uplinks, &current.links));
+        let uplinks = &current.surroundings.uplinks;
+        findings.extend(foreign::tables(&topology, uplinks, &current.links, &mut remembered.foreign));
         findings.extend(settings::settings(&topology, &current.surroundings.uplinks, &current.links)?);
         findings.extend(settings::forwarding(&topology, &current));
     }

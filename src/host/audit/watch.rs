@@ -29,7 +29,7 @@ use crate::link::namespace;
 use crate::supervise::backoff::backoff;
 use crate::supervise::runtime_dir::{RuntimeDir, SupervisorLock};
 
-use super::{Audit, Finding, Rehearsed, applied, audit_again, drift};
+use super::{Audit, Finding, Remembered, applied, audit_again, drift};
 use crate::host::hold::{PutBack, keep_beside, watch_dir};
 use crate::host::{Events, Host, HostError, Lock, Silent};
 
@@ -124,8 +124,15 @@ pub async fn watch(host: &Host, options: WatchOptions, tell: Tell<'_>) -> Result
         let tell = move |done| sender.send(done).map_err(|error| HostError::Told(error.to_string()));
         thread::spawn(move || keep_beside(&host, tell));
     }
-    let mut state =
-        State { host, options, rehearsed: None, known: None, pace: Pace::default(), failure: None, kept };
+    let mut state = State {
+        host,
+        options,
+        remembered: Remembered::default(),
+        known: None,
+        pace: Pace::default(),
+        failure: None,
+        kept,
+    };
     let _sign = sign;
     let mut overruns = 0;
     loop {
@@ -160,7 +167,7 @@ fn watching(host: &Host) -> Option<SupervisorLock> {
 struct State<'h> {
     host: &'h Host,
     options: WatchOptions,
-    rehearsed: Rehearsed,
+    remembered: Remembered,
     /// What the last audit found; none before the first.
     known: Option<BTreeSet<Finding>>,
     pace: Pace,
@@ -230,7 +237,7 @@ impl State<'_> {
         if Lock::is_held(root) {
             return Ok(None);
         }
-        let audit = audit_again(root, &mut self.rehearsed).await?;
+        let audit = audit_again(root, &mut self.remembered).await?;
         let (generation, _) = applied(root)?;
         Ok((!Lock::is_held(root) && generation == audit.generation).then_some(audit))
     }

@@ -255,7 +255,7 @@ async fn other_firewalls(root: &RootDir) -> Vec<Check> {
     };
     let links = observe_links().await;
     let uplinks = uplinks(&topology, &links);
-    let found = foreign::tables(&topology, &uplinks, &links).into_iter().chain(foreign::files());
+    let found = foreign::tables(&topology, &uplinks, &links, &mut None).into_iter().chain(foreign::files());
     let checks: Vec<Check> = found
         .map(|found| Check {
             about: "other firewalls",

@@ -26,7 +26,8 @@ pub enum Effect {
     Redirect,
     /// It isn't tracked.
     Untrack,
-    /// It loses the mark by which routing knows that its sender was judged.
+    /// It loses the mark by which routing knows that its sender was judged, and has
+    /// no way then.
     Unmark,
     /// Something that isn't known.
     Unknown,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
+use crate::packet::{Family, prefix, range};
 use crate::reach::Model;
 use crate::reach::subject::{Field, Kind, state};
 use crate::topology::Port;
@@ -108,9 +109,14 @@ pub fn all(model: &Model<'_>, own: &OwnAddresses, rules: &Rules, links: &LinkNum
         let bridges: Vec<_> =
             model.sets().bridges.names.iter().filter_map(|bridge| links.known(bridge.as_str())).collect();
         let judged = header.among(&mut ground.diagrams, Field::In, &bridges);
+        // Whatever the spec lets pass to these is routed by the mark (`link::apart`).
+        let metadata = prefix::metadata().iter().filter(|net| Family::of(net.addr()) == header.family());
+        let metadata: Vec<_> = metadata.map(range).collect();
+        let metadata = header.among(&mut ground.diagrams, Field::Destination, &metadata);
+        let by_mark = ground.diagrams.and(judged, metadata);
         let mut found = Vec::new();
         for way in &ways {
-            ground.follow(way, &traffic, judged, &mut found);
+            ground.follow(way, &traffic, (judged, by_mark), &mut found);
         }
         found
     };
@@ -151,7 +157,13 @@ impl<'g> Ground<'g> {
         Self { rules, links, header, diagrams, known, questions }
     }
 
-    fn follow(&mut self, way: &Way, traffic: &[Traffic], judged: Diagram, found: &mut Vec<Happening>) {
+    fn follow(
+        &mut self,
+        way: &Way,
+        traffic: &[Traffic],
+        (judged, by_mark): (Diagram, Diagram),
+        found: &mut Vec<Happening>,
+    ) {
         let new = self.header.range(&mut self.diagrams, Field::State, (state::NEW, state::NEW));
         let tracked = self.diagrams.not(new);
         let mut marks = Marks::new(&mut self.diagrams, tracked, &mut self.questions);
@@ -167,7 +179,7 @@ impl<'g> Ground<'g> {
                 alive = self.diagrams.or(alive, *space);
             }
             let mut walk = Walk::new(self.rules, &mut self.diagrams, header, &mut self.known, &mut marks);
-            walk.judged = judged;
+            (walk.judged, walk.by_mark) = (judged, by_mark);
             for station in &stretch.stations {
                 alive = walk.station(station, alive);
             }

@@ -66,6 +66,8 @@ pub struct Walk<'w> {
     pub events: BTreeMap<Where, Diagram>,
     /// Whose packets bear hostctl's mark from prerouting on.
     pub judged: Diagram,
+    /// Which of them are routed by it.
+    pub by_mark: Diagram,
     early: Option<Header>,
     own: Own,
     /// Whether packets are routed next, which goes by their marks.
@@ -87,7 +89,7 @@ impl<'w> Walk<'w> {
         known: &'w mut Known,
         marks: &'w mut Marks,
     ) -> Self {
-        let (events, judged) = (BTreeMap::new(), Diagram::NEVER);
+        let (events, judged, by_mark) = (BTreeMap::new(), Diagram::NEVER, Diagram::NEVER);
         Self {
             rules,
             diagrams,
@@ -96,6 +98,7 @@ impl<'w> Walk<'w> {
             marks,
             events,
             judged,
+            by_mark,
             early: None,
             own: Own::default(),
             routes: false,
@@ -240,7 +243,7 @@ impl<'w> Walk<'w> {
                         let bits = self.marks.computed(self.diagrams, value);
                         self.marks.set(self.diagrams, *whose, hit, &bits);
                         if *whose == Whose::Packet && self.routes {
-                            let judged = self.diagrams.and(hit, self.judged);
+                            let judged = self.diagrams.and(hit, self.by_mark);
                             let event = self.here((table, base, chain), Some(number), Effect::Unmark);
                             self.event(event, judged);
                         }

@@ -96,7 +96,7 @@ fn severity(Happening { effect, sureness, traffic, .. }: &Happening) -> Option<S
     match effect {
         Effect::Drop | Effect::Queue | Effect::Redirect => Some(judged),
         Effect::Untrack if !traffic.reply => Some(judged),
-        Effect::Unmark if traffic.outbound => Some(judged),
+        Effect::Unmark if traffic.outbound && !traffic.reply => Some(judged),
         Effect::Masquerade if traffic.keeps_source => Some(judged),
         // Tailscale does so by itself (--snat-subnet-routes).
         Effect::Masquerade if !traffic.outbound => Some(Severity::Info),
@@ -121,8 +121,12 @@ fn hazard(alike: &Alike, all: &Alikes<'_>, foreign: &Foreign) -> Finding {
         (Effect::Redirect, false) => "may send elsewhere",
         (Effect::Untrack, true) => "keeps from being tracked, so from being masqueraded",
         (Effect::Untrack, false) => "may keep from being tracked",
-        (Effect::Unmark, true) => "takes hostctl's mark from, without which there is no route for",
-        (Effect::Unmark, false) => "may take hostctl's mark from, without which there is no route for",
+        (Effect::Unmark, true) => {
+            "takes hostctl's mark from, without which there is no route to a metadata service for"
+        }
+        (Effect::Unmark, false) => {
+            "may take hostctl's mark from, without which there is no route to a metadata service for"
+        }
         (Effect::Unknown, _) => "does something that hostctl doesn't know to",
         (Effect::Offload, _) => "takes past the forward hook, where hostctl judges them",
         (Effect::Divert, _) => "sends or copies past hostctl's rules",
@@ -155,7 +159,8 @@ fn hazard(alike: &Alike, all: &Alikes<'_>, foreign: &Foreign) -> Finding {
 
 /// A packet that it happens to, and what that depends on.
 fn example(happenings: &[&Happening]) -> String {
-    let surest = happenings.iter().max_by_key(|happening| happening.sureness);
+    // The first of the surest.
+    let surest = happenings.iter().rev().max_by_key(|happening| happening.sureness);
     let Some(Happening { packet, sureness, depends, .. }) = surest else { return String::new() };
     let depends = || some(depends.iter().map(String::as_str), ", ");
     match sureness {

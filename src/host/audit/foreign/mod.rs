@@ -24,8 +24,24 @@ use crate::topology::{IfName, Topology};
 
 use super::{Finding, Kind};
 
-/// What the loaded tables of others do to the packets of `topology`'s guests.
-pub(in crate::host) fn tables(topology: &Topology, uplinks: &[IfName], links: &Observed) -> Vec<Finding> {
+/// What was found of what: who watches asks the same again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::host) struct Judged {
+    foreign: Foreign,
+    topology: Topology,
+    vicinity: Vicinity,
+    own: OwnAddresses,
+    findings: Vec<Finding>,
+}
+
+/// What the loaded tables of others do to the packets of `topology`'s guests, by
+/// somebody who remembers what was judged before.
+pub(in crate::host) fn tables(
+    topology: &Topology,
+    uplinks: &[IfName],
+    links: &Observed,
+    before: &mut Option<Judged>,
+) -> Vec<Finding> {
     let own: OwnAddresses = links
         .links
         .iter()
@@ -35,7 +51,17 @@ pub(in crate::host) fn tables(topology: &Topology, uplinks: &[IfName], links: &O
     let on_link = on_link.flat_map(|link| &link.addresses).map(|address| address.trunc()).collect();
     let vicinity = Vicinity { uplinks: uplinks.to_vec(), on_link, ..Vicinity::default() };
     let all = nft_foreign::observe().map_err(|error| error.to_string()).and_then(|foreign| {
-        found(&foreign, topology, &vicinity, &own).map_err(|unknown| unknown.to_string())
+        let same = |judged: &Judged| {
+            (&judged.foreign, &judged.topology, &judged.vicinity, &judged.own)
+                == (&foreign, topology, &vicinity, &own)
+        };
+        if let Some(judged) = before.take_if(|judged| same(judged)) {
+            return Ok(before.insert(judged).findings.clone());
+        }
+        let findings = found(&foreign, topology, &vicinity, &own).map_err(|unknown| unknown.to_string())?;
+        let topology = topology.clone();
+        *before = Some(Judged { foreign, topology, vicinity, own, findings: findings.clone() });
+        Ok(findings)
     });
     all.unwrap_or_else(|why| {
         vec![Finding {

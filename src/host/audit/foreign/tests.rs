@@ -331,6 +331,34 @@ fn each_kind_of_traffic_is_followed() {
     }
 }
 
+/// By a mark of hostctl's packets to a metadata service are routed.
+#[test]
+fn who_takes_the_mark_away_takes_the_route_to_metadata_away() {
+    let mark = json!({"meta": {"key": "mark"}});
+    let set = |value: Value| json!([{"mangle": {"key": mark, "value": value}}]);
+    let spec = json!({"networks": { "a": { "cidr": "10.1.0.0/24", "imds": "host" }, "b": { "cidr": "10.2.0.0/24" } }});
+    let topology = topology::compile(&serde_json::from_value(spec).unwrap()).unwrap();
+    let found = |rules: &[Value]| {
+        let mut foreign = Foreign::default();
+        let listed = listing("ip", "t", "prerouting", "accept", rules);
+        foreign.add(&json!({ "nftables": listed }).to_string()).unwrap();
+        super::found(&foreign, &topology, &vicinity(), &OwnAddresses::new()).unwrap()
+    };
+    for value in [json!(7), json!({"ct": {"key": "mark"}}), json!({"&": [mark, 0xff00_ffff_u32]})] {
+        let found = found(&[set(value.clone())]);
+        let lost = value.get("&").is_none();
+        assert_eq!(found.len(), usize::from(lost), "{value}: {found:#?}");
+        assert!(found.iter().all(|one| one.severity == Severity::Warning), "{value}: {found:#?}");
+        assert!(
+            found
+                .iter()
+                .all(|one| one.found.contains("guests of a to") && !one.found.contains("guests of b"))
+        );
+    }
+    // Whoever gives it back took nothing.
+    assert_eq!(found(&[set(json!(7)), set(json!({"|": [mark, 0x0100_0000]}))]), []);
+}
+
 /// What a rule says of packets that no guest sends is no hazard.
 #[test]
 fn what_the_spec_drops_may_be_dropped_again() {
