@@ -66,6 +66,10 @@ impl Difference {
                     let Ok(elements) = parsed else {
                         return Self::Replace { reason: format!("set {set} has elements of another kind") };
                     };
+                    if !add && elements.iter().any(is_unreadable) {
+                        let reason = format!("set {set} has an element that nft doesn't read as it lists it");
+                        return Self::Replace { reason };
+                    }
                     let parts = elements.chunks(most_at_once(set));
                     changes.extend(parts.map(|elements| ElementsChange {
                         add,
@@ -90,6 +94,15 @@ impl Difference {
             |json| Self::Elements(Delta::json(json, commands)),
         )
     }
+}
+
+/// Whether an element has a link's number with its bytes in the other order, as
+/// nft 1.0.6 loaded some ([`most_at_once`]): it can't be deleted by itself.
+fn is_unreadable(element: &Value) -> bool {
+    let parts = element.get("concat").and_then(Value::as_array);
+    let is_negative =
+        |part: &Value| part.as_str().is_some_and(|text| text.parse::<i64>().is_ok_and(|n| n < 0));
+    parts.into_iter().flatten().any(is_negative)
 }
 
 fn shape_differs(family: &str, found: &Table, wanted: &Table) -> Option<String> {
@@ -200,5 +213,8 @@ mod tests {
         let Difference::Replace { reason } = Difference::between(&live, &desired) else { panic!() };
         assert_eq!(reason, "table inet hostctl: 1 rules, chains or sets missing, 1 that don't belong there");
         assert!(matches!(Difference::between(&Listing::default(), &desired), Difference::Replace { .. }));
+        let turned = listing(r#"{"concat": ["br-a", "-402456576", "10.0.0.2"]}"#, "drop");
+        let Difference::Replace { reason } = Difference::between(&turned, &desired) else { panic!() };
+        assert_eq!(reason, "set net4 has an element that nft doesn't read as it lists it");
     }
 }
