@@ -12,6 +12,7 @@ mod growth;
 mod guests;
 mod packets;
 mod planning;
+mod proof;
 mod ruleset_load;
 mod setup_commands;
 
@@ -23,13 +24,14 @@ use harness::{Report, machine, page, program};
 type Question = (&'static str, fn() -> Report);
 
 /// In the order of the page.
-const QUESTIONS: [Question; 7] = [
+const QUESTIONS: [Question; 8] = [
     ("setup-commands", setup_commands::ask),
     ("ruleset-load", ruleset_load::ask),
     ("packets", packets::ask),
     ("growth", growth::ask),
     ("full-apply", full_apply::ask),
     ("planning", planning::ask),
+    ("proof", proof::ask),
     ("guests", guests::ask),
 ];
 
