@@ -65,7 +65,8 @@ impl<'w, 't> Worker<'w, 't> {
         }
     }
 
-    /// Compares all that senders may send of one kind.
+    /// Compares all that senders may send of one kind; whether they differ in
+    /// something, which is asked no further where `one_is_enough`.
     ///
     /// # Errors
     /// Where something isn't known.
@@ -73,7 +74,8 @@ impl<'w, 't> Worker<'w, 't> {
         &mut self,
         kind: Kind,
         senders: impl Iterator<Item = &'w Sender<'t>>,
-    ) -> Result<(), Unknown>
+        one_is_enough: bool,
+    ) -> Result<bool, Unknown>
     where
         't: 'w,
     {
@@ -85,8 +87,11 @@ impl<'w, 't> Worker<'w, 't> {
             self.extent.cases += seen.cases;
             self.reached.extend(seen.reached);
             self.found.extend(seen.found);
+            if one_is_enough && !self.found.is_empty() {
+                break;
+            }
         }
-        Ok(())
+        Ok(!self.found.is_empty())
     }
 
     fn compare_kind(

@@ -31,6 +31,7 @@ pub mod template;
 mod why;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::Value;
@@ -61,7 +62,16 @@ use slice::Sender;
 /// `indices` are the kernel's numbers of the links that guests' packets go out
 /// by, as far as the listing has numbers.
 pub fn prove(model: &Model<'_>, listing: &Value, indices: &BTreeMap<IfName, u32>) -> Answer {
-    match compared(model, listing, indices) {
+    answered(compared(model, listing, indices, false))
+}
+
+/// As [`prove`], but ends with the first packet that is found.
+pub fn refute(model: &Model<'_>, listing: &Value, indices: &BTreeMap<IfName, u32>) -> Answer {
+    answered(compared(model, listing, indices, true))
+}
+
+fn answered(compared: Result<(Extent, Vec<Counterexample>), Unknown>) -> Answer {
+    match compared {
         Err(unknown) => Answer::Unknown(unknown),
         Ok((extent, found)) if found.is_empty() => Answer::Equal(extent),
         Ok((_, found)) => Answer::Different(found),
@@ -124,12 +134,14 @@ fn compared(
     model: &Model<'_>,
     listing: &Value,
     indices: &BTreeMap<IfName, u32>,
+    one_is_enough: bool,
 ) -> Result<(Extent, Vec<Counterexample>), Unknown> {
     let (links, tables) = read(&[model], &[listing], indices)?;
     let senders = senders(model, &links);
     let tables = tables.first().ok_or_else(|| Unknown("a listing".into()))?;
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let (links, senders) = (&links, &senders);
+    let enough = &AtomicBool::new(false);
     let results: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..workers)
             .map(|first| {
@@ -137,7 +149,10 @@ fn compared(
                     let mut worker = Worker::new(model, tables, links);
                     // One kind after the other: what is known of one is nothing to the others.
                     for kind in Kind::ALL {
-                        worker.compare(kind, senders.iter().skip(first).step_by(workers))?;
+                        let share = senders.iter().skip(first).step_by(workers);
+                        let share = share.take_while(|_| !enough.load(Ordering::Relaxed));
+                        let found = worker.compare(kind, share, one_is_enough)?;
+                        enough.fetch_or(found && one_is_enough, Ordering::Relaxed);
                     }
                     Ok(worker.finish())
                 })

@@ -125,6 +125,7 @@ impl fmt::Display for Packet {
         }
         let family = self.family();
         let is_message = [u128::from(ICMP), u128::from(ICMPV6), 2].contains(&self.value(Field::Protocol));
+        let of_a_flow = [state::ESTABLISHED, state::RELATED].contains(&self.value(Field::State));
         for &(field, value) in &self.fields {
             let address = || family.address(value);
             let text = match field {
@@ -150,6 +151,8 @@ impl fmt::Display for Packet {
                 Field::Operation => format!("operation {value}"),
                 Field::Malformed if value != 0 => "malformed".into(),
                 Field::SenderMac => format!("sender {}", mac(value)),
+                // Of what belongs to no flow yet, tracking says nothing else.
+                Field::OpenedBy | Field::OpenedTo if !of_a_flow => continue,
                 Field::OpenedBy => format!("opened by {}", address()),
                 Field::OpenedTo => format!("opened to {}", address()),
                 Field::Limits if value != 0 => "beyond a limit".into(),

@@ -5,7 +5,7 @@ use hostctl::reach::Model;
 use serde_json::Value;
 
 use super::every_packet::{listing, rule};
-use super::losses::FULL;
+use super::full_host::FULL;
 use super::scene::Scene;
 use crate::support::spec_parts::network;
 

@@ -5,7 +5,7 @@ use hostctl::reach::Model;
 use serde_json::Value;
 
 use super::differences::{differ, told};
-use super::losses::FULL;
+use super::full_host::FULL;
 use super::scene::Scene;
 
 /// Every way in which a listing differs from the model; how much was looked at

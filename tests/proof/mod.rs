@@ -3,11 +3,12 @@
 //! (evaluated by tests/support/oracle), and real packets. See docs/proof.md.
 
 mod differences;
+mod elements;
 mod every_packet;
 mod flows;
 mod foreign;
+mod full_host;
 mod interpreter;
-mod losses;
 mod packets;
 mod replay;
 mod rules;

@@ -1,4 +1,4 @@
-//! `make soak`: both comparisons with one seed after another, for as long as
+//! `make soak`: all comparisons with one seed after another, for as long as
 //! one likes.
 
 use std::time::{Duration, Instant};
@@ -19,20 +19,21 @@ fn minutes() -> Duration {
 #[ignore = "takes as long as one likes: make soak"]
 fn for_minutes() {
     let (first, lab, start, wanted) = (seed(), packets::lab(), Instant::now(), minutes());
-    let (mut probed, mut asked, mut seeds) = (0, 0, 0);
+    let (mut probed, mut asked, mut cases, mut seeds) = (0, 0, 0, 0);
     while seeds == 0 || start.elapsed() < wanted {
         let seed = first.wrapping_add(seeds);
         asked += rules::hold_random(seed, 1);
+        cases += rules::prove_random(seed, 1);
         for plan in [SMALL, LARGE, CHANGING] {
             probed += packets::hold_random(&lab, seed, plan);
         }
         seeds += 1;
         if seeds.is_multiple_of(10) {
-            println!("{seeds} seeds, {asked} flows by the rules, {probed} by packets");
+            println!("{seeds} seeds, {cases} cases proved, {asked} flows by the rules, {probed} by packets");
         }
     }
     println!(
-        "{seeds} seeds from {first} in {:.0?}: {asked} flows by the rules, {probed} by packets",
+        "{seeds} seeds from {first} in {:.0?}: {cases} cases proved, {asked} flows by the rules, {probed} by packets",
         start.elapsed()
     );
 }

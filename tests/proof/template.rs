@@ -8,7 +8,7 @@ use hostctl::reach::Model;
 use proptest::test_runner::{TestCaseError, TestError};
 use serde_json::{Value, json};
 
-use super::losses::FULL;
+use super::full_host::FULL;
 use super::rules::SIZE;
 use super::scene::Scene;
 use crate::support::random_hosts::{RandomHost, hosts, runner, seed};

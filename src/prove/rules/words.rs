@@ -254,6 +254,7 @@ impl Type {
         let length = length.as_u64().and_then(|length| u32::try_from(length).ok()).ok_or_else(unknown)?;
         let host = family.bits().checked_sub(length).ok_or_else(unknown)?;
         let rest = 1u128.checked_shl(host).unwrap_or(0).wrapping_sub(1);
-        Ok((first, first | rest))
+        // nft lists none that has more bits than its length says.
+        if first & rest == 0 { Ok((first, first | rest)) } else { Err(unknown()) }
     }
 }
