@@ -5,17 +5,16 @@ use std::collections::BTreeSet;
 
 use crate::reach::subject::Kind;
 use crate::reach::{Decision, Model};
-use crate::topology::{IfName, Port};
 
-use super::answer::{Claimed, Counterexample, Extent, Outcome};
+use super::answer::{Counterexample, Extent, Outcome};
+use super::claim::Asked;
 use super::diagram::{Diagram, Path};
 use super::ground::Ground;
 use super::links::LinkNumbers;
-use super::packet::Packet;
 use super::rules::run::{LEAVES, OUTCOME};
 use super::rules::{Tables, Unknown};
-use super::slice::{Follow, Judged, Sender, Stop};
-use super::space::{Of, Space, judge};
+use super::slice::{Follow, Sender, Stop};
+use super::space::{Space, judge};
 
 /// One thread's work.
 pub struct Worker<'w, 't> {
@@ -33,11 +32,10 @@ struct Seen {
     found: Vec<Counterexample>,
 }
 
-/// Who sends what is compared.
-struct Case<'c> {
-    link: Option<&'c str>,
-    port: Option<&'c Port>,
-    judged: &'c Judged,
+/// What is compared.
+#[derive(Clone, Copy)]
+struct Case<'c, 't> {
+    asked: Asked<'c, 't>,
     /// Where a flow's first packet leaves: its source address.
     leaves: bool,
 }
@@ -106,8 +104,9 @@ impl<'w, 't> Worker<'w, 't> {
         };
         let mut seen = Seen::default();
         for judged in self.follow.all(ground, kind, sender)? {
-            let case = Case { link: sender.link(), port, judged: &judged, leaves: false };
-            let claims = self.claims(ground, &case);
+            let Follow { model, links, .. } = self.follow;
+            let asked = Asked { model, links, judged: &judged, link: sender.link(), port };
+            let claims = self.claims(ground, asked);
             // Most ways of answering end in a drop: it is what the others leave.
             let dropped = terminal(Outcome::Dropped);
             let mut claim = ground.diagrams.choose(judged.space, dropped, Diagram::NEVER);
@@ -120,40 +119,29 @@ impl<'w, 't> Worker<'w, 't> {
                     masqueraded = ground.diagrams.or(masqueraded, these);
                 }
             }
-            self.hold(ground, &case, judged.rules, claim, &mut seen)?;
+            self.hold(ground, Case { asked, leaves: false }, judged.rules, claim, &mut seen)?;
             if judged.stop == Stop::Out {
                 let (space, rules) = self.follow.leaving(ground, &judged)?;
                 let claim = ground.diagrams.choose(masqueraded, terminal(Outcome::Masqueraded), claim);
                 let claim = ground.diagrams.choose(space, claim, Diagram::NEVER);
-                self.hold(ground, &Case { leaves: true, ..case }, rules, claim, &mut seen)?;
+                self.hold(ground, Case { asked, leaves: true }, rules, claim, &mut seen)?;
             }
         }
         Ok(seen)
     }
 
     /// What the model says of all that may come to a stop.
-    fn claims(&self, ground: &mut Ground, case: &Case<'_>) -> Vec<(Diagram, Outcome)> {
+    fn claims(&self, ground: &mut Ground, asked: Asked<'_, 't>) -> Vec<(Diagram, Outcome)> {
         let model = self.follow.model;
-        let of = self.of(case.judged, None);
-        let mut said = |subject: &mut Space<'_>| match (case.judged.stop, case.port) {
+        let mut said = |subject: &mut Space<'_>| match (asked.judged.stop, asked.port) {
             (Stop::Port, Some(port)) => dropped(model.refused_at(subject, port).is_some()),
             (Stop::Port | Stop::PastPort, _) => dropped(model.is_to_switches(subject)),
             (Stop::Host | Stop::Out, _) => {
-                let Decision { verdict, masqueraded } = model.decide(subject, case.link);
+                let Decision { verdict, masqueraded } = model.decide(subject, asked.link);
                 Outcome::of(verdict, masqueraded)
             }
         };
-        judge(&mut ground.diagrams, &mut ground.known, of, case.judged.space, &mut said)
-    }
-
-    fn of<'s>(&'s self, judged: &'s Judged, flow: super::space::OneOf<'s>) -> Of<'s> {
-        Of {
-            header: &judged.header,
-            links: self.follow.links,
-            delivery: judged.stop.delivery(),
-            senders: &judged.senders,
-            flow,
-        }
+        judge(&mut ground.diagrams, &mut ground.known, asked.of(None), asked.judged.space, &mut said)
     }
 
     /// Holds rules and model against each other: within the limits they are
@@ -161,13 +149,13 @@ impl<'w, 't> Worker<'w, 't> {
     fn hold(
         &self,
         ground: &mut Ground,
-        case: &Case<'_>,
+        case: Case<'_, 't>,
         rules: Diagram,
         says: Diagram,
         seen: &mut Seen,
     ) -> Result<(), Unknown> {
         seen.cases += 1;
-        let limits = case.judged.header.limits();
+        let limits = case.asked.judged.header.limits();
         let kind = if case.leaves { LEAVES } else { OUTCOME };
         let follow = &self.follow;
         let outcomes = ground.diagrams.change(kind, rules, &|number| match number {
@@ -198,53 +186,22 @@ impl<'w, 't> Worker<'w, 't> {
             }
         }
         if wrong.is_empty() {
-            return Err(Unknown(format!("with which packet from {:?} rules and model differ", case.link)));
+            return Err(Unknown(format!(
+                "with which packet from {:?} rules and model differ",
+                case.asked.link
+            )));
         }
         for (terminal, expected, path) in wrong {
-            let found = self.counterexample(ground, case, terminal, path)?;
-            let alone = found.model.outcome();
+            let (packet, model) = case.asked.claim(ground, path)?;
+            let alone = model.outcome();
             let alone = if case.leaves || alone == Outcome::Dropped { alone } else { Outcome::Passed };
             if alone != expected {
-                return Err(Unknown(format!("why the model says another thing of {} alone", found.packet)));
+                return Err(Unknown(format!("why the model says another thing of {packet} alone")));
             }
-            seen.found.push(found);
+            let rules = self.follow.outcome(terminal, case.leaves);
+            seen.found.push(Counterexample { packet, rules, rule: self.follow.rule(terminal), model });
         }
         Ok(())
-    }
-
-    /// The packet at the end of a way, and what the model says of it alone.
-    fn counterexample(
-        &self,
-        ground: &mut Ground,
-        case: &Case<'_>,
-        terminal: u32,
-        path: &Path,
-    ) -> Result<Counterexample, Unknown> {
-        let (judged, links) = (case.judged, self.follow.links);
-        let packet =
-            Packet::new(&judged.header, links, path, case.link, judged.stop == Stop::Out).at(judged.stop);
-        let mut only = Diagram::ALWAYS;
-        for (bit, one) in path.iter().rev() {
-            let (zero, one) = if *one { (Diagram::NEVER, only) } else { (only, Diagram::NEVER) };
-            only = ground.diagrams.decide(*bit, zero, one);
-        }
-        let flow = packet.flow();
-        let out = packet.out.as_deref().and_then(|out| IfName::new(out).ok());
-        let of = self.of(judged, Some((&flow, out.as_ref())));
-        let model = self.follow.model;
-        let mut said = |subject: &mut Space<'_>| match (judged.stop, case.port) {
-            (Stop::Port, Some(port)) => Claimed::Port(model.refused_at(subject, port)),
-            (Stop::Port | Stop::PastPort, _) => {
-                Claimed::Port(model.is_to_switches(subject).then_some("a guest is no switch"))
-            }
-            (Stop::Host | Stop::Out, _) => Claimed::Judged(model.reasons(subject, case.link)),
-        };
-        let said = judge(&mut ground.diagrams, &mut ground.known, of, only, &mut said).pop();
-        let rules = self.follow.outcome(terminal, case.leaves);
-        match said {
-            Some((_, model)) => Ok(Counterexample { packet, rules, rule: self.follow.rule(terminal), model }),
-            None => Err(Unknown(format!("what the model says of {packet}"))),
-        }
     }
 
     /// What was found.
