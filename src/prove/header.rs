@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::packet::{Family, Range};
-use crate::reach::subject::{Field, Kind, depth};
+use crate::reach::subject::{Field, Kind, depth, state};
 
 use super::diagram::{Diagram, Diagrams};
 use super::grain::{GRAINED, Grain, Missing, Starts, ones};
@@ -228,7 +228,12 @@ impl Header {
             Field::Source | Field::Destination => return truth(ip || arp),
             Field::Operation | Field::Malformed | Field::SenderMac => return truth(arp),
             Field::HopLimit => return truth(self.kind == Kind::Ipv6),
-            Field::Fragment | Field::OpenedBy | Field::OpenedTo => return truth(ip),
+            Field::Fragment => return truth(ip),
+            // Of what belongs to no flow tracking says no more.
+            Field::Reply | Field::OpenedBy | Field::OpenedTo => {
+                let tracked = self.range(diagrams, Field::State, (state::NEW, state::RELATED));
+                return if ip { tracked } else { Diagram::NEVER };
+            }
             _ => return Diagram::ALWAYS,
         };
         if !ip {
@@ -261,6 +266,10 @@ impl Header {
 
     /// Where `field & mask == value`.
     pub fn masked(&self, diagrams: &mut Diagrams, field: Field, mask: u128, value: u128) -> Diagram {
+        // Bits that the mask takes away are never there.
+        if value & !mask != 0 {
+            return Diagram::NEVER;
+        }
         if let Some(constant) = self.constant(field) {
             return truth(constant & mask == value);
         }

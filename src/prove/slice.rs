@@ -278,7 +278,8 @@ impl<'w, 't> Follow<'w, 't> {
         let mut header = ground.header();
         header.fix(Field::In, NO_LINK);
         let all = legal::packets(&mut ground.diagrams, &header);
-        let all = self.forwarded(&mut ground.diagrams, &header, all);
+        let there = header.range(&mut ground.diagrams, Field::Out, (0, self.links.last()));
+        let all = ground.diagrams.and(all, there);
         // What nobody has reaches nobody: the rules let the host look for it.
         let of = Of { header: &header, links: self.links, delivery: Delivery::Out, senders: &[], flow: None };
         let model = self.model;

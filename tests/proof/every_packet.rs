@@ -182,3 +182,78 @@ fn who_reaches_the_host_is_told_in_boxes() {
         assert!(uplink.any(|reacher| reacher.boxes.iter().any(ssh)), "{:?}", of("uplink0"));
     }
 }
+
+/// A rule at the beginning of a chain.
+fn with_rule(scene: &Scene, family: &str, chain: &str, expr: Value) -> Value {
+    let mut listing = listing(scene);
+    let objects = listing["nftables"].as_array_mut().unwrap();
+    let is = |object: &Value| object["rule"]["family"] == family && object["rule"]["chain"] == chain;
+    let place = objects.iter().position(is).unwrap();
+    objects.insert(
+        place,
+        serde_json::json!({ "rule": {
+            "family": family, "table": "hostctl", "chain": chain, "handle": 999, "comment": "new", "expr": expr,
+        } }),
+    );
+    listing
+}
+
+/// What was seen to fare otherwise in the kernel than it would seem from a
+/// listing: none of it is "equal".
+#[test]
+fn what_the_kernel_answers_otherwise_is_never_equal() {
+    let scene = Scene::new(FULL);
+    let text = r#"[
+        ["a set that a rule fills", "inet", "source", [{"set": {"op": "add", "elem": {"concat": [{"meta": {"key": "iifname"}}, {"payload": {"protocol": "ip", "field": "saddr"}}]}, "set": "@guest4"}}]],
+        ["a set that a rule empties", "inet", "forward", [{"set": {"op": "delete", "elem": {"meta": {"key": "iifname"}}, "set": "@bridges"}}]],
+        ["frames to others", "bridge", "prerouting", [{"match": {"op": "==", "left": {"meta": {"key": "pkttype"}}, "right": "other"}}, {"accept": null}]],
+        ["broadcasts to the host", "inet", "input", [{"match": {"op": "==", "left": {"meta": {"key": "pkttype"}}, "right": "broadcast"}}, {"accept": null}]],
+        ["an EtherType", "bridge", "from_port", [{"match": {"op": "==", "left": {"payload": {"protocol": "ether", "field": "type"}}, "right": 35020}}, {"accept": null}]],
+        ["EtherTypes", "bridge", "from_port", [{"match": {"op": "==", "left": {"payload": {"protocol": "ether", "field": "type"}}, "right": {"range": [34915, 34916]}}}, {"accept": null}]],
+        ["what a tag hides", "bridge", "from_port", [{"match": {"op": "==", "left": {"meta": {"key": "protocol"}}, "right": "ip"}}, {"accept": null}]],
+        ["a frame that isn't there yet", "inet", "output", [{"match": {"op": "==", "left": {"payload": {"protocol": "ether", "field": "type"}}, "right": "ip"}}, {"accept": null}]],
+        ["a size that UDP hasn't", "inet", "drop_forward", [{"mangle": {"key": {"tcp option": {"name": "maxseg", "field": "size"}}, "value": 1400}}, {"drop": null}]],
+        ["a mark that isn't there", "inet", "drop_input", [{"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"ct": {"key": "mark"}}}}, {"drop": null}]],
+        ["fragments that aren't put together yet", "inet", "prerouting", [{"match": {"op": "==", "left": {"exthdr": {"name": "frag"}}, "right": true}}, {"drop": null}]],
+        ["tracking before anything is tracked", "inet", "prerouting", [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "invalid"}}, {"accept": null}]],
+        ["a way out before there is one", "inet", "prerouting", [{"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "uplink0"}}, {"drop": null}]],
+        ["a port's way out", "bridge", "ip4_in", [{"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "uplink0"}}, {"accept": null}]],
+        ["a hop limit that is counted down", "inet", "source", [{"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "hoplimit"}}, "right": 64}}, {"accept": null}]],
+        ["addresses of nobody", "inet", "output", [{"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "saddr"}}, "right": "::"}}, {"drop": null}]],
+        ["what isn't in a set that limits", "bridge", "to_group", [{"match": {"op": "!=", "left": {"meta": {"key": "iifname"}}, "right": "@group_rate"}}, {"drop": null}]],
+        ["ICMP in IPv6", "inet", "source", [{"match": {"op": "==", "left": {"meta": {"key": "nfproto"}}, "right": "ipv6"}}, {"match": {"op": "==", "left": {"payload": {"protocol": "icmp", "field": "type"}}, "right": "echo-reply"}}, {"accept": null}]]
+    ]"#;
+    for case in serde_json::from_str::<Value>(text).unwrap().as_array().unwrap() {
+        let [what, family, chain, expr] = case.as_array().unwrap().as_slice() else { panic!("{case}") };
+        let changed = with_rule(&scene, family.as_str().unwrap(), chain.as_str().unwrap(), expr.clone());
+        assert!(held(&scene, &changed).is_err(), "{what}: equal");
+    }
+
+    // Bits that a mask takes away are never there: the rule drops nothing.
+    let mut changed = listing(&scene);
+    let place = rule(&changed, "from_port", "to everybody, or to a group");
+    changed["nftables"][place]["rule"]["expr"][0]["match"]["right"] = "03:00:00:00:00:00".into();
+    assert!(held(&scene, &changed).unwrap_err().contains("rules: passed"));
+    // Of what isn't tracked no direction is known.
+    let mut changed = listing(&scene);
+    let place = rule(&changed, "from_guest", "belongs to no connection");
+    let direction = serde_json::json!({ "match": { "op": "==", "left": { "ct": { "key": "direction" } }, "right": "original" } });
+    changed["nftables"][place]["rule"]["expr"].as_array_mut().unwrap().insert(1, direction);
+    assert!(held(&scene, &changed).unwrap_err().contains("rules: passed"));
+    // A chain that is called earlier, or a second one for addresses.
+    for (chain, priority) in [("output", -300), ("prerouting", 0)] {
+        let mut changed = listing(&scene);
+        for object in changed["nftables"].as_array_mut().unwrap() {
+            if object["chain"]["family"] == "inet" && object["chain"]["name"] == chain {
+                object["chain"]["prio"] = priority.into();
+            }
+        }
+        assert!(held(&scene, &changed).unwrap_err().contains("priority"), "{chain}");
+    }
+    let mut changed = listing(&scene);
+    changed["nftables"].as_array_mut().unwrap().push(serde_json::json!({ "chain": {
+        "family": "inet", "table": "hostctl", "name": "z", "handle": 900, "type": "nat",
+        "hook": "postrouting", "prio": 100, "policy": "accept",
+    } }));
+    assert!(held(&scene, &changed).unwrap_err().contains("chain z at postrouting"));
+}

@@ -1,6 +1,6 @@
 //! `nft -j list ruleset` → tables (libnftables-json(5)).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::super::grain::Starts;
 use super::super::header::{Boxes, Header};
 use super::super::links::LinkNumbers;
 use super::expression::{Left, Read};
+use super::hooks::{self, Asked};
 use super::statement::{Match, Right, Scope, Set, Statement, Verdict};
 use super::{Unknown, only};
 
@@ -38,6 +39,8 @@ pub struct Chain {
     pub name: String,
     pub base: Option<Base>,
     pub rules: Vec<Rule>,
+    /// What its rules ask that isn't the same at every hook.
+    asked: BTreeSet<Asked>,
 }
 
 /// Where a base chain is called, and what becomes of what no rule decides.
@@ -113,18 +116,26 @@ impl Tables {
     /// Names the first that isn't.
     pub fn are_followed(&self) -> Result<(), Unknown> {
         for table in &self.tables {
-            for chain in &table.chains {
+            let mut addresses = BTreeSet::new();
+            for (index, chain) in table.chains.iter().enumerate() {
                 let Some(base) = &chain.base else { continue };
-                let followed = match (table.family.as_str(), base.hook.as_str()) {
-                    ("bridge", "prerouting" | "input") => !base.nat,
-                    ("inet", "prerouting" | "input" | "forward" | "output") => !base.nat,
-                    // A source address is chosen once for a flow.
-                    ("inet", "postrouting") => base.nat,
-                    _ => false,
-                };
-                if !followed {
-                    let Base { hook, .. } = base;
-                    return Err(Unknown(format!("{} chain {} at {hook}", table.family, chain.name)));
+                let Base { hook, priority, nat, .. } = base;
+                // A source address is chosen once for a flow, by the first chain that does.
+                let once = !nat || addresses.insert(hook);
+                let followed = hooks::is_followed(&table.family, hook, *priority);
+                if !followed || !once || *nat != (hook == "postrouting") {
+                    let family = &table.family;
+                    return Err(Unknown(format!(
+                        "{family} chain {} at {hook}, priority {priority}",
+                        chain.name
+                    )));
+                }
+                let unasked = hooks::unasked(&table.family, hook);
+                for called in table.called_from(index) {
+                    if let Some(asked) = unasked.iter().find(|asked| called.asked.contains(asked)) {
+                        let name = &called.name;
+                        return Err(Unknown(format!("what chain {name} is told at {hook}: {asked:?}")));
+                    }
                 }
             }
         }
@@ -205,7 +216,12 @@ impl Tables {
             "chain" => {
                 let name = text("name");
                 table.names.insert(name.into(), table.chains.len());
-                table.chains.push(Chain { name: name.into(), base: base(body)?, rules: Vec::new() });
+                table.chains.push(Chain {
+                    name: name.into(),
+                    base: base(body)?,
+                    rules: Vec::new(),
+                    asked: BTreeSet::new(),
+                });
             }
             "set" | "map" => {
                 let set = Set::parse(kind, body, &mut table.limits, &table.names, links)?;
@@ -215,7 +231,12 @@ impl Tables {
                 let statements = table.statements(body, links)?;
                 let chain = table.names.get(text("chain")).and_then(|index| table.chains.get_mut(*index));
                 let comment = text("comment").into();
-                chain.ok_or_else(unknown)?.rules.push(Rule { comment, statements });
+                let chain = chain.ok_or_else(unknown)?;
+                // What decides nothing may ask what it likes.
+                if statements.is_some() {
+                    chain.asked.extend(hooks::asked(body.get("expr").unwrap_or(&Value::Null)));
+                }
+                chain.rules.push(Rule { comment, statements });
             }
         }
         Ok(())
@@ -245,7 +266,21 @@ impl Table {
             for statement in marks {
                 scope.statement(statement)?;
             }
+            // What is in a set that a rule adds to, or takes from, isn't what was listed.
+            for filled in listed.iter().filter_map(|statement| statement.get("set")) {
+                let name = filled.get("set").and_then(Value::as_str).and_then(|name| name.strip_prefix('@'));
+                let set = self.sets.iter_mut().find(|set| Some(set.name.as_str()) == name);
+                set.ok_or_else(unknown)?.filled = true;
+            }
             return Ok(None);
+        }
+        // A packet that can't be changed so, or added, breaks the rule off.
+        if kinds.iter().any(|kind| ["mangle", "set"].contains(kind)) {
+            return Err(unknown());
+        }
+        let asked = hooks::asked(body.get("expr").unwrap_or(&Value::Null));
+        if asked.contains(&Asked::Family) && asked.contains(&Asked::Message) {
+            return Err(unknown());
         }
         // Nobody can say what a rule does that goes on after it decided.
         let decides = kinds.iter().position(|kind| DECIDE.contains(kind));
@@ -288,6 +323,31 @@ impl Table {
             Right::Named(set) => self.sets.get(*set).map(|set| &set.boxes),
             Right::Bits(_) | Right::Meaning(..) => None,
         }
+    }
+
+    /// A chain, and those that are called from it.
+    fn called_from(&self, chain: usize) -> Vec<&Chain> {
+        let (mut seen, mut open) = (BTreeSet::from([chain]), vec![chain]);
+        while let Some(next) = open.pop() {
+            let rules = self.chains.get(next).into_iter().flat_map(|chain| &chain.rules);
+            for statement in rules.flat_map(|rule| rule.statements.iter().flatten()) {
+                let verdicts = match statement {
+                    Statement::Verdict(verdict) => std::slice::from_ref(verdict),
+                    Statement::Map(_, Right::Named(map)) => {
+                        self.sets.get(*map).map_or(&[][..], |map| &map.verdicts)
+                    }
+                    _ => &[],
+                };
+                for verdict in verdicts {
+                    if let Verdict::Jump(to) | Verdict::Goto(to) = verdict
+                        && seen.insert(*to)
+                    {
+                        open.push(*to);
+                    }
+                }
+            }
+        }
+        seen.into_iter().filter_map(|chain| self.chains.get(chain)).collect()
     }
 
     /// The chains of a hook, in the order in which they are called.

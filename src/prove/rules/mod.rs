@@ -2,6 +2,7 @@
 //! all packets that they are asked about.
 
 pub mod expression;
+mod hooks;
 mod listing;
 mod meaning;
 pub mod run;

@@ -292,6 +292,9 @@ impl<'r> Run<'r> {
                 let found = self.look_up(diagrams, (table, *number), set, reads)?;
                 match set.limit {
                     None => found,
+                    Some(_) if *not => {
+                        return Err(Unknown(format!("what isn't in {}, which limits", set.name)));
+                    }
                     Some(limit) => {
                         let bit = 1 << limit.bit;
                         let is = self.header.masked(

@@ -400,7 +400,11 @@ impl Scope<'_> {
                     boxes.push(&[kind.range(word, self.links)?], Diagram::ALWAYS);
                 }
             }
-            (_, [kind]) if matches!(operator, ">=" | "<=") => {
+            // Links and what frames carry have no order here.
+            (_, [kind])
+                if matches!(operator, ">=" | "<=")
+                    && !matches!(kind, Type::Name | Type::Index | Type::Carried) =>
+            {
                 let (first, last) = kind.range(right, self.links)?;
                 let range = if operator == ">=" { at_least(first) } else { (0, last) };
                 boxes.push(&[range], Diagram::ALWAYS);

@@ -217,6 +217,8 @@ impl Type {
                 let number = number.as_u64().ok_or_else(unknown)?;
                 match self {
                     Self::Name | Self::Ether | Self::Ipv4 | Self::Ipv6 | Self::CtState => Err(unknown()),
+                    // Others are of no kind that is told apart.
+                    Self::Carried if ![0x0800, 0x0806, 0x86dd].contains(&number) => Err(unknown()),
                     Self::Index => {
                         let index = u32::try_from(number).ok().and_then(|index| links.index(index));
                         index.map(|number| (number, number)).ok_or_else(unknown)
@@ -233,7 +235,7 @@ impl Type {
                 let ends = object.get("range").and_then(Value::as_array).map(Vec::as_slice);
                 let Some([first, last]) = ends else { return Err(unknown()) };
                 // Links have no order.
-                if matches!(self, Self::Name | Self::Index) {
+                if matches!(self, Self::Name | Self::Index | Self::Carried) {
                     return Err(unknown());
                 }
                 Ok((self.range(first, links)?.0, self.range(last, links)?.1))
