@@ -44,12 +44,14 @@ struct Case<'c, 't> {
 const CLAIMS: [Outcome; 3] = [Outcome::Dropped, Outcome::Passed, Outcome::Masqueraded];
 const FIRST: u32 = 16;
 
-fn terminal(outcome: Outcome) -> Diagram {
+/// The terminal that an outcome is.
+pub(super) fn terminal(outcome: Outcome) -> Diagram {
     let index = CLAIMS.iter().position(|other| *other == outcome).unwrap_or(0);
     Diagram::terminal(FIRST + u32::try_from(index).unwrap_or(0))
 }
 
-fn claim(terminal: u32) -> Option<Outcome> {
+/// The outcome that a terminal is.
+pub(super) fn claim(terminal: u32) -> Option<Outcome> {
     CLAIMS.get(usize::try_from(terminal.checked_sub(FIRST)?).ok()?).copied()
 }
 

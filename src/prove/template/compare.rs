@@ -10,6 +10,7 @@ use crate::reach::Model;
 use crate::reach::subject::{Delivery, Field, Kind};
 
 use super::super::answer::{Extent, Outcome};
+use super::super::compare::{claim, terminal};
 use super::super::diagram::{Diagram, Path};
 use super::super::ground::Ground;
 use super::super::header::truth;
@@ -151,19 +152,6 @@ struct Seen {
     cases: usize,
     reached: Vec<u32>,
     found: Vec<Counterexample>,
-}
-
-/// The model's terminals.
-const CLAIMS: [Outcome; 3] = [Outcome::Dropped, Outcome::Passed, Outcome::Masqueraded];
-const FIRST: u32 = 16;
-
-fn terminal(outcome: Outcome) -> Diagram {
-    let index = CLAIMS.iter().position(|other| *other == outcome).unwrap_or(0);
-    Diagram::terminal(FIRST + u32::try_from(index).unwrap_or(0))
-}
-
-fn claim(terminal: u32) -> Option<Outcome> {
-    CLAIMS.get(usize::try_from(terminal.checked_sub(FIRST)?).ok()?).copied()
 }
 
 impl<'w, 't> Worker<'w, 't> {
