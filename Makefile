@@ -50,7 +50,8 @@ soak: deps
 	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
 		cargo test --features testbed --test all adversary::soak::for_minutes -- --ignored --exact --nocapture
 
-# Measures and writes docs/performance.md; QUESTION=packets asks one only.
+# Measures and writes docs/performance.md; QUESTION=packets asks one only, and
+# ROUNDS=5 SIZES=5,10000 makes a quick run that writes nothing.
 bench: deps image
 	@benches/install-dependencies.sh
 	cargo bench --features testbed --bench performance -- $(QUESTION)

@@ -14,6 +14,7 @@ mod architecture;
 mod audit;
 mod audit_foreign;
 mod audit_watch;
+mod bench_stages;
 mod cli;
 mod confirm;
 mod docs;

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::harness::host::Host;
-use super::harness::{Aim, Report, Sample, Table, bytes, in_turn, rounds, seconds, specs};
+use super::harness::{Aim, Extent, Report, Sample, Table, bytes, in_turn, seconds, specs};
 
 const ROUNDS: usize = 5;
 /// Idle guests, where there is memory for them.
@@ -31,7 +31,7 @@ impl Drop for Guests {
     }
 }
 
-pub fn ask() -> Report {
+pub fn ask(extent: &Extent) -> Report {
     let guests = guests_of(1);
     let host = &guests.0;
     // What this machine's `accel` and page cache need is done once before.
@@ -39,7 +39,7 @@ pub fn ask() -> Report {
     let command = qemu_of(host);
     let one = Sample(supervisors(host).into_iter().map(pss).collect());
     down(host, 0);
-    let times = in_turn(rounds(ROUNDS), &mut [true, false], |by_hostctl| {
+    let times = in_turn(extent.rounds(ROUNDS), &mut [true, false], |by_hostctl| {
         if *by_hostctl {
             let took = up(host, 0);
             down(host, 0);
@@ -52,21 +52,22 @@ pub fn ask() -> Report {
     let over = times[0].over(&times[1]);
     let title = format!(
         "From the start of the command to an answer of the guest's port 80; in brackets the middle half of {} rounds.",
-        rounds(ROUNDS)
+        extent.rounds(ROUNDS)
     );
     let mut boots = Table::new(&title, &["", "time", "over by hand"]);
     boots.row(["`hostctl vm up`".into(), times[0].text(seconds), over.to_string()]);
     boots.row(["the same QEMU by hand".into(), times[1].text(seconds), "1".into()]);
 
-    let count = MANY.min((available_kib() * 0.8 / GUEST_KIB) as usize);
-    let idle = idle_supervisors(count);
+    let count = extent.amount(MANY, 1).min((available_kib() * 0.8 / GUEST_KIB) as usize);
+    let pause = if extent.is_stage() { Duration::from_millis(500) } else { IDLE };
+    let idle = idle_supervisors(count, pause);
     let mut supervisors = Table::new(
         "Supervisors; their memory is the proportional set size.",
         &["", "memory of each", "processor time in 10 s, all together"],
     );
     supervisors.row(["one".into(), one.text(bytes), String::new()]);
     supervisors.row([format!("{count}, their guests idle"), idle.0.text(bytes), seconds(idle.1)]);
-    let load = idle.1 / IDLE.as_secs_f64() * 100.0;
+    let load = idle.1 / pause.as_secs_f64() * 100.0;
     Report {
         aims: vec![
             Aim::new("`vm up` within 5 % of QEMU by hand", over.to_string(), over.median() <= 1.05),
@@ -201,17 +202,17 @@ fn by_hand(host: &Host, command: &[String]) -> f64 {
 
 /// Memory of each supervisor in KiB, and the seconds of processor time that
 /// all of them take while their guests are idle.
-fn idle_supervisors(count: usize) -> (Sample, f64) {
+fn idle_supervisors(count: usize, pause: Duration) -> (Sample, f64) {
     let guests = guests_of(count);
     for index in 0..count {
         up(&guests.0, index);
     }
-    thread::sleep(IDLE);
+    thread::sleep(pause);
     let supervisors = supervisors(&guests.0);
     assert_eq!(supervisors.len(), count);
     let spent = || supervisors.iter().map(|pid| processor_time(*pid)).sum::<f64>();
     let before = spent();
-    thread::sleep(IDLE);
+    thread::sleep(pause);
     let spent = spent() - before;
     (Sample(supervisors.into_iter().map(pss).collect()), spent)
 }

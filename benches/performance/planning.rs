@@ -4,21 +4,22 @@
 
 use super::harness::host::Host;
 use super::harness::program::{Measured, Program};
-use super::harness::{Aim, Report, Sample, Table, bytes, in_turn, rounds, seconds, specs};
+use super::harness::{Aim, Extent, Report, Sample, Table, bytes, in_turn, seconds, specs};
 
 const ROUNDS: usize = 5;
 
 /// Networks, and VMs in each of them.
 const SHAPES: [(usize, usize); 2] = [(100, 100), (10_000, 1)];
 
-pub fn ask() -> Report {
+pub fn ask(extent: &Extent) -> Report {
     let mut report = Report::default();
     let header = ["networks × VMs each", "command", "time", "over `nft -c`", "peak memory"];
     let mut table = Table::new(
-        &format!("An empty host; in brackets the middle half of {} rounds.", rounds(ROUNDS)),
+        &format!("An empty host; in brackets the middle half of {} rounds.", extent.rounds(ROUNDS)),
         &header,
     );
-    for (networks, vms) in SHAPES {
+    let shapes = if extent.is_stage() { vec![(2, 2)] } else { SHAPES.to_vec() };
+    for (networks, vms) in shapes {
         let host = Host::new();
         let spec = host.file("host.toml", &specs::spec(networks, vms));
         let spec = spec.to_str().unwrap();
@@ -29,7 +30,7 @@ pub fn ask() -> Report {
             ("render", host.hostctl(&["render", spec]), Vec::new()),
             ("plan", host.hostctl(&["plan", spec]), Vec::new()),
         ];
-        let times = in_turn(rounds(ROUNDS), &mut contestants, |(_, program, found)| {
+        let times = in_turn(extent.rounds(ROUNDS), &mut contestants, |(_, program, found)| {
             let measured = program.must(&host);
             found.push(measured);
             measured.seconds
@@ -45,6 +46,10 @@ pub fn ask() -> Report {
                 over.to_string(),
                 bytes(peak.median()),
             ]);
+            if *name == "plan" {
+                let wanted = format!("`plan` of {shape} VMs takes no longer than `nft -c` of the same");
+                report.aims.push(Aim::new(&wanted, over.to_string(), over.median() <= 1.0));
+            }
             if *name != "nft -c" {
                 let wanted = format!("`{name}` of {shape} VMs in 0.5 s");
                 report.aims.push(Aim::new(&wanted, time.text(seconds), time.median() < 0.5));

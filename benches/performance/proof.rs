@@ -4,21 +4,22 @@
 
 use super::harness::host::Host;
 use super::harness::program::{Measured, Program};
-use super::harness::{Aim, Report, Sample, Table, bytes, in_turn, rounds, seconds, specs};
+use super::harness::{Aim, Extent, Report, Sample, Table, bytes, in_turn, seconds, specs};
 
 const ROUNDS: usize = 5;
 
 /// Networks with one VM each, seconds and MiB that a proof should take.
 const SIZES: [(usize, f64, f64); 3] = [(3, 0.1, 50.0), (50, 0.5, 100.0), (1000, 5.0, 300.0)];
 
-pub fn ask() -> Report {
+pub fn ask(extent: &Extent) -> Report {
     let mut report = Report::default();
     let header = ["networks", "command", "time", "over `nft -c`", "peak memory"];
     let mut table = Table::new(
-        &format!("One VM in each network; in brackets the middle half of {} rounds.", rounds(ROUNDS)),
+        &format!("One VM in each network; in brackets the middle half of {} rounds.", extent.rounds(ROUNDS)),
         &header,
     );
-    for (networks, most_time, most_memory) in SIZES {
+    let sizes = extent.sizes(&SIZES.map(|(networks, ..)| networks));
+    for (networks, most_time, most_memory) in SIZES.into_iter().filter(|size| sizes.contains(&size.0)) {
         let host = Host::new();
         let spec = host.file("host.toml", &specs::spec(networks, 1));
         let spec = spec.to_str().unwrap();
@@ -27,7 +28,7 @@ pub fn ask() -> Report {
             ("nft -c", Program::new(["nft", "-c", "-f", text.to_str().unwrap()]), Vec::<Measured>::new()),
             ("prove", host.hostctl(&["prove", spec]), Vec::new()),
         ];
-        let times = in_turn(rounds(ROUNDS), &mut contestants, |(_, program, found)| {
+        let times = in_turn(extent.rounds(ROUNDS), &mut contestants, |(_, program, found)| {
             let measured = program.must(&host);
             found.push(measured);
             measured.seconds

@@ -4,7 +4,7 @@
 use super::harness::host::Host;
 use super::harness::layouts::{ALL, Layout};
 use super::harness::program::{Measured, Program};
-use super::harness::{Aim, Plot, Report, Sample, Series, Table, bytes, in_turn, rounds, seconds};
+use super::harness::{Aim, Extent, Plot, Report, Sample, Series, Table, bytes, in_turn, seconds};
 
 const ROUNDS: usize = 5;
 const SIZES: [usize; 5] = [5, 50, 300, 1000, 10_000];
@@ -23,16 +23,16 @@ struct Contestant {
     found: Vec<Measured>,
 }
 
-pub fn ask() -> Report {
+pub fn ask(extent: &Extent) -> Report {
     let header = ["networks", "layout", "time", "over hostctl's", "peak memory"];
     let title = format!(
         "In brackets the middle half of {} rounds; what took more than 5 s was loaded once.",
-        rounds(ROUNDS)
+        extent.rounds(ROUNDS)
     );
     let mut table = Table::new(&title, &header);
     let mut lines: Vec<(Layout, Vec<(f64, f64)>)> = ALL.iter().map(|layout| (*layout, Vec::new())).collect();
     let mut lost: Vec<Layout> = Vec::new();
-    for networks in SIZES {
+    for networks in extent.sizes(&SIZES) {
         let files = Host::new();
         let mut contestants = Vec::new();
         for layout in ALL.into_iter().filter(|layout| !lost.contains(layout)).collect::<Vec<_>>() {
@@ -54,7 +54,7 @@ pub fn ask() -> Report {
                 }
             }
         }
-        measure(&mut contestants);
+        measure(extent, &mut contestants);
         let times: Vec<Sample> = contestants
             .iter()
             .map(|contestant| Sample(contestant.found.iter().map(|found| found.seconds).collect()))
@@ -76,8 +76,13 @@ pub fn ask() -> Report {
     let hostctl = &lines[0].1;
     let (first, last) = (hostctl[0], hostctl[hostctl.len() - 1]);
     let growth = (last.1 / first.1) / (last.0 / first.0);
-    let measured =
-        format!("{} for {} networks, {:.0} × that for 5", seconds(last.1), last.0, last.1 / first.1);
+    let measured = format!(
+        "{} for {} networks, {:.0} × that for {}",
+        seconds(last.1),
+        last.0,
+        last.1 / first.1,
+        first.0
+    );
     let series = lines.into_iter().map(|(layout, points)| Series { name: layout.name().into(), points });
     Report {
         aims: vec![Aim::new("hostctl's load grows at most in step with N", measured, growth <= 1.0)],
@@ -93,14 +98,14 @@ pub fn ask() -> Report {
 }
 
 /// The rounds after the first one, each on a host of its own.
-fn measure(contestants: &mut [Contestant]) {
+fn measure(extent: &Extent, contestants: &mut [Contestant]) {
     let mut short: Vec<&mut Contestant> =
         contestants.iter_mut().filter(|contestant| contestant.found[0].seconds < LONG).collect();
     for contestant in &mut short {
         // The first one filled the caches.
         contestant.found.clear();
     }
-    in_turn(rounds(ROUNDS), &mut short, |contestant| {
+    in_turn(extent.rounds(ROUNDS), &mut short, |contestant| {
         let measured = contestant.program.must(&Host::new());
         contestant.found.push(measured);
         measured.seconds

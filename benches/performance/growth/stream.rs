@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hostctl::testbed::FakeGuest;
 
-use crate::harness::host::Host;
-use crate::harness::specs;
+use super::super::harness::host::Host;
+use super::super::harness::specs;
 
 /// Between two packets.
 const PAUSE: Duration = Duration::from_micros(500);

@@ -1,27 +1,20 @@
-//! Runs a program and says how long it took and how much memory.
-//!
-//! Between the bench and the program stands a small process of its own: the
-//! kernel counts the memory of whoever starts a program as that program's
-//! (exec_mmap in `fs/exec.c`), and the bench itself is large. What is
-//! reported is therefore never less than that small process has, about 3 MiB.
+//! Runs a program and says how long it took and how much memory: another program
+//! does, which is small (`src/testbed/bin/measure.rs`).
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{Command, Stdio};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::host::Host;
 
-/// The word that makes this program that small process.
-pub const MEASURE: &str = "--measure";
+/// Runs the program that it is given.
+const MEASURE: &str = env!("CARGO_BIN_EXE_hostctl-measure");
 
 /// What a program took.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Measured {
     pub seconds: f64,
     /// Of a processor, by it and what it started.
@@ -67,8 +60,8 @@ impl Program {
     /// Runs it on a host; an error is what it wrote to standard error.
     pub fn run(&self, host: &Host) -> Result<Measured, String> {
         let output = host.run(|| {
-            let mut command = Command::new(std::env::current_exe().unwrap());
-            command.arg(MEASURE).stderr(Stdio::piped());
+            let mut command = Command::new(MEASURE);
+            command.stderr(Stdio::piped());
             command.envs(self.environment.iter().map(|(key, value)| (key, value)));
             if let Some(limit) = self.limit {
                 command.args(["timeout", &limit.to_string()]);
@@ -91,21 +84,4 @@ impl Program {
     pub fn must(&self, host: &Host) -> Measured {
         self.run(host).unwrap_or_else(|error| panic!("{:?}: {error}", self.words))
     }
-}
-
-/// What the small process does.
-pub fn measure(command: &[String]) -> ExitCode {
-    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
-    let started = Instant::now();
-    let status = Command::new(program).args(arguments).stdout(Stdio::null()).status();
-    let seconds = started.elapsed().as_secs_f64();
-    if !status.is_ok_and(|status| status.success()) {
-        return ExitCode::FAILURE;
-    }
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    let time = |value: TimeVal| value.num_microseconds() as f64 / 1e6;
-    let processor = time(usage.user_time()) + time(usage.system_time());
-    let measured = Measured { seconds, processor, peak_kib: usage.max_rss() as f64 };
-    println!("{}", serde_json::to_string(&measured).unwrap());
-    ExitCode::SUCCESS
 }

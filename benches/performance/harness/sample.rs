@@ -50,12 +50,6 @@ impl fmt::Display for Sample {
     }
 }
 
-/// How many rounds there are, where usually there are so many: ROUNDS=3 makes
-/// a quick, rough run.
-pub fn rounds(usual: usize) -> usize {
-    std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
 /// Measures several things in turn, `rounds` times; each round begins with
 /// another one, so that none is always the first.
 pub fn in_turn<T>(

@@ -1,17 +1,18 @@
 //! The way of a packet: a guest's TAP, its bridge, the host, another port.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::{fs, iter};
 
 use hostctl::testbed::frames::{self, Link, Udp, ethertype, protocol, udp};
 use hostctl::testbed::{Route, Tap};
 use hostctl::topology::{Port, Topology};
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::harness::host::{Host, UPLINK};
-use crate::harness::layouts::UPLINK_INDEX;
-use crate::harness::program::Program;
-use crate::harness::specs;
+use super::super::harness::host::{Host, UPLINK};
+use super::super::harness::layouts::UPLINK_INDEX;
+use super::super::harness::program::Program;
+use super::super::harness::specs;
 
 /// Where packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,11 @@ pub enum Way {
 const FLOWS: u16 = 2_500;
 /// Packets of a round within one flow.
 const PACKETS: usize = 10_000;
+/// Frames that are sent before a measurement, uncounted.
+const WARM_UP: usize = 64;
+/// Frames that the queue of a TAP surely has room for (500 in
+/// `TUN_READQ_SIZE`).
+const BURST: usize = 250;
 const FIRST_PORT: u16 = 20_000;
 /// Where they are sent: the "discard" service.
 const PORT: u16 = 9;
@@ -92,19 +98,27 @@ impl Path {
         Program::new(loader).input(&file).must(&self.host);
     }
 
-    /// New flows a second: every frame opens one.
+    /// Loads what another hostctl program renders for so many networks.
+    pub fn load_of(&self, program: &str, networks: usize) {
+        let file = self.host.file("host.toml", &spec(networks));
+        let root = self.host.path().to_str().unwrap();
+        let text = self.host.output(program, &["--root-dir", root, "render", file.to_str().unwrap()]);
+        self.load(&["nft", "-f", "-"], &text);
+    }
+
+    /// Nanoseconds a frame where each opens a flow.
     pub fn new_flows(&mut self) -> f64 {
         self.forget();
         // Neighbours are found, and what is loaded at first use is loaded.
-        self.send(0..64);
-        self.measure(self.frames.len() - 64, || self.send(64..self.frames.len()))
+        self.cost(0..WARM_UP);
+        self.cost(WARM_UP..self.frames.len())
     }
 
-    /// Packets a second of one flow that was answered.
+    /// Nanoseconds a frame where all are of one flow, which was answered.
     pub fn one_flow(&mut self) -> f64 {
         self.forget();
         self.drain();
-        self.send(0..1);
+        self.send(0);
         let mut buffer = [0; 2048];
         let sent = loop {
             let frame = self.end.receive(&mut buffer).unwrap().expect("the firewall let nothing through");
@@ -117,33 +131,37 @@ impl Path {
         let from = (address(26), u16::from_be_bytes([sent[34], sent[35]]));
         let link = Link { source: self.end_mac, destination: sent[6..12].try_into().unwrap() };
         self.end.send(&frame(link, (address(30), PORT), from)).unwrap();
-        self.measure(PACKETS, || (0..PACKETS).for_each(|_| self.send(0..1)))
+        self.cost(iter::repeat_n(0, WARM_UP));
+        self.cost(iter::repeat_n(0, PACKETS))
     }
 
     fn forget(&self) {
         self.host.output("conntrack", &["-F"]);
     }
 
-    fn send(&self, frames: std::ops::Range<usize>) {
-        for frame in &self.frames[frames] {
-            self.tap.send(frame).unwrap();
-        }
+    fn send(&self, frame: usize) {
+        self.tap.send(&self.frames[frame]).unwrap();
     }
 
-    /// Sends so many frames, and says how many a second that were.
-    fn measure(&self, count: usize, send: impl FnOnce()) -> f64 {
+    /// Sends these frames, all of which have to arrive; nanoseconds of this
+    /// thread's processor time for each. The other end's queue is emptied in
+    /// between, which isn't counted.
+    fn cost(&self, frames: impl IntoIterator<Item = usize>) -> f64 {
         self.drain();
+        let frames: Vec<usize> = frames.into_iter().collect();
         let before = self.left();
-        let started = Instant::now();
-        send();
-        let seconds = started.elapsed().as_secs_f64();
-        self.drain();
+        let mut spent = Duration::ZERO;
+        for burst in frames.chunks(BURST) {
+            let started = thread_time();
+            burst.iter().for_each(|frame| self.send(*frame));
+            spent += thread_time() - started;
+            self.drain();
+        }
         let left = self.left() - before;
-        assert!(left >= count as u64, "{left} of {count} arrived at {}", self.end.name());
-        count as f64 / seconds
+        assert!(left >= frames.len() as u64, "{left} of {} arrived at {}", frames.len(), self.end.name());
+        spent.as_nanos() as f64 / frames.len() as f64
     }
 
-    /// Takes what waits at the other end.
     fn drain(&self) {
         let mut buffer = [0; 2048];
         while self.end.receive(&mut buffer).unwrap().is_some() {}
@@ -158,6 +176,12 @@ impl Path {
         let sent: Vec<u64> = line.split_whitespace().skip(8).map(|word| word.parse().unwrap()).collect();
         sent[1] + sent[3]
     }
+}
+
+/// The processor time that this thread has taken.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// A UDP frame of 60 bytes: 14 of Ethernet, 20 of IPv4 and 8 of UDP before its

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::Plot;
+use crate::questions::harness::Plot;
 
 const SIZE: (u32, u32) = (640, 360);
 /// Readable on white and on black.
@@ -60,7 +60,7 @@ pub fn draw(plot: &Plot, path: &Path) {
     chart
         .configure_series_labels()
         // Where lines of times begin low, and lines of rates high.
-        .position(if plot.y == "seconds" {
+        .position(if plot.y == "seconds" || plot.y.starts_with("ns") {
             SeriesLabelPosition::UpperLeft
         } else {
             SeriesLabelPosition::LowerLeft

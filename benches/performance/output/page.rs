@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, plot};
+use super::plot;
+use crate::questions::harness::Report;
 
 /// A report, and where it was measured.
 #[derive(Serialize, Deserialize)]
