@@ -5,7 +5,7 @@ SHELL := /bin/sh
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo demo-down test fresh soak bench check build image deps nextest clean install uninstall
+.PHONY: demo demo-down test fresh soak bench check build guard image deps nextest clean install uninstall
 
 # Where `make install` puts things; DESTDIR goes before all of them, for packages.
 PREFIX ?= /usr/local
@@ -43,12 +43,15 @@ fresh:
 	@tests/fresh_machine/run.sh $(SUITE)
 
 # Random hosts against the reachability model, then hostile guests with random
-# parameters, each for MINUTES (10), from SEED (a new one); docs/proof.md.
+# parameters, then frames with random virtio headers, each for MINUTES (10),
+# from SEED (a new one); docs/proof.md.
 soak: deps
 	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
 		cargo test --features testbed --test all proof::soak::for_minutes -- --ignored --exact --nocapture
 	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
 		cargo test --features testbed --test all adversary::soak::for_minutes -- --ignored --exact --nocapture
+	$(if $(SEED),HOSTCTL_SEED=$(SEED)) HOSTCTL_MINUTES=$(or $(MINUTES),10) \
+		cargo test --features testbed --test all guard::fuzz::for_minutes -- --ignored --exact --nocapture
 
 # Measures and writes docs/performance.md; QUESTION=packets asks one only, and
 # ROUNDS=5 SIZES=5,10000 makes a quick run that writes nothing.
@@ -63,6 +66,10 @@ check:
 
 build:
 	cargo build --release
+
+# The program that judges guests' virtio headers, as it is committed.
+guard: deps
+	bpf/build.sh bpf/guard.bpf.o
 
 # The guests of demo and tests.
 image: deps

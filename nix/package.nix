@@ -42,6 +42,7 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../LICENSE
       ../README.md
+      ../bpf
       ../examples
       ../src
       ../templates

@@ -15,13 +15,14 @@
 //! Arrows point downwards only: a room never imports one that comes later in
 //! this list, and the rooms of step 4 don't import each other. What several
 //! rooms need lies in leaves beside them: [`packet`] (what is in headers),
-//! [`ownership`] (what is hostctl's own), [`root_dir`], [`tap`], `confine` (how a
-//! program is kept that may turn against the host) and others.
+//! [`ownership`] (what is hostctl's own), [`root_dir`], [`tap`] with its [`guard`],
+//! `confine` (how a program is kept that may turn against the host) and others.
 
 pub mod app;
 pub mod bounded;
 mod confine;
 pub mod firewall;
+pub mod guard;
 mod guarded_file;
 pub mod host;
 mod kill_point;

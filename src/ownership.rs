@@ -31,6 +31,9 @@ pub const ROUTING_RULES: RangeInclusive<u32> = 2671..=2679;
 /// The bit of a packet's mark that says that the firewall judged its sender.
 /// The rest of the mark is others'.
 pub const JUDGED: u32 = 0x0100_0000;
+/// The bit that says that a guard judged a frame's virtio header, at the port of
+/// a guest that writes one: `GUARDED` in bpf/guard.bpf.c, and the template.
+pub const GUARDED: u32 = 0x0400_0000;
 
 /// Guests' QEMUs run as users of this range, which systemd's list of user ids
 /// (UIDS-GIDS) leaves unused but for [`FOREIGN_UIDS`]. The first is the one that

@@ -191,6 +191,7 @@ fn what_marks_hostctls_own_is_written_in_one_place() {
         "26735",
         "0x7000_0000",
         "0x0100_0000",
+        "0x0400_0000",
         "\"HOSTCTL_APP\"",
         "\"br-\"",
         "\"vm-\"",

@@ -27,6 +27,7 @@ mod flush;
 mod fresh_machine;
 mod full_disk;
 mod generate;
+mod guard;
 mod isolation;
 mod killed;
 mod nft_listings;

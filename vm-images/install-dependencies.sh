@@ -36,6 +36,15 @@ need iptables-nft-restore iptables
 need ping iputils-ping
 need sysctl procps
 need systemd-analyze systemd
+# What compiles the guard's program (bpf/build.sh): the compiler that made the
+# committed object, or the Debian's own, whose object is another.
+if [ -z "$(apt-cache search --names-only '^clang-14$' 2>/dev/null)" ]; then
+    need clang clang
+    need llvm-strip llvm
+else
+    need clang-14 clang-14
+    need llvm-strip-14 llvm-14
+fi
 # What the flake and the NixOS module are evaluated with, and what reads NixOS'
 # test scripts.
 need nix-instantiate nix-bin

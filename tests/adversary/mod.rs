@@ -5,7 +5,7 @@
 mod crossing;
 mod flows;
 mod fragments;
-mod fuzz;
+pub mod fuzz;
 mod groups;
 mod noise;
 mod odd;
