@@ -22,7 +22,7 @@ const ROOMS: [&[&str]; 6] = [
 ];
 
 /// Files that decide: no process, no file, no socket, no clock.
-const PURE: [&str; 22] = [
+const PURE: [&str; 23] = [
     "ownership.rs",
     "packet.rs",
     "packet",
@@ -33,6 +33,7 @@ const PURE: [&str; 22] = [
     "firewall/tracked/flows.rs",
     "firewall/live/difference.rs",
     "link/desired.rs",
+    "link/neighbours.rs",
     "link/plan.rs",
     "vm/state.rs",
     "vm/pending.rs",

@@ -137,6 +137,15 @@ fn links_drift_is_named_object_by_object() {
     meddle(&lab, "ip link set vm-b1 nomaster", Warning, "bridge of vm-b1", "none");
     meddle(&lab, "ip link del vm-a1", Warning, "TAP vm-a1", "not there");
     meddle(&lab, "ip link set br-b down", Warning, "state of br-b", "down");
+    let neighbour = "neighbour 10.1.0.2 of br-a";
+    meddle(&lab, "ip neigh del 10.1.0.2 dev br-a", Warning, neighbour, "not there");
+    let other = "ip neigh replace 10.1.0.2 lladdr 02:00:00:00:00:99 dev br-a nud permanent";
+    meddle(&lab, other, Critical, neighbour, "02:00:00:00:00:99");
+    // A guess that the kernel made itself, in its place.
+    let asked = "ip neigh replace 10.1.0.2 lladdr 02:00:00:00:00:99 dev br-a nud stale";
+    meddle(&lab, asked, Warning, neighbour, "not there");
+    let nobodys = "ip neigh add fd00:0:0:1::99 lladdr 02:00:00:00:00:99 dev br-a nud permanent";
+    meddle(&lab, nobodys, Critical, "neighbour fd00:0:0:1::99 of br-a", "02:00:00:00:00:99");
     meddle(&lab, "ip address del 10.1.0.1/24 dev br-a", Warning, "address 10.1.0.1/24 of br-a", "not there");
     meddle(&lab, "ip address add 192.0.2.1/24 dev br-b", Warning, "address 192.0.2.1/24 of br-b", "there");
     meddle(

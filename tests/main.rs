@@ -30,6 +30,7 @@ mod generate;
 mod guard;
 mod isolation;
 mod killed;
+mod neighbours;
 mod nft_listings;
 mod nix;
 mod offloads;

@@ -137,6 +137,8 @@ fn link(step: &link::Step) -> (Kind, String, Done) {
         | Step::RemoveRoute { name, .. }
         | Step::AddProxy { name, .. }
         | Step::RemoveProxy { name, .. }
+        | Step::AddNeighbour { name, .. }
+        | Step::RemoveNeighbour { name, .. }
         | Step::Set { name, .. }
         | Step::AddAddress { name, .. }
         | Step::RemoveAddress { name, .. }

@@ -65,6 +65,8 @@ pub struct Port {
     pub mac: Option<MacAddr>,
     /// The guest's MAC, the only one that frames are sent to.
     pub guest: MacAddr,
+    /// Every address of the guest's, its link-local one included.
+    pub addresses: Vec<IpAddr>,
     /// The guest's IPv6 address, which the bridge answers for to other guests.
     pub guest6: Option<Ipv6Addr>,
 }
@@ -214,6 +216,10 @@ fn port(alias: String, kind: PortKind, port: &topology::Port, mac: Option<MacAdd
         bridge: port.bridge.clone(),
         mac,
         guest: port.mac,
+        addresses: [IpAddr::V4(port.address)]
+            .into_iter()
+            .chain(port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).map(IpAddr::V6))
+            .collect(),
         guest6: port.v6.as_ref().map(|v6| v6.address),
     }
 }

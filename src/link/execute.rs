@@ -26,7 +26,7 @@ use crate::tap;
 use crate::topology::{IfName, MacAddr};
 
 impl Netlink {
-    async fn index(&self, name: &str) -> Result<u32, LinkError> {
+    pub(super) async fn index(&self, name: &str) -> Result<u32, LinkError> {
         if !self.away {
             // Without all that netlink says of a link: a large apply asks a lot.
             return if_nametoindex(name).map_err(|_| LinkError::Gone(name.into()));
@@ -155,6 +155,8 @@ impl Netlink {
                 message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(*address)));
                 self.handle.neighbours().del(message).execute().await.map_err(asked(step))
             }
+            Step::AddNeighbour { name, address, mac } => self.add_neighbour(step, name, *address, *mac).await,
+            Step::RemoveNeighbour { name, address, .. } => self.remove_neighbour(step, name, *address).await,
             Step::Sysctl(setting) => sysctl::write(&setting.key, &setting.value)
                 .map_err(|source| LinkError::Sysctl { key: setting.key.clone(), source }),
         }

@@ -9,6 +9,8 @@ mod apart_netlink;
 mod desired;
 mod execute;
 pub mod namespace;
+mod neighbour_netlink;
+mod neighbours;
 mod netlink;
 mod observed;
 mod offload;

@@ -151,6 +151,7 @@ impl Netlink {
         let Read { names, mut links, sysctls } = self.read_links().await?;
         self.read_addresses(&names, &mut links).await?;
         self.read_fdb(&names, &mut links).await?;
+        self.read_neighbours(&names, &mut links).await?;
         self.read_proxies(&names, &mut links).await?;
         let (apart, routes): (Vec<_>, Vec<_>) =
             self.routes().await?.into_iter().partition(apart_netlink::is_apart);

@@ -61,6 +61,8 @@ pub struct Link {
     pub flood: bool,
     /// Of a port: whether the bridge keeps it from other such ports.
     pub isolated: bool,
+    /// Of a link of hostctl's: the addresses whose MAC is set down by hand.
+    pub neighbours: BTreeMap<IpAddr, [u8; 6]>,
     /// The addresses that it answers for by proxy.
     pub proxies: BTreeSet<Ipv6Addr>,
     /// Of a port: the addresses that are set down for it by hand.

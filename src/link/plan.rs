@@ -5,10 +5,10 @@ use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
-use super::apart;
 use super::desired::{Bridge, Desired, INSIDE, Namespace, Port, PortKind, Sysctl};
 use super::observed::{Inside, Link, Observed};
 use super::step::{Setting, Step};
+use super::{apart, neighbours};
 use crate::ownership::namespace_mark;
 
 /// The steps between two states of the links.
@@ -146,11 +146,18 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let kept =
         |name: &str, kind: &str| observed.links.get(name).filter(|link| link.is_ours() && link.kind == kind);
     let mut proxies = Vec::new();
+    let guests = neighbours::wanted(desired);
+    let none = BTreeMap::new();
+    let mut missing_neighbours = Vec::new();
     for bridge in &desired.bridges {
         // Before the settings: turning IPv6 off takes them away.
         let [stale, missing] = plan_proxies(bridge, desired, observed);
         plan.build.extend(stale);
         proxies.extend(missing);
+        let wanted = guests.get(bridge.name.as_str()).unwrap_or(&none);
+        let neighbours = neighbours::plan(bridge, wanted, observed);
+        plan.remove.extend(neighbours.stale);
+        missing_neighbours.extend(neighbours.missing);
         plan_bridge(bridge, kept(bridge.name.as_str(), "bridge"), observed, &mut plan.build);
     }
     for port in &desired.ports {
@@ -196,6 +203,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         }
     }
     plan.build.extend(proxies);
+    plan.build.extend(missing_neighbours);
     let host = desired.flow_room.iter().chain(&desired.forwarding);
     set_sysctls(host.cloned(), true, observed, &mut plan.build);
     plan

@@ -88,6 +88,24 @@ pub enum Step {
         /// The address.
         address: Ipv6Addr,
     },
+    /// A guest's address is behind this MAC.
+    AddNeighbour {
+        /// The bridge's name.
+        name: String,
+        /// The guest's address.
+        address: IpAddr,
+        /// Its MAC.
+        mac: MacAddr,
+    },
+    /// An address that no guest has any more, or another one.
+    RemoveNeighbour {
+        /// The bridge's name.
+        name: String,
+        /// The address.
+        address: IpAddr,
+        /// The MAC that it was behind.
+        mac: [u8; 6],
+    },
     /// A change of a link.
     Set {
         /// Its name.
@@ -199,6 +217,10 @@ impl fmt::Display for Step {
             Self::RemoveRoute { name, to, via } => write!(f, "ip route del {to} via {via} dev {name}"),
             Self::AddProxy { name, address } => write!(f, "ip neigh add proxy {address} dev {name}"),
             Self::RemoveProxy { name, address } => write!(f, "ip neigh del proxy {address} dev {name}"),
+            Self::AddNeighbour { name, address, mac } => {
+                write!(f, "ip neigh replace {address} lladdr {mac} dev {name} nud permanent")
+            }
+            Self::RemoveNeighbour { name, address, .. } => write!(f, "ip neigh del {address} dev {name}"),
             Self::Set { name, setting } => match setting {
                 Setting::Mac(mac) => write!(f, "ip link set {name} address {mac}"),
                 Setting::Group => write!(f, "ip link set {name} group {LINK_GROUP}"),

@@ -57,6 +57,7 @@ fn observed(desired: &Desired) -> Observed {
     for port in &desired.ports {
         let bridge = observed.links.get_mut(port.bridge.as_str()).unwrap();
         bridge.proxies.extend(port.guest6);
+        bridge.neighbours.extend(port.addresses.iter().map(|address| (*address, port.guest.octets())));
     }
     for key in sysctl_keys(desired, &observed.links) {
         let sysctls = desired.bridges.iter().flat_map(Bridge::sysctls);
@@ -100,15 +101,34 @@ fn a_port_leaves_its_old_bridge_before_the_firewall_knows_the_new_one() {
     let before = observed(&desired(SPEC));
     let after = desired(&SPEC.replace("network = \"a\"", "network = \"b\""));
     let plan = plan(&after, &before);
-    assert_eq!(commands(&plan.remove), "ip link set vm-x nomaster\n");
+    assert_eq!(
+        commands(&plan.remove),
+        "ip neigh del 10.1.0.2 dev br-a\nip neigh del fd00:0:0:1::2 dev br-a\n\
+         ip neigh del fe80::ff:fe00:1 dev br-a\nip link set vm-x nomaster\n"
+    );
     assert_eq!(
         commands(&plan.build),
         format!(
             "ip neigh del proxy fd00:0:0:1::2 dev br-a\nip link set vm-x address {}\nip link set vm-x master br-b\nbridge link set dev vm-x learning off flood off isolated on\n\
-             bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\n",
+             bridge fdb replace 02:00:00:00:00:01 dev vm-x master static\n\
+             ip neigh replace 10.2.0.2 lladdr 02:00:00:00:00:01 dev br-b nud permanent\n",
             after.bridges.iter().find(|bridge| bridge.name.as_str() == "br-b").unwrap().mac
         )
     );
+}
+
+#[test]
+fn a_bridge_that_is_down_or_has_another_mac_loses_its_neighbours_and_gets_them_again() {
+    let desired = desired(SPEC);
+    let again = "ip neigh replace 10.1.0.2 lladdr 02:00:00:00:00:01 dev br-a nud permanent\n\
+                 ip neigh replace fd00:0:0:1::2 lladdr 02:00:00:00:00:01 dev br-a nud permanent\n\
+                 ip neigh replace fe80::ff:fe00:1 lladdr 02:00:00:00:00:01 dev br-a nud permanent\n";
+    for change in [(|link| link.up = false) as fn(&mut Link), |link| link.mac = Some([2, 0, 0, 0, 0, 9])] {
+        let mut before = observed(&desired);
+        change(before.links.get_mut("br-a").unwrap());
+        let steps = commands(&plan(&desired, &before).build);
+        assert!(steps.ends_with(again), "{steps}");
+    }
 }
 
 #[test]

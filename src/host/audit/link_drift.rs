@@ -2,6 +2,7 @@
 //! was applied. Pure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::firewall::Severity;
 use crate::link::{Link, PortKind, Setting, Step, Sysctl};
@@ -23,6 +24,11 @@ pub(super) struct LinkDrift<'a> {
     made: BTreeSet<&'a str>,
     /// Ports that left their bridge, which keeps their settings there.
     moved: BTreeSet<&'a str>,
+    /// Bridges that were down or had another MAC, and lost their neighbours by
+    /// it.
+    emptied: BTreeSet<&'a str>,
+    /// Neighbours with another MAC.
+    astray: BTreeSet<(&'a str, IpAddr)>,
 }
 
 impl<'a> LinkDrift<'a> {
@@ -44,7 +50,21 @@ impl<'a> LinkDrift<'a> {
             Step::Set { name, setting: Setting::Bridge(_) } => Some(name.as_str()),
             _ => None,
         });
-        Self { current, made: made.collect(), moved: moved.collect() }
+        let emptied = links().filter_map(|step| match step {
+            Step::Set { name, setting: Setting::Up | Setting::Mac(_) } => Some(name.as_str()),
+            _ => None,
+        });
+        let astray = links().filter_map(|step| match step {
+            Step::RemoveNeighbour { name, address, .. } => Some((name.as_str(), *address)),
+            _ => None,
+        });
+        Self {
+            current,
+            made: made.collect(),
+            moved: moved.collect(),
+            emptied: emptied.collect(),
+            astray: astray.collect(),
+        }
     }
 
     /// What a step is taken for; nothing where it follows from another.
@@ -80,6 +100,11 @@ impl<'a> LinkDrift<'a> {
             (Step::Set { name, setting: Setting::QuietPort | Setting::NoBridge }, None)
             | (Step::AddFdb { name, .. }, None) => {
                 self.moved.contains(name.as_str()) || self.made.contains(name.as_str())
+            }
+            (Step::AddNeighbour { name, address, .. }, None) => {
+                let name = name.as_str();
+                [&self.made, &self.emptied].iter().any(|names| names.contains(name))
+                    || self.astray.contains(&(name, *address))
             }
             (Step::RemoveFdb { name, .. }, None) => self.moved.contains(name.as_str()),
             (
@@ -150,6 +175,15 @@ impl<'a> LinkDrift<'a> {
             ),
             Step::RemoveProxy { name, address } => {
                 warning(format!("proxy entry {address} of {name}"), "there", "none: it is no guest's address")
+            }
+            Step::AddNeighbour { name, address, mac } => {
+                warning(format!("neighbour {address} of {name}"), ABSENT, &format!("the guest's MAC, {mac}"))
+            }
+            Step::RemoveNeighbour { name, address, mac: [a, b, c, d, e, g] } => {
+                let found = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}");
+                let what = format!("neighbour {address} of {name}");
+                let expected = "none, or its guest's: another would get what is that guest's";
+                Some((Severity::Critical, what, found, expected.into()))
             }
             Step::AddAddress { name, address } => {
                 warning(format!("address {address} of {name}"), ABSENT, "there")

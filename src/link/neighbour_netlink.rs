@@ -1,0 +1,93 @@
+//! Neighbour entries over rtnetlink.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+
+use super::netlink::{LinkError, Netlink, asked};
+use super::observed::Link;
+use super::step::Step;
+use crate::topology::MacAddr;
+
+impl Netlink {
+    /// Writes down with each link of hostctl's the neighbours that are set down for
+    /// it: those that were asked for come and go.
+    pub(super) async fn read_neighbours(
+        &self,
+        names: &BTreeMap<u32, String>,
+        links: &mut BTreeMap<String, Link>,
+    ) -> Result<(), LinkError> {
+        let mut dump = self.handle.neighbours().get().execute();
+        while let Some(message) = dump.try_next().await.map_err(asked("listing neighbours"))? {
+            if message.header.state != NeighbourState::Permanent
+                || message.header.flags.contains(NeighbourFlags::Proxy)
+            {
+                continue;
+            }
+            let mut mac = None;
+            let mut address = None;
+            for attribute in &message.attributes {
+                match attribute {
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => {
+                        address = Some(IpAddr::V4(*found));
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => {
+                        address = Some(IpAddr::V6(*found));
+                    }
+                    NeighbourAttribute::LinkLayerAddress(found) => {
+                        mac = <[u8; 6]>::try_from(found.as_slice()).ok();
+                    }
+                    _ => {}
+                }
+            }
+            let link = names.get(&message.header.ifindex).and_then(|name| links.get_mut(name));
+            if let (Some(address), Some(mac), Some(link)) = (address, mac, link)
+                && link.is_ours()
+            {
+                link.neighbours.insert(address, mac);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry, whatever was known of the address before.
+    pub(super) async fn add_neighbour(
+        &self,
+        step: &Step,
+        name: &str,
+        address: IpAddr,
+        mac: MacAddr,
+    ) -> Result<(), LinkError> {
+        let index = self.index(name).await?;
+        let request = self.handle.neighbours().add(index, address);
+        let request = request.state(NeighbourState::Permanent).link_layer_address(&mac.octets()).replace();
+        request.execute().await.map_err(asked(step))
+    }
+
+    pub(super) async fn remove_neighbour(
+        &self,
+        step: &Step,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<(), LinkError> {
+        let mut message = NeighbourMessage::default();
+        message.header.ifindex = self.index(name).await?;
+        let destination = match address {
+            IpAddr::V4(address) => {
+                message.header.family = AddressFamily::Inet;
+                NeighbourAddress::Inet(address)
+            }
+            IpAddr::V6(address) => {
+                message.header.family = AddressFamily::Inet6;
+                NeighbourAddress::Inet6(address)
+            }
+        };
+        message.attributes.push(NeighbourAttribute::Destination(destination));
+        self.handle.neighbours().del(message).execute().await.map_err(asked(step))
+    }
+}
