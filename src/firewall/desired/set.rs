@@ -254,9 +254,13 @@ impl PolicySet {
         suffix.parse::<Self>().is_ok().then_some(chain)
     }
 
-    /// The statement that says what its elements are.
-    #[cfg(test)]
-    const fn kind(self) -> &'static str {
+    /// Which one of some chain's a set of this name is.
+    pub fn named(name: &str) -> Option<Self> {
+        name.rsplit_once('_')?.1.parse().ok()
+    }
+
+    /// The statement that says what its elements are; all are intervals.
+    pub const fn kind(self) -> &'static str {
         match self {
             Self::Ports4 => "type ipv4_addr . inet_proto . inet_service",
             Self::Ports6 => "type ipv6_addr . inet_proto . inet_service",

@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::message::{GENERIC, HEADER, Unexpected, attribute, name, request, u16_at, u32_at};
 use crate::ownership::TABLE;
 
-const NLMSG_HEADER: usize = 16;
-/// `struct nfgenmsg`.
-const GENERIC: usize = 4;
 const ATTRIBUTE: usize = 4;
 
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_…`
@@ -21,7 +19,6 @@ const END: u16 = 17;
 const NAME: u16 = 1;
 const FLAGS: u16 = 2;
 
-const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 
 /// A message of hostctl's table of some family.
@@ -31,10 +28,6 @@ struct OfTable {
     /// Where its flags are.
     flags: Option<Range<usize>>,
 }
-
-/// A message that isn't as the kernel's headers say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::firewall) struct Unexpected;
 
 /// Sets the flags with which hostctl's tables are named in a transaction: where
 /// one is there, those that it has, as nothing else is taken; where it is made,
@@ -67,7 +60,7 @@ pub(in crate::firewall) fn set_flags(
 fn read(batch: &[u8], at: usize) -> Result<(Option<OfTable>, usize), Unexpected> {
     let length = usize::try_from(u32_at(batch, at)?).map_err(|_| Unexpected)?;
     let (kind, end) = (u16_at(batch, at + 4)?, at + length);
-    if length < NLMSG_HEADER || end > batch.len() {
+    if length < HEADER || end > batch.len() {
         return Err(Unexpected);
     }
     // Messages are aligned to four bytes; nothing need follow the last.
@@ -75,9 +68,9 @@ fn read(batch: &[u8], at: usize) -> Result<(Option<OfTable>, usize), Unexpected>
     if !matches!(kind, NEWTABLE | DELTABLE) {
         return Ok((None, next));
     }
-    let family = *batch.get(at + NLMSG_HEADER).ok_or(Unexpected)?;
+    let family = *batch.get(at + HEADER).ok_or(Unexpected)?;
     let (mut flags, mut ours) = (None, false);
-    let mut attribute = at + NLMSG_HEADER + GENERIC;
+    let mut attribute = at + HEADER + GENERIC;
     while attribute + ATTRIBUTE <= end {
         let size = usize::from(u16_at(batch, attribute)?);
         let value = attribute + ATTRIBUTE..attribute + size;
@@ -97,53 +90,18 @@ fn read(batch: &[u8], at: usize) -> Result<(Option<OfTable>, usize), Unexpected>
     Ok((ours.then_some(OfTable { kind, family, flags }), next))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Result<u16, Unexpected> {
-    let bytes = bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok());
-    bytes.map(u16::from_ne_bytes).ok_or(Unexpected)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Unexpected> {
-    let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-    bytes.map(u32::from_ne_bytes).ok_or(Unexpected)
-}
-
 /// A transaction that sets the flags of hostctl's tables of these families; the
 /// kernel answers once for each.
 pub(in crate::firewall) fn flagging(families: impl IntoIterator<Item = u8>, flags: u32) -> Vec<u8> {
     // struct nfgenmsg's last field names the subsystem, in a batch's frame.
-    let frame = |kind, sequence| message(kind, 0, sequence, 0, 10, &[]);
+    let frame = |kind, sequence| request(kind, 0, sequence, (0, 10), &[]);
     let mut batch = frame(BEGIN, 0);
     for (family, sequence) in families.into_iter().zip(1..) {
-        let attributes =
-            [attribute(NAME, &[TABLE.as_bytes(), b"\0"].concat()), attribute(FLAGS, &flags.to_be_bytes())]
-                .concat();
-        batch.extend(message(NEWTABLE, NLM_F_ACK, sequence, family, 0, &attributes));
+        let attributes = [name(NAME, TABLE), attribute(FLAGS, &flags.to_be_bytes())].concat();
+        batch.extend(request(NEWTABLE, NLM_F_ACK, sequence, (family, 0), &attributes));
     }
     batch.extend(frame(END, u32::MAX));
     batch
-}
-
-fn message(kind: u16, flags: u16, sequence: u32, family: u8, subsystem: u16, attributes: &[u8]) -> Vec<u8> {
-    let length = NLMSG_HEADER + GENERIC + attributes.len();
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
-    [
-        &length.to_ne_bytes()[..],
-        &kind.to_ne_bytes(),
-        &(NLM_F_REQUEST | flags).to_ne_bytes(),
-        &sequence.to_ne_bytes(),
-        &0_u32.to_ne_bytes(),
-        &[family, 0],
-        &subsystem.to_be_bytes(),
-        attributes,
-    ]
-    .concat()
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(ATTRIBUTE + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }
 
 #[cfg(test)]
@@ -154,7 +112,7 @@ mod tests {
 
     fn named(kind: u16, family: u8, name: &[u8], flags: u32) -> Vec<u8> {
         let attributes = [attribute(FLAGS, &flags.to_be_bytes()), attribute(NAME, name)].concat();
-        message(kind, 0, 1, family, 0, &attributes)
+        request(kind, 0, 1, (family, 0), &attributes)
     }
 
     fn flags(batch: &[u8]) -> Vec<u32> {
@@ -194,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_table_without_flags_is_sent_to_nobody() {
-        let mut batch = message(NEWTABLE, 0, 1, 1, 0, &attribute(NAME, b"hostctl\0"));
+        let mut batch = request(NEWTABLE, 0, 1, (1, 0), &attribute(NAME, b"hostctl\0"));
         assert_eq!(set_flags(&mut batch, &BTreeMap::new(), 6), Err(Unexpected));
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use strum::IntoEnumIterator;
 
-use super::delta::{Delta, element_command};
+use super::delta::{Delta, Parts, element_command};
 use super::difference::Difference;
 use crate::firewall::desired::policy_chain::PolicyChain;
 use crate::firewall::desired::render::{TemplateFault, render_policy};
@@ -13,8 +13,8 @@ use crate::firewall::desired::set::{Set, most_at_once};
 use crate::ownership::{INET, TABLE};
 
 /// Elements of one set.
-struct Elements<'a> {
-    family: &'a str,
+struct Elements {
+    family: &'static str,
     set: String,
     elements: Vec<String>,
 }
@@ -23,12 +23,12 @@ struct Elements<'a> {
 /// what is referred to, and comes after it.
 #[derive(Default)]
 struct Script<'a> {
-    deleted: Vec<Elements<'a>>,
+    deleted: Vec<Elements>,
     flushed: Vec<&'a PolicyChain>,
     gone: Vec<&'a PolicyChain>,
     /// With or without their elements.
     defined: Vec<PolicyChain>,
-    added: Vec<Elements<'a>>,
+    added: Vec<Elements>,
 }
 
 impl Difference {
@@ -61,7 +61,7 @@ impl Difference {
 }
 
 impl<'a> Script<'a> {
-    fn change(&mut self, family: &'a str, set: &str, found: &[String], wanted: &[String]) {
+    fn change(&mut self, family: &'static str, set: &str, found: &[String], wanted: &[String]) {
         let (found, wanted): (BTreeSet<&String>, BTreeSet<&String>) =
             (found.iter().collect(), wanted.iter().collect());
         let elements = |elements: Vec<&String>| Elements {
@@ -93,21 +93,46 @@ impl<'a> Script<'a> {
         self.deleted.is_empty() && self.added.is_empty() && self.gone.is_empty() && self.defined.is_empty()
     }
 
-    fn delta(&self) -> Result<Delta, TemplateFault> {
+    /// The same by messages of hostctl's own, but for chains, rules and sets;
+    /// nothing where an element isn't understood.
+    fn parts(&self) -> Result<Option<Parts>, TemplateFault> {
+        let mut parts = Parts::default();
+        let fits =
+            |parts: &mut Parts, add: bool, of: &Elements| parts.push(add, of.family, &of.set, &of.elements);
+        let mut all = self.deleted.iter().all(|of| fits(&mut parts, false, of));
+        for policy in &self.defined {
+            for (set, elements) in policy.sets() {
+                all &= parts.push(true, INET, &set, elements);
+            }
+        }
+        all &= self.added.iter().all(|of| fits(&mut parts, true, of));
+        parts.rules = self.rules(PolicyChain::bare)?;
+        Ok(all.then_some(parts))
+    }
+
+    /// What nft is told of chains, rules and sets; nothing where none changes.
+    fn rules(&self, definition: impl Fn(&PolicyChain) -> PolicyChain) -> Result<String, TemplateFault> {
+        if self.flushed.is_empty() && self.gone.is_empty() && self.defined.is_empty() {
+            return Ok(String::new());
+        }
         let flushed = self.flushed.iter().chain(&self.gone);
         let flushed = flushed.map(|policy| format!("flush chain {INET} {TABLE} {}\n", policy.chain));
         let gone = self.gone.iter().map(|policy| {
             let sets = policy.sets().map(|(set, _)| format!("delete set {INET} {TABLE} {set}\n"));
             format!("delete chain {INET} {TABLE} {}\n{}", policy.chain, sets.collect::<String>())
         });
-        let defined: Result<String, TemplateFault> = self.defined.iter().map(render_policy).collect();
+        let defined: Result<String, TemplateFault> =
+            self.defined.iter().map(|policy| render_policy(&definition(policy))).collect();
+        let defined = format!("table {INET} {TABLE} {{\n{}}}\n", defined?);
+        Ok(flushed.chain(gone).chain([defined]).collect())
+    }
+
+    fn delta(&self) -> Result<Delta, TemplateFault> {
         let text: String = self
             .deleted
             .iter()
             .map(|part| part.text("delete"))
-            .chain(flushed)
-            .chain(gone)
-            .chain([format!("table {INET} {TABLE} {{\n{}}}\n", defined?)])
+            .chain([self.rules(PolicyChain::clone)?])
             .chain(self.added.iter().map(|part| part.text("add")))
             .collect();
         let chain = |verb: &str, policy: &PolicyChain| {
@@ -121,7 +146,7 @@ impl<'a> Script<'a> {
             .chain(self.defined.iter().map(|policy| chain("add", policy)))
             .chain(self.added.iter().map(|part| part.command(true)))
             .collect();
-        Ok(Delta::text(text, commands))
+        Ok(Delta::text(text, commands).by(self.parts()?))
     }
 }
 
@@ -131,7 +156,7 @@ fn key(element: &str) -> &str {
     limited.and_then(|end| element.get(..end)).unwrap_or(element)
 }
 
-impl Elements<'_> {
+impl Elements {
     fn text(&self, verb: &str) -> String {
         let Self { family, set, elements } = self;
         // What an element limits, nft takes where it is made and not where it is deleted.

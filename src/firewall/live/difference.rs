@@ -9,7 +9,7 @@ use nftables::types::NfFamily;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::delta::Delta;
+use super::delta::{Delta, Parts};
 use super::listing::{Listing, Table};
 use crate::firewall::desired::element_text;
 use crate::firewall::desired::set::most_at_once;
@@ -84,14 +84,15 @@ impl Difference {
             return Self::None;
         }
         let commands = changes.iter().map(command).collect();
+        let parts = parts(&changes);
         if changes.iter().flat_map(|change| &change.elements).any(element_text::is_stateful) {
-            return Self::Elements(Delta::text(changes.iter().map(text).collect(), commands));
+            return Self::Elements(Delta::text(changes.iter().map(text).collect(), commands).by(parts));
         }
         // It was JSON a moment ago.
         let json = to_nftables(&changes).and_then(|commands| serde_json::to_string(&commands));
         json.map_or_else(
             |error| Self::Replace { reason: error.to_string() },
-            |json| Self::Elements(Delta::json(json, commands)),
+            |json| Self::Elements(Delta::json(json, commands).by(parts)),
         )
     }
 }
@@ -135,6 +136,18 @@ fn to_nftables(changes: &[ElementsChange]) -> Result<Nftables<'_>, serde_json::E
         batch.add_cmd(if change.add { NfCmd::Add(element) } else { NfCmd::Delete(element) });
     }
     Ok(batch.to_nftables())
+}
+
+/// As messages of hostctl's own, where all of it is understood.
+fn parts(changes: &[ElementsChange]) -> Option<Parts> {
+    let mut parts = Parts::default();
+    let mut fits = |change: &ElementsChange| {
+        let family = TABLE_FAMILIES.into_iter().find(|family| *family == change.family)?;
+        let texts = element_texts(change.add, &change.elements);
+        parts.push(change.add, family, &change.set, &texts).then_some(())
+    };
+    changes.iter().try_for_each(&mut fits)?;
+    Some(parts)
 }
 
 /// As a line for `nft -f -`.

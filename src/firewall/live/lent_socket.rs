@@ -33,8 +33,8 @@ mod ioctl {
     nix::ioctl_write_ptr!(add_fd, b'!', 3, libc::seccomp_notif_addfd);
 }
 
-/// As [`nft`], on that socket. `edit` may change each transaction before it is
-/// sent; what it refuses isn't.
+/// As [`nft`], on that socket. `edit` may change each message before it is sent,
+/// and says whether it is; where it isn't, or is refused, nft gets no answer.
 ///
 /// # Errors
 /// Those of nft, and where this kernel, or a sandbox around this process, has
@@ -43,7 +43,7 @@ pub(in crate::firewall) fn nft_by(
     socket: BorrowedFd<'_>,
     arguments: &[&str],
     input: &str,
-    edit: impl Fn(&mut [u8]) -> Result<(), io::Error>,
+    edit: impl Fn(&mut [u8]) -> io::Result<bool>,
 ) -> Result<String, NftError> {
     // Answers that an nft left that was killed.
     while recv(socket, &mut [0; 64][..], RecvFlags::DONTWAIT).is_ok() {}
@@ -122,7 +122,7 @@ fn filter() -> Vec<libc::sock_filter> {
 fn serve(
     listener: &OwnedFd,
     socket: BorrowedFd<'_>,
-    edit: &dyn Fn(&mut [u8]) -> Result<(), io::Error>,
+    edit: &dyn Fn(&mut [u8]) -> io::Result<bool>,
     finished: impl Fn() -> bool,
 ) {
     let mut lent = BTreeSet::new();
@@ -202,7 +202,7 @@ fn forward(
     pid: u32,
     header: u64,
     socket: BorrowedFd<'_>,
-    edit: &dyn Fn(&mut [u8]) -> Result<(), io::Error>,
+    edit: &dyn Fn(&mut [u8]) -> io::Result<bool>,
 ) -> io::Result<i64> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
@@ -225,8 +225,7 @@ fn forward(
         message.resize(end, 0);
         memory.read_exact_at(message.get_mut(begin..).unwrap_or_default(), from)?;
     }
-    edit(&mut message)?;
-    let sent = send(socket, &message, SendFlags::empty())?;
+    let sent = if edit(&mut message)? { send(socket, &message, SendFlags::empty())? } else { message.len() };
     i64::try_from(sent).map_err(io::Error::other)
 }
 

@@ -1,6 +1,7 @@
-//! The nft program: the one way to the kernel's tables.
+//! The nft program: the way to the kernel's tables for all but elements.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -9,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::delta::Delta;
 use super::listing::{Listing, UnexpectedListing};
+use super::transaction::{self, ElementsError};
 use crate::ownership::{TABLE, TABLE_FAMILIES};
 
 /// Why nft didn't do as told.
@@ -31,6 +33,9 @@ pub enum NftError {
     /// No namespace to try a ruleset in.
     #[error("can't make a network namespace to check the ruleset in: {0} (run as root)")]
     Namespace(#[source] io::Error),
+    /// Elements, which hostctl changes itself.
+    #[error(transparent)]
+    Elements(#[from] ElementsError),
     /// nft can't work on the socket that the tables belong to.
     #[error("nft can't be had to change tables that are held against other programs: {0}")]
     Lend(#[source] io::Error),
@@ -152,11 +157,20 @@ pub fn load(text: &str) -> Result<(), NftError> {
     nft(&["-f", "-"], Some(text)).map(drop)
 }
 
-/// Changes the tables in one transaction.
+/// Changes the tables in one transaction, without nft where elements alone
+/// change. Each is read back.
 ///
 /// # Errors
-/// Where nft or the kernel refuses; then nothing was changed.
+/// Where nft or the kernel refuses; then nothing was changed. Where the kernel
+/// has other elements than it took.
 pub fn change(delta: &Delta) -> Result<(), NftError> {
+    if let Some(parts) = delta.parts() {
+        let socket = transaction::open().map_err(ElementsError::Netlink)?;
+        let result = transaction::change(socket.as_fd(), parts, &|_| Ok(()));
+        if !delta.is_nfts(&result) {
+            return result;
+        }
+    }
     let (json, input) = delta.input();
     let arguments: &[&str] = if json { &["-j", "-f", "-"] } else { &["-f", "-"] };
     nft(arguments, Some(input)).map(drop)

@@ -5,16 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
-use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname, recv, send, socket_with,
-};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{RecvFlags, SendFlags, getsockname, recv, send};
 
 use super::batch::{flagging, set_flags};
 use super::delta::Delta;
 use super::lent_socket::nft_by;
 use super::nft::{NftError, in_scratch_namespace};
 use super::tables::{GUARDED, Tables};
+use super::transaction;
 use crate::ownership::{INET, table};
 
 /// The socket. A copy of it, in whatever process, is as good as the first.
@@ -28,10 +27,7 @@ impl Owner {
     /// # Errors
     /// Where there is no netlink.
     pub fn open() -> io::Result<Self> {
-        let socket =
-            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))?;
-        bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-        Ok(Self(socket))
+        transaction::open().map(Self)
     }
 
     /// Somebody else's, which was handed over.
@@ -91,19 +87,30 @@ impl Owner {
     /// # Errors
     /// As [`super::nft::change`].
     pub fn change(&self, delta: &Delta, guard: bool) -> Result<(), NftError> {
+        if let Some(parts) = delta.parts() {
+            let result = transaction::change(self.as_fd(), parts, &flagged(guard)?);
+            if !delta.is_nfts(&result) {
+                return result;
+            }
+        }
         let (json, input) = delta.input();
         let arguments: &[&str] = if json { &["-j", "-f", "-"] } else { &["-f", "-"] };
         self.nft(arguments, input, guard)
     }
 
     fn nft(&self, arguments: &[&str], input: &str, guard: bool) -> Result<(), NftError> {
-        let there = Tables::read().map_err(NftError::Lend)?.flags();
-        let new = if guard { GUARDED } else { 0 };
-        let edit = |batch: &mut [u8]| {
-            set_flags(batch, &there, new).map_err(|_| io::Error::from_raw_os_error(libc::EBADMSG))
-        };
-        nft_by(self.0.as_fd(), arguments, input, edit).map(drop)
+        let edit = flagged(guard)?;
+        nft_by(self.0.as_fd(), arguments, input, |batch| edit(batch).map(|()| true)).map(drop)
     }
+}
+
+/// Sets the flags of hostctl's tables in what nft sends.
+fn flagged(guard: bool) -> Result<impl Fn(&mut [u8]) -> io::Result<()>, NftError> {
+    let there = Tables::read().map_err(NftError::Lend)?.flags();
+    let new = if guard { GUARDED } else { 0 };
+    Ok(move |batch: &mut [u8]| {
+        set_flags(batch, &there, new).map_err(|_| io::Error::from_raw_os_error(libc::EBADMSG))
+    })
 }
 
 impl AsFd for Owner {
