@@ -35,6 +35,9 @@ pub const JUDGED: u32 = 0x0100_0000;
 /// a guest that writes one: `GUARDED` in bpf/guard.bpf.c, and the template.
 pub const GUARDED: u32 = 0x0400_0000;
 
+/// All bits of packets' marks that are hostctl's, or may come to be.
+pub const PACKET_MARKS: u32 = 0x0f00_0000;
+
 /// Guests' QEMUs run as users of this range, which systemd's list of user ids
 /// (UIDS-GIDS) leaves unused but for [`FOREIGN_UIDS`]. The first is the one that
 /// a hypervisor is tried as.

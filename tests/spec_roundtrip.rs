@@ -8,9 +8,9 @@ use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppUser, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
     FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, Lan, LimitOverrides, MacAddr, Machine,
-    Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault, PolicyProtocol,
-    PolicyRule, PolicySubnet, PolicyVersion, PortRange, Ports, Prefix, Subnet, SubnetKind, Supervisor,
-    Tailscale, Transport, Uplink, Vm, load, load_checked,
+    MarkMask, Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault,
+    PolicyProtocol, PolicyRule, PolicySubnet, PolicyVersion, PortRange, Ports, Prefix, Subnet, SubnetKind,
+    Supervisor, Tailscale, Transport, Uplink, Vm, load, load_checked,
 };
 use hostctl::topology::compile;
 use proptest::collection::{btree_map, vec};
@@ -141,25 +141,34 @@ fn host() -> impl Strategy<Value = Host> {
         option::of(vec(any::<IpAddr>(), 0..4)),
         option::of(tailscale),
         any::<[u32; 4]>(),
-        (vec(prefix(), 0..3), option::of(any::<u32>())),
+        (vec(prefix(), 0..3), option::of(any::<u32>()), mark_mask()),
     )
-        .prop_map(|(uplink, firewall, allow_input, dns, tailscale, limits, (deny, conntrack_max))| {
-            Host {
-                deny,
-                conntrack_max,
-                uplink,
-                firewall,
-                allow_input,
-                dns,
-                tailscale,
-                limits: GuestLimits {
-                    new_flows: limits[0],
-                    flows: limits[1],
-                    fragments: limits[2],
-                    broadcasts: limits[3],
-                },
-            }
-        })
+        .prop_map(
+            |(uplink, firewall, allow_input, dns, tailscale, limits, (deny, conntrack_max, mark_mask))| {
+                Host {
+                    deny,
+                    conntrack_max,
+                    mark_mask,
+                    uplink,
+                    firewall,
+                    allow_input,
+                    dns,
+                    tailscale,
+                    limits: GuestLimits {
+                        new_flows: limits[0],
+                        flows: limits[1],
+                        fragments: limits[2],
+                        broadcasts: limits[3],
+                    },
+                }
+            },
+        )
+}
+
+fn mark_mask() -> impl Strategy<Value = MarkMask> {
+    (4..25_u32, 0..21_u32).prop_filter_map("bits that are taken", |(bits, shift)| {
+        MarkMask::new(((1_u32 << bits) - 1) << shift).ok()
+    })
 }
 
 fn prefix() -> impl Strategy<Value = Prefix> {

@@ -12,6 +12,7 @@ mod netfilter;
 mod severity;
 mod tracked;
 
+pub use desired::judgement::{Class, Judgement, Marked};
 pub use desired::policy_boxes::BOXES_MAX;
 pub use desired::policy_chain::PolicyTooLarge;
 pub use desired::record::RulesetRecord;

@@ -22,6 +22,7 @@ pub use model::keyword::{
 pub use model::lan::Lan;
 pub use model::limits::{GuestLimits, LimitOverrides};
 pub use model::mac::{MacAddr, MacError};
+pub use model::mark_mask::{MarkMask, MarkMaskError};
 pub use model::memory::{Memory, MemoryError};
 pub(crate) use model::name::label;
 pub use model::name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};

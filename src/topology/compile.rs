@@ -119,6 +119,7 @@ impl<'a> Compiler<'a> {
             own_limits: self.own_limits(&vms, &namespaces),
             deny: self.way_out(&networks),
             conntrack_max: self.conntrack_max(),
+            mark_mask: spec.host.mark_mask,
             tailscale,
             dns,
             networks,

@@ -35,7 +35,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub use crate::spec::{
     Accel, Action, AppLimits, AppRestart, AppUser, AppWebserver, Arch, Direction, DiskFormat, FirewallMode,
-    GuestLimits, HostPort, IfName, Imds, MacAddr, Machine, Name, NameError, NamespaceName,
+    GuestLimits, HostPort, IfName, Imds, MacAddr, Machine, MarkMask, Name, NameError, NamespaceName,
     NamespaceNameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
 pub use allocation::{Allocation, Allocations};
@@ -62,6 +62,8 @@ pub struct Topology {
     pub own_limits: BTreeMap<IfName, GuestLimits>,
     /// Room that the kernel's table of tracked flows is to have at least.
     pub conntrack_max: Option<u32>,
+    /// The bits of flows' marks by which those that were judged are known.
+    pub mark_mask: MarkMask,
     /// What no guest reaches by an uplink, whatever its network says.
     pub deny: Vec<IpNet>,
     /// The interface of the tailnet, where the host has one.
@@ -287,6 +289,7 @@ impl Topology {
             own_limits: BTreeMap::new(),
             deny: Vec::new(),
             conntrack_max: None,
+            mark_mask: MarkMask::default(),
             tailscale: None,
             dns: Vec::new(),
             networks: Vec::new(),

@@ -2,6 +2,7 @@
 //! and the text that nft loads. Pure.
 
 pub(super) mod element_text;
+pub(super) mod judgement;
 pub(super) mod policy_boxes;
 pub(super) mod policy_chain;
 #[cfg(test)]

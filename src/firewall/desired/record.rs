@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use strum::IntoEnumIterator;
 
+use super::judgement::JudgementRecord;
 use super::policy_chain::PolicyChain;
 use super::ruleset::Ruleset;
 use super::set::{Elements, ElementsBySet, FilledBy, PolicySet, Set};
@@ -16,6 +17,9 @@ use super::set::{Elements, ElementsBySet, FilledBy, PolicySet, Set};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RulesetRecord {
     full: bool,
+    /// None where its rules marked nothing yet: they are others than today's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    judgement: Option<JudgementRecord>,
     policies: Vec<PolicyRecord>,
     /// Every set's elements, by the sets' names.
     #[serde(flatten)]
@@ -34,9 +38,10 @@ struct PolicyRecord {
 }
 
 impl From<&Ruleset> for RulesetRecord {
-    fn from(Ruleset { full, sets, policies }: &Ruleset) -> Self {
+    fn from(Ruleset { full, judgement, sets, policies }: &Ruleset) -> Self {
         let policies = policies.iter().map(PolicyRecord::from).collect();
-        Self { full: *full, policies, sets: written(sets, of_ruleset()) }
+        let judgement = Some((*judgement).into());
+        Self { full: *full, judgement, policies, sets: written(sets, of_ruleset()) }
     }
 }
 
@@ -51,9 +56,10 @@ impl RulesetRecord {
     /// The ruleset; none where the record lacks a set, or has one that this
     /// version doesn't know.
     pub fn ruleset(self) -> Option<Ruleset> {
-        let Self { full, policies, sets } = self;
+        let Self { full, judgement, policies, sets } = self;
+        let judgement = judgement?.judgement()?;
         let policies = policies.into_iter().map(PolicyRecord::policy).collect::<Option<_>>()?;
-        Some(Ruleset { full, policies, sets: read(sets, of_ruleset())? })
+        Some(Ruleset { full, judgement, policies, sets: read(sets, of_ruleset())? })
     }
 }
 
@@ -94,6 +100,7 @@ mod tests {
 
     use super::*;
     use crate::firewall::Surroundings;
+    use crate::firewall::desired::judgement::Judgement;
     use crate::topology::test_topology::topology;
 
     fn ruleset() -> Ruleset {
@@ -110,8 +117,8 @@ mod tests {
         assert_eq!(read.unwrap().policies.len(), 1);
     }
 
-    /// As d346908 wrote it; kept for ever. It had the sets that there are now. Once
-    /// there are others, the rules are others too, and it has to be none.
+    /// As d346908 wrote it; kept for ever. It has no judgement, and once there are
+    /// other sets too the rules are others: it has to be none.
     #[test]
     fn what_was_loaded_is_read_as_what_it_was() {
         for (host, full, ports, policies) in [("plain", false, 1, 0), ("everything", true, 5, 3)] {
@@ -121,7 +128,9 @@ mod tests {
             let record: RulesetRecord = serde_json::from_value(kept["ruleset"].clone()).unwrap();
             assert_eq!(serde_json::to_value(&record).unwrap(), kept["ruleset"], "{host}");
             let same = record.sets.keys().eq(written(&ElementsBySet::default(), of_ruleset()).keys());
-            let read = record.ruleset();
+            assert_eq!(record.clone().ruleset(), None, "{host}");
+            let judgement = Some(Judgement::default().into());
+            let read = RulesetRecord { judgement, ..record }.ruleset();
             assert_eq!(read.is_some(), same, "{host}");
             let Some(read) = read else { continue };
             let found = (read.full, read.elements(Set::Ports).len(), read.policies.len());

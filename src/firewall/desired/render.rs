@@ -6,6 +6,7 @@ use handlebars::{Handlebars, RenderError, TemplateError};
 use serde_json::{Map, Value};
 use strum::IntoEnumIterator;
 
+use super::judgement::{Class, Judgement};
 use super::policy_chain::PolicyChain;
 use super::ports;
 use super::set::{Set, most_at_once};
@@ -40,8 +41,27 @@ pub fn render(ruleset: &Ruleset) -> Result<String, TemplateFault> {
     let mut data = sets(ruleset.sets.all());
     data.insert("full".into(), ruleset.full.into());
     data.insert("policies".into(), ruleset.policies.iter().map(policy_data).collect());
+    data.extend(judgement_data(&ruleset.judgement));
     data.extend(ports::template_values().map(|(name, value)| (name.into(), value)));
     Ok(fill("ruleset", &Value::Object(data))? + &more_elements(ruleset))
+}
+
+/// The marks of the flows that the rules let pass, as the template writes and
+/// compares them.
+fn judgement_data(judgement: &Judgement) -> Map<String, Value> {
+    let hexadecimal = |bits: u32| Value::from(format!("{bits:#010x}"));
+    let mut data = Map::new();
+    // Without it nobody is known by a mark, and nobody gets one.
+    data.insert("by_mark".into(), judgement.marks().into());
+    for (name, bits) in [
+        ("mark_mask", judgement.mask().bits()),
+        ("mark_rest", judgement.rest()),
+        ("judged_between", judgement.mark(Class::Between)),
+        ("judged_out", judgement.mark(Class::Out)),
+    ] {
+        data.insert(name.into(), hexadecimal(bits));
+    }
+    data
 }
 
 /// The elements of sets that have more than one command takes.

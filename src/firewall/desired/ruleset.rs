@@ -12,15 +12,19 @@ use crate::topology::{
     Direction, FirewallMode, GuestLimits, HostPort, IfName, Imds, Network, Port, SubnetKind, Topology,
 };
 
+use super::judgement::Judgement;
 use super::policy_chain::{PolicyChain, PolicyTooLarge, chain_name};
 use super::ports;
 use super::set::{ElementsBySet, Set};
 
-/// The desired ruleset: the elements of each set, and the one choice that changes the rules. Every text in it comes from a
+/// The desired ruleset: the elements of each set, the marks of the flows that it lets
+/// pass, and the one choice that changes the rules. Every text in it comes from a
 /// validated type; none needs escaping.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset {
     pub(in crate::firewall) full: bool,
+    /// By which marks flows are known that these rules judged.
+    pub judgement: Judgement,
     pub(super) sets: ElementsBySet<Set>,
     pub(in crate::firewall) policies: Vec<PolicyChain>,
 }
@@ -49,7 +53,11 @@ impl Ruleset {
     /// # Errors
     /// Where a policy takes more elements than can be loaded.
     pub fn new(topology: &Topology, surroundings: &Surroundings) -> Result<Self, PolicyTooLarge> {
-        let mut ruleset = Self { full: topology.firewall == FirewallMode::Full, ..Self::default() };
+        let mut ruleset = Self {
+            full: topology.firewall == FirewallMode::Full,
+            judgement: Judgement::first(topology.mark_mask),
+            ..Self::default()
+        };
         let exits = topology.exits(&surroundings.uplinks);
         let indices = exits.iter().filter_map(|exit| surroundings.indices.get(exit));
         ruleset.sets.extend(Set::Exits, indices.map(ToString::to_string));

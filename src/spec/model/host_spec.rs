@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{
     Accel, App, Arch, Cidr4, Cidr6, DiskFormat, FirewallMode, GuestLimits, HostPort, IfName, Imds, Lan,
-    LimitOverrides, MacAddr, Machine, Memory, Name, OneOrMany, Policy, Prefix, SubnetKind, Supervisor,
+    LimitOverrides, MacAddr, Machine, MarkMask, Memory, Name, OneOrMany, Policy, Prefix, SubnetKind,
+    Supervisor,
 };
 
 /// A whole host: everything that its files and drop-ins say.
@@ -80,6 +81,12 @@ pub struct Host {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("default" = []), example = ["192.168.7.0/24"])]
     pub deny: Vec<Prefix>,
+    /// Bits of tracked flows' marks (`ct mark`) by which the firewall knows a flow
+    /// that it has judged: four or more side by side, none of 0x0f000000. For hosts
+    /// where another program uses these; the rest of the mark is left as it is.
+    #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "0xf0000000"), example = &"0x00001f00")]
+    pub mark_mask: MarkMask,
 }
 
 /// Interfaces that lead to the internet: `"auto"`, a name, or a list of names.

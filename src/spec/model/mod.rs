@@ -8,6 +8,7 @@ pub(super) mod keyword;
 pub(super) mod lan;
 pub(super) mod limits;
 pub(super) mod mac;
+pub(super) mod mark_mask;
 pub(super) mod memory;
 pub(super) mod name;
 pub(super) mod namespace_name;
