@@ -22,6 +22,11 @@ pub enum Field<T> {
 }
 
 impl<T> Field<T> {
+    /// Whether the record hasn't got it.
+    pub const fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+
     /// What it says, where it says something.
     pub fn get(&self) -> Option<&T> {
         match self {

@@ -300,8 +300,13 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(mac()),
     );
     let memory = (16u32..2048).prop_map(|mebibytes| format!("{mebibytes}M").parse::<Memory>().unwrap());
-    let files =
-        (option::of(name()), option::of(path()), option::of(path()), option::of(disk()), vec(disk(), 0..3));
+    let files = (
+        option::of(name()),
+        option::of(path()),
+        option::of(path()),
+        option::of(disk()),
+        (vec(disk(), 0..3), any::<bool>()),
+    );
     let machine = (
         option::of(select(vec![Arch::X86_64, Arch::Aarch64])),
         option::of(select(vec![Machine::Microvm, Machine::Q35, Machine::Virt])),
@@ -311,7 +316,7 @@ fn vm() -> impl Strategy<Value = Vm> {
     (attached, any::<u16>(), memory, files, machine, any::<String>(), life).prop_map(
         |(attached, vcpus, memory, files, machine, cmdline, (autostart, restart, supervisor, limits))| {
             let (policy, network, subnet, address, address6, mac) = attached;
-            let (image, kernel, initrd, disk, volumes) = files;
+            let (image, kernel, initrd, disk, (volumes, io_uring)) = files;
             let (arch, machine, accel) = machine;
             Vm {
                 network,
@@ -327,6 +332,7 @@ fn vm() -> impl Strategy<Value = Vm> {
                 initrd,
                 disk,
                 volumes,
+                io_uring,
                 arch,
                 machine,
                 accel,

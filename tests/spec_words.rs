@@ -131,6 +131,7 @@ fn no_hint_suggests_what_was_written() {
                 "initrd",
                 "disk",
                 "volumes",
+                "io_uring",
                 "arch",
                 "machine",
                 "accel",

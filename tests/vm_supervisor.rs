@@ -332,6 +332,85 @@ fn a_disk_and_boot_files_that_only_root_may_read() {
     client.stop(STOP).unwrap();
 }
 
+/// A block device of a file, for as long as it is needed.
+struct Loop(String);
+
+impl Loop {
+    fn of(file: &std::path::Path) -> Self {
+        let output = std::process::Command::new("losetup").args(["-f", "--show"]).arg(file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(String::from_utf8(output.stdout).unwrap().trim().into())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+/// With and without io_uring: what is written is there, what is written as zeroes
+/// takes no room, and `vm show` says how it is done.
+#[test]
+fn disks_are_done_in_a_thread_of_their_own_past_the_cache_and_by_a_ring_where_it_is_asked_for() {
+    for asked in [false, true] {
+        let host = Host::new(|vm| vm.io_uring = asked);
+        let file = |name: &str| {
+            let path = host.root.path().join(name);
+            // Nothing of it is a hole.
+            std::fs::write(&path, vec![b'-'; 4 << 20]).unwrap();
+            path
+        };
+        let (data, behind) = (file("data.img"), file("behind.img"));
+        let device = Loop::of(&behind);
+        let disk =
+            |path: &std::path::Path| Disk { path: path.into(), format: DiskFormat::Raw, read_only: false };
+        let mut vm = host.vm.clone();
+        vm.volumes = vec![disk(&data), disk(std::path::Path::new(&device.0))];
+        vm::write_desired(&host.root, &vm).unwrap();
+        vm::spawn_supervisor(&host.root, &vm.name, &host.program).unwrap();
+        let status = host.ready();
+        let pid = status.pid.unwrap();
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        let rings = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter(|entry| {
+            let target = std::fs::read_link(entry.as_ref().unwrap().path()).unwrap_or_default();
+            target.to_string_lossy().contains("io_uring")
+        });
+        let rings = rings.count();
+        let told = status.disk_io.unwrap();
+        let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+        let opens = matches!(disabled.trim(), "" | "0");
+        if asked && opens {
+            assert_eq!(
+                told,
+                "a thread of their own; files by io_uring, block devices by io_uring past the page cache"
+            );
+            assert!(rings > 0 && words.matches(r#""aio":"io_uring""#).count() == 2, "{rings} {words}");
+        } else {
+            let start = "a thread of their own; files by threads, block devices by native past the page cache (io_uring: ";
+            assert!(told.starts_with(start), "{told}");
+            assert!(rings == 0 && words.matches(r#""aio":"native""#).count() == 1, "{rings} {words}");
+        }
+        assert_eq!(words.matches("iothread=disks").count(), 2, "{words}");
+        let mut client = Client::connect(&host.root, &vm.name).unwrap();
+        let mut run = |script: &str| {
+            let done = client.exec("/bin/sh", &["-c", script], BOOT).unwrap();
+            assert_eq!(done.exit_code, Some(0), "{script}: {}", String::from_utf8_lossy(&done.stdout));
+        };
+        for (letter, path) in [("a", &data), ("b", &behind)] {
+            let room = || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(path).unwrap()) * 512;
+            let before = room();
+            run(&format!("echo kept | dd of=/dev/vd{letter} conv=notrunc,fsync 2>&1"));
+            run(&format!("dd if=/dev/zero of=/dev/vd{letter} bs=1M seek=1 count=2 conv=notrunc,fsync 2>&1"));
+            let found = std::fs::read(path).unwrap();
+            assert!(found.starts_with(b"kept\n") && found.ends_with(b"-----"), "vd{letter}");
+            assert!(found[1 << 20..3 << 20].iter().all(|byte| *byte == 0), "vd{letter}");
+            assert!(room() + (1 << 20) <= before, "vd{letter}: {before} bytes, then {}", room());
+        }
+        client.stop(STOP).unwrap();
+    }
+}
+
 #[test]
 fn a_qemu_that_refuses_its_disk_says_why() {
     let host = Host::new(|vm| vm.restart = false);

@@ -26,6 +26,7 @@ pub fn vm(vm: &Vm) -> Value {
         "memory": vm.memory,
         "image": image(&vm.image),
         "volumes": vm.volumes.iter().map(disk).collect::<Vec<_>>(),
+        "io_uring": vm.io_uring,
         "arch": vm.arch,
         "machine": vm.machine,
         "accel": vm.accel,

@@ -347,6 +347,7 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
     if let Some(status) = status {
         let reason = status.accel_reason.unwrap_or_default();
         rows.push(("accel", status.accel.map_or_else(String::new, |accel| format!("{accel} ({reason})"))));
+        rows.extend(status.disk_io.map(|text| ("disks", text)));
         rows.push(("restarts", status.restarts.to_string()));
     }
     rows.extend(trouble.iter().map(|trouble| ("trouble", trouble_text(trouble))));

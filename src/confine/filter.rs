@@ -30,9 +30,10 @@ const TUN: [u32; 3] = [
 ];
 /// QEMU begins by turning all offloads off: with 0, and with nothing else.
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
-/// The size and limits of a block device, and giving its blocks back
+/// The size and limits of a block device, whether it may be written to, and giving its blocks back
 /// (`linux/fs.h`). Not SG_IO, by which a partition's holder reaches the disk.
-const BLOCK: [u32; 11] = [
+const BLOCK: [u32; 12] = [
+    0x125e,      // BLKROGET
     0x1260,      // BLKGETSIZE
     0x1267,      // BLKSECTGET
     0x1268,      // BLKSSZGET
@@ -148,16 +149,14 @@ const REFUSED: [c_long; 72] = [
 /// As a kernel without them answers, which programs cope with: glibc falls
 /// back to clone, QEMU to threads. No filter sees clone3's flags, nor what is
 /// asked for by way of a ring; and memfd's files are counted by no limit.
-const UNKNOWN: [c_long; 5] = [
-    libc::SYS_clone3,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_memfd_create,
-];
+const UNKNOWN: [c_long; 2] = [libc::SYS_clone3, libc::SYS_memfd_create];
+
+/// Unknown likewise, but to a program that may have them.
+const IO_URING: [c_long; 3] =
+    [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
 /// The filters, each to be put in force; the kernel heeds the strictest.
-pub(super) fn programs(kvm: bool) -> Result<[BpfProgram; 2], BackendError> {
+pub(super) fn programs(kvm: bool, io_uring: bool) -> Result<[BpfProgram; 2], BackendError> {
     let mut refused: BTreeMap<i64, Vec<Rule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     refused.extend(
@@ -174,7 +173,8 @@ pub(super) fn programs(kvm: bool) -> Result<[BpfProgram; 2], BackendError> {
         Rule::new(vec![argument(0, Compare::MaskedEq(u64::from(flag)), flag)?])
     });
     refused.insert(libc::SYS_clone, namespaces.collect::<Result<_, _>>()?);
-    let unknown = UNKNOWN.iter().map(|call| (*call, Vec::new())).collect();
+    let rings = if io_uring { &[] } else { IO_URING.as_slice() };
+    let unknown = UNKNOWN.iter().chain(rings).map(|call| (*call, Vec::new())).collect();
     Ok([program(refused, libc::EPERM)?, program(unknown, libc::ENOSYS)?])
 }
 
@@ -271,7 +271,7 @@ mod tests {
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
     fn ioctl(kvm: bool, number: u64, argument: u64) -> u32 {
-        verdict(&programs(kvm).unwrap()[0], libc::SYS_ioctl, [5, number, argument])
+        verdict(&programs(kvm, false).unwrap()[0], libc::SYS_ioctl, [5, number, argument])
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn no_ioctl_but_the_listed_is_allowed() {
         let listed: Vec<u32> = COMMON.into_iter().chain(TUN).chain(BLOCK).chain([TUNSETOFFLOAD]).collect();
-        let [program, _] = programs(false).unwrap();
+        let [program, _] = programs(false, false).unwrap();
         let ioctl = |number: u32| verdict(&program, libc::SYS_ioctl, [3, number.into(), 0]);
         for direction in [0, 0x4004_0000, 0x4008_0000, 0x4010_0000, 0x8004_0000, 0x8008_0000_u32] {
             for low in 0..=0xffff {
@@ -358,12 +358,26 @@ mod tests {
     }
 
     #[test]
+    fn rings_are_for_those_who_may_have_them_and_change_nothing_else() {
+        let [[own, unknown], [others, strict]] =
+            [programs(true, true).unwrap(), programs(true, false).unwrap()];
+        assert_eq!(own, others);
+        for call in IO_URING {
+            assert_eq!(verdict(&unknown, call, [0; 3]), ALLOW, "{call}");
+            assert_ne!(verdict(&strict, call, [0; 3]), ALLOW, "{call}");
+        }
+        for call in UNKNOWN {
+            assert_eq!(verdict(&unknown, call, [0; 3]), verdict(&strict, call, [0; 3]), "{call}");
+        }
+    }
+
+    #[test]
     fn what_reaches_outside_is_refused_and_the_rest_isnt() {
-        let [refused, unknown] = programs(true).unwrap();
+        let [refused, unknown] = programs(true, false).unwrap();
         for call in REFUSED {
             assert_eq!(verdict(&refused, call, [0; 3]), EPERM, "{call}");
         }
-        for call in UNKNOWN {
+        for call in UNKNOWN.into_iter().chain(IO_URING) {
             let nosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
             assert_eq!(verdict(&unknown, call, [0; 3]), nosys, "{call}");
         }
@@ -387,7 +401,7 @@ mod tests {
     fn other_abis_are_no_way_around() {
         const X86_64: u32 = 0xc000_003e;
         const I386: u32 = 0x4000_0003;
-        for program in programs(true).unwrap() {
+        for program in programs(true, false).unwrap() {
             // x32 has an ioctl of its own, 514, and understands 16 too.
             for call in [16, 514, 0, 1] {
                 let verdict = verdict_on(&program, 0x4000_0000 | call, X86_64, [3, 0x5401, 0]);

@@ -17,6 +17,8 @@ pub(crate) struct Limits {
     pub files: u64,
     /// Threads and processes of the program's user.
     pub threads: u64,
+    /// Bytes of memory that can't be swapped, or are the kernel's.
+    pub locked: u64,
 }
 
 impl Limits {
@@ -28,8 +30,7 @@ impl Limits {
             (Resource::Nproc, self.threads),
             // A core dump holds the guest's memory.
             (Resource::Core, 0),
-            // Memory that can't be swapped, or is the kernel's.
-            (Resource::Memlock, 0),
+            (Resource::Memlock, self.locked),
             (Resource::Msgqueue, 0),
             (Resource::Sigpending, self.threads),
             // Nobody is pushed aside.

@@ -23,6 +23,8 @@ pub(crate) struct Confinement {
     pub limits: Limits,
     /// Whether it has `/dev/kvm`, and KVM's ioctls.
     pub kvm: bool,
+    /// Whether it has io_uring. What is asked for by a ring no filter sees.
+    pub io_uring: bool,
 }
 
 /// What couldn't be done to confine it, and so it wasn't started.
@@ -58,7 +60,7 @@ pub(crate) fn spawn(
     let child = Child {
         user: confinement.user,
         limits: confinement.limits,
-        filters: filter::programs(confinement.kvm).map_err(io::Error::other)?,
+        filters: filter::programs(confinement.kvm, confinement.io_uring).map_err(io::Error::other)?,
         inherited: after(inherited.iter().map(|mapping| mapping.child_fd)),
         tell: out_of_the_way(tell.as_fd())?,
     };
@@ -130,8 +132,9 @@ mod tests {
     fn run(program: &str, arguments: &[&str]) -> io::Result<std::process::Output> {
         let confinement = Confinement {
             user: User { uid: 0x7000_0002, gid: 0x7000_0002 },
-            limits: Limits { address_space: 1 << 30, file_size: 1 << 20, files: 64, threads: 64 },
+            limits: Limits { address_space: 1 << 30, file_size: 1 << 20, files: 64, threads: 64, locked: 0 },
             kvm: false,
+            io_uring: false,
         };
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         spawn(Path::new(program), &arguments, Vec::new(), &confinement)?.wait_with_output()

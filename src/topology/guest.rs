@@ -132,6 +132,7 @@ impl Compiler<'_> {
                 memory: vm.memory.mebibytes(),
                 image,
                 volumes: vm.volumes.iter().map(disk).collect(),
+                io_uring: vm.io_uring,
                 arch,
                 machine,
                 accel: vm.accel,

@@ -225,6 +225,8 @@ pub struct Vm {
     pub image: Image,
     /// Its disks besides the one that it boots, in order.
     pub volumes: Vec<Disk>,
+    /// Whether its QEMU may use io_uring.
+    pub io_uring: bool,
     /// The guest's processor architecture.
     pub arch: Arch,
     /// QEMU's machine type.

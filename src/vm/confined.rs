@@ -19,7 +19,8 @@ pub fn confined() -> Result<(), VmError> {
     let uid = *UIDS.start();
     let command =
         QemuCommand { program: format!("qemu-system-{}", Arch::NATIVE), args: vec!["--version".into()] };
-    let confinement = Confinement { user: User { uid, gid: uid }, limits: PROBE_LIMITS, kvm: false };
+    let confinement =
+        Confinement { user: User { uid, gid: uid }, limits: PROBE_LIMITS, kvm: false, io_uring: false };
     let mut child = spawn(&command, Vec::new(), &confinement)?;
     let mut text = String::new();
     if let Some(stderr) = child.stderr.take() {

@@ -38,6 +38,9 @@ pub struct VmReport {
     pub accel: Option<Accelerator>,
     /// Why that.
     pub accel_reason: Option<String>,
+    /// How its disks are read and written, where it has any.
+    #[serde(default)]
+    pub disk_io: Option<String>,
     /// When its QEMU was started, in seconds after the epoch.
     pub started_at: Option<u64>,
     /// Starts after the first one.
@@ -79,6 +82,7 @@ impl VmReport {
             supervisor_pid: std::process::id(),
             accel: None,
             accel_reason: None,
+            disk_io: None,
             started_at: None,
             restarts: 0,
             failures: 0,

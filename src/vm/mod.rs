@@ -39,6 +39,7 @@ pub use qemu::accel::{accelerator, kvm};
 pub use qemu::agent::ExecOutput;
 pub use qemu::boot_files::BootFiles;
 pub use qemu::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
+pub use qemu::disk_io::Way as DiskWay;
 pub use qemu::launch::can_start;
 pub use record::VmRecord;
 pub use state::State;

@@ -53,6 +53,7 @@ pub fn differences(launched: Option<&VmRecord>, wanted: &Vm) -> Vec<Pending> {
         memory,
         image,
         volumes,
+        io_uring,
         arch,
         machine,
         accel,
@@ -71,6 +72,7 @@ pub fn differences(launched: Option<&VmRecord>, wanted: &Vm) -> Vec<Pending> {
     found.image(launched.image(), image);
     let disks = |disks: &Vec<Disk>| list(&disks.iter().map(disk).collect::<Vec<_>>());
     found.add("volumes", launched.volumes().as_ref(), volumes, disks);
+    found.add("io_uring", launched.io_uring().as_ref(), io_uring, bool::to_string);
     found.add("arch", launched.arch.get(), arch, Arch::to_string);
     found.add("machine", launched.machine.get(), machine, |machine| format!("{machine:?}").to_lowercase());
     found.add("accel", launched.accel.get(), accel, |accel| format!("{accel:?}").to_lowercase());

@@ -34,6 +34,9 @@ pub struct VmRecord {
     pub(super) memory: Field<u32>,
     image: Field<ImageRecord>,
     volumes: Field<Vec<DiskRecord>>,
+    /// Where it may use it: records of earlier versions don't say.
+    #[serde(skip_serializing_if = "Field::is_missing")]
+    io_uring: Field<bool>,
     pub(super) arch: Field<Arch>,
     pub(super) machine: Field<Machine>,
     pub(super) accel: Field<Accel>,
@@ -102,6 +105,8 @@ pub(super) struct LaunchRecord {
     pub accel: Field<Accelerator>,
     /// Why that accelerator.
     pub accel_reason: Field<String>,
+    /// How its disks are read and written.
+    pub disks: Field<String>,
     /// Whether the image has a guest agent.
     pub agent: Field<bool>,
     /// Seconds after the epoch.
@@ -121,6 +126,7 @@ impl From<&Vm> for VmRecord {
             memory,
             image,
             volumes,
+            io_uring,
             arch,
             machine,
             accel,
@@ -139,6 +145,7 @@ impl From<&Vm> for VmRecord {
             memory: Field::Is(memory),
             image: Field::Is(image.into()),
             volumes: Field::Is(volumes.into_iter().map(DiskRecord::from).collect()),
+            io_uring: if io_uring { Field::Is(true) } else { Field::Missing },
             arch: Field::Is(arch),
             machine: Field::Is(machine),
             accel: Field::Is(accel),
@@ -166,6 +173,7 @@ impl VmRecord {
             memory: self.memory.into_option().ok_or("memory")?,
             image: self.image.into_option().ok_or("image")?.into(),
             volumes: disks(self.volumes.or(Vec::new()).ok_or("volumes")?),
+            io_uring: self.io_uring.or(false).ok_or("io_uring")?,
             arch: self.arch.into_option().ok_or("arch")?,
             machine: self.machine.into_option().ok_or("machine")?,
             accel: self.accel.into_option().ok_or("accel")?,
@@ -203,6 +211,11 @@ impl VmRecord {
     /// What it boots.
     pub(super) fn image(&self) -> Option<Image> {
         self.image.get().cloned().map(Image::from)
+    }
+
+    /// Whether it may use io_uring; in earlier versions none did.
+    pub(super) fn io_uring(&self) -> Option<bool> {
+        self.io_uring.or(false)
     }
 
     /// Its disks besides; earlier versions had none.

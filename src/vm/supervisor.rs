@@ -30,6 +30,7 @@ use super::qemu::accel::accelerator;
 use super::qemu::adopt::adopt;
 use super::qemu::agent::Agent;
 use super::qemu::boot_files::BootFiles;
+use super::qemu::disk_io;
 use super::qemu::launch::{Launched, launch};
 use super::qemu::watch::{self, Noticed};
 use super::running::Qemu;
@@ -270,9 +271,17 @@ impl Supervisor {
         }
         let (root, vm) = (self.root.clone(), self.vm.clone());
         // Off this thread: a test guest may run for seconds.
-        let accel = tokio::task::spawn_blocking(move || accelerator(&root, &vm)).await;
-        let accel = accel.map_err(|error| VmError::kernel("look at KVM")(io::Error::other(error)))?;
-        let launched = boot.and_then(|boot| launch(&self.dir, &self.vm, &boot, accel?));
+        let files = boot.as_ref().ok().cloned();
+        let means = tokio::task::spawn_blocking(move || {
+            let accel = accelerator(&root, &vm)?;
+            let disk_io = files.and_then(|files| disk_io::choose(&vm, &files, accel.0));
+            Ok::<_, VmError>((accel, disk_io))
+        });
+        let means = means.await.map_err(|error| VmError::kernel("look at KVM")(io::Error::other(error)))?;
+        let launched = boot.and_then(|boot| {
+            let (accel, disk_io) = means?;
+            launch(&self.dir, &self.vm, &boot, accel, disk_io)
+        });
         match launched {
             Ok(launched) => self.watch(launched, true).await,
             Err(error) => Ok(self.on(Event::LaunchFailed(error.to_string()))),
@@ -409,6 +418,7 @@ impl Supervisor {
             status.pid = Some(qemu.pid());
             status.accel = qemu.record.accel.get().copied();
             status.accel_reason = qemu.record.accel_reason.get().cloned();
+            status.disk_io = qemu.record.disks.get().filter(|text| !text.is_empty()).cloned();
             status.started_at = qemu.record.started_at.get().copied();
         }
         if *self.status.borrow() == status {

@@ -31,6 +31,7 @@ pub(super) fn vm() -> Vm {
         memory: 256,
         image: Image::Named(name("probe")),
         volumes: Vec::new(),
+        io_uring: false,
         arch: Arch::X86_64,
         machine: Machine::Q35,
         accel: Accel::Tcg,

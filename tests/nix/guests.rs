@@ -29,6 +29,7 @@ fn kernel_words(spec: &str) -> String {
         initrd: None,
         disk: None,
         volumes: Vec::new(),
+        disk_thread: false,
     };
     let command = command_line(&topology.vms[0], &boot, Accelerator::Tcg, &fds);
     let at = command.args.iter().position(|word| word == "-append").unwrap();

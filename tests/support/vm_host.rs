@@ -66,6 +66,7 @@ impl Host {
             memory: 256,
             image: Image::Named(name("probe")),
             volumes: Vec::new(),
+            io_uring: false,
             arch: Arch::X86_64,
             machine: Machine::Q35,
             accel: Accel::Tcg,

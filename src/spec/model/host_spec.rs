@@ -300,6 +300,12 @@ pub struct Vm {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("examples" = [[{ "path": "/srv/data.img", "format": "raw" }]]))]
     pub volumes: Vec<Disk>,
+    /// Whether its disks may be read and written by io_uring, where this machine
+    /// has it. For guests that are trusted: what goes by it passes by the filter
+    /// of its QEMU's system calls.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = false), example = true)]
+    pub io_uring: bool,
     /// The guest's architecture; default: the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"x86_64")]

@@ -32,7 +32,7 @@ const DEVICE: &str = "/dev/kvm";
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 /// It has no disk and 64 MiB; translated code and stacks come to more.
 pub(in crate::vm) const PROBE_LIMITS: Limits =
-    Limits { address_space: 6 << 30, file_size: 1 << 20, files: 256, threads: 256 };
+    Limits { address_space: 6 << 30, file_size: 1 << 20, files: 256, threads: 256, locked: 0 };
 /// What the x86 test guest writes to the isa-debug-exit device.
 const X86_VALUE: u8 = 0x2a;
 
@@ -206,7 +206,8 @@ fn probe(arch: Arch, accel: Accelerator, user: User, limit: Duration) -> Result<
     find_program(&command.program).map_err(|error| failed(&error))?;
     let mappings = vec![FdMapping { parent_fd: firmware, child_fd: 3 }];
     let kvm = accel == Accelerator::Kvm;
-    let spawned = spawn(&command, mappings, &Confinement { user, limits: PROBE_LIMITS, kvm });
+    let spawned =
+        spawn(&command, mappings, &Confinement { user, limits: PROBE_LIMITS, kvm, io_uring: false });
     let mut child = spawned.map_err(|error| failed(&error))?;
     let process = Process::open(child.id());
     let ended = match &process {

@@ -12,6 +12,7 @@ use crate::ownership::qemu_name;
 use crate::topology::{Arch, Disk, DiskFormat, Machine, Vm};
 
 use super::boot_files::BootFiles;
+use super::disk_io::Way;
 
 /// What executes the guest's instructions, decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub struct Fds {
     pub disk: Option<DiskFd>,
     /// The volumes, in their order.
     pub volumes: Vec<DiskFd>,
+    /// Whether a thread of their own does the disks' requests.
+    pub disk_thread: bool,
 }
 
 /// A disk's descriptor.
@@ -60,6 +63,8 @@ pub struct DiskFd {
     pub fd: RawFd,
     /// Whether it is a block device rather than a file.
     pub block_device: bool,
+    /// Who does its requests.
+    pub way: Way,
 }
 
 /// A QEMU to run.
@@ -104,18 +109,24 @@ pub fn command_line(vm: &Vm, boot: &BootFiles, accel: Accelerator, fds: &Fds) ->
         Machine::Virt => args.add("-device", "pvpanic-pci"),
         Machine::Microvm => {}
     }
+    let thread = if fds.disk_thread { ",iothread=disks" } else { "" };
+    if fds.disk_thread && (boot.disk.is_some() || !boot.volumes.is_empty()) {
+        args.add("-object", "iothread,id=disks");
+    }
     if let (Some(disk), Some(opened)) = (&boot.disk, fds.disk) {
         // A descriptor set: QEMU opens files by name only, this is its name for them.
         args.add("-add-fd", format!("fd={},set=1", opened.fd));
-        args.add("-blockdev", block_device("disk", 1, disk, opened.block_device));
-        args.add("-device", format!("{},drive=disk,serial=disk,bootindex=1", virtio("blk", vm.machine)));
+        args.add("-blockdev", block_device("disk", 1, disk, opened));
+        let device = virtio("blk", vm.machine);
+        args.add("-device", format!("{device},drive=disk,serial=disk,bootindex=1{thread}"));
     }
     for (number, (disk, opened)) in boot.volumes.iter().zip(&fds.volumes).enumerate() {
         let (node, set) = (format!("volume{}", number + 1), number + 2);
         args.add("-add-fd", format!("fd={},set={set}", opened.fd));
-        args.add("-blockdev", block_device(&node, set, disk, opened.block_device));
+        args.add("-blockdev", block_device(&node, set, disk, *opened));
         // Guests find it by its serial number; the order of letters is the bus's affair.
-        args.add("-device", format!("{},drive={node},serial={node}", virtio("blk", vm.machine)));
+        let device = virtio("blk", vm.machine);
+        args.add("-device", format!("{device},drive={node},serial={node}{thread}"));
     }
     if let (Some(_), Some(fd)) = (&boot.kernel, fds.kernel) {
         args.add("-kernel", format!("/proc/self/fd/{fd}"));
@@ -157,15 +168,24 @@ fn socket(id: &str, fd: RawFd) -> String {
 }
 
 /// JSON, in which nothing needs escaping for QEMU's option syntax.
-fn block_device(node: &str, set: usize, disk: &Disk, block_device: bool) -> String {
+fn block_device(node: &str, set: usize, disk: &Disk, opened: DiskFd) -> String {
+    // A block device is used past the host's page cache, which would hold what
+    // the guest's holds.
+    let cache = json!({ "direct": opened.block_device });
     let file = json!({
-        "driver": if block_device { "host_device" } else { "file" },
+        "driver": if opened.block_device { "host_device" } else { "file" },
         "filename": format!("/dev/fdset/{set}"),
+        "aio": opened.way.word(),
+        "cache": &cache,
+        "discard": "unmap",
     });
     let mut node = json!({
         "node-name": node,
         "read-only": disk.read_only,
+        "cache": cache,
         "discard": "unmap",
+        // Zeroes that the guest writes give their place back.
+        "detect-zeroes": "unmap",
         "file": file,
     });
     let format = match disk.format {
@@ -258,6 +278,7 @@ mod tests {
         initrd: Some(8),
         disk: None,
         volumes: Vec::new(),
+        disk_thread: true,
     };
 
     /// One option a line.
@@ -276,7 +297,8 @@ mod tests {
     }
 
     fn disk_fds(block_device: bool) -> Fds {
-        Fds { kernel: None, initrd: None, disk: Some(DiskFd { fd: 7, block_device }), ..FDS }
+        let way = if block_device { Way::Native } else { Way::Threads };
+        Fds { kernel: None, initrd: None, disk: Some(DiskFd { fd: 7, block_device, way }), ..FDS }
     }
 
     #[test]
@@ -322,9 +344,18 @@ mod tests {
             volumes: vec![volume("/srv/a.img", false), volume("/dev/b", true)],
             ..disk(DiskFormat::Raw, true)
         };
-        let fd = |fd, block_device| DiskFd { fd, block_device };
+        let fd = |fd, block_device| DiskFd { fd, block_device, way: Way::IoUring };
         let fds = Fds { volumes: vec![fd(8, false), fd(9, true)], ..disk_fds(false) };
         insta::assert_snapshot!(lines(&command_line(&vm(), &boot, Accelerator::Tcg, &fds)));
+    }
+
+    #[test]
+    fn a_disk_without_a_thread_of_its_own_has_none() {
+        let vm = Vm { machine: Machine::Microvm, ..vm() };
+        let boot = BootFiles { kernel: Some("/k".into()), ..disk(DiskFormat::Raw, false) };
+        let fds = Fds { disk_thread: false, ..disk_fds(false) };
+        let text = lines(&command_line(&vm, &boot, Accelerator::Tcg, &fds));
+        assert!(text.contains("virtio-blk-device,drive=disk") && !text.contains("iothread"), "{text}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::topology::{Disk, Vm};
 use super::accel;
 use super::boot_files::BootFiles;
 use super::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
+use super::disk_io::{DiskIo, RINGS, Way};
 use super::opened;
 use crate::vm::error::VmError;
 use crate::vm::record::{LaunchRecord, VERSION};
@@ -49,6 +50,7 @@ pub(in crate::vm) fn launch(
     vm: &Vm,
     boot: &BootFiles,
     (accel, accel_reason): (Accelerator, String),
+    disk_io: Option<DiskIo>,
 ) -> Result<Launched, VmError> {
     if !UIDS.contains(&vm.uid) {
         let source = io::Error::other(format!("user {} isn't one of a guest's", vm.uid));
@@ -62,14 +64,22 @@ pub(in crate::vm) fn launch(
         serial: inherited.add(dir.listen(SERIAL)?.into()),
         kernel: boot.kernel.as_deref().map(|file| inherited.readable(file)).transpose()?,
         initrd: boot.initrd.as_deref().map(|file| inherited.readable(file)).transpose()?,
-        disk: boot.disk.as_ref().map(|disk| inherited.disk(disk)).transpose()?,
-        volumes: boot.volumes.iter().map(|disk| inherited.disk(disk)).collect::<Result<_, _>>()?,
+        disk: boot.disk.as_ref().map(|disk| inherited.disk(disk, disk_io.as_ref())).transpose()?,
+        volumes: boot
+            .volumes
+            .iter()
+            .map(|disk| inherited.disk(disk, disk_io.as_ref()))
+            .collect::<Result<_, _>>()?,
+        disk_thread: disk_io.as_ref().is_some_and(|io| io.thread),
     };
     let command = command_line(vm, boot, accel, &fds);
+    let has_ring = disk_io.as_ref().is_some_and(DiskIo::has_ring);
+    let locked = if has_ring { RINGS } else { 0 };
     let confinement = Confinement {
         user: accel::user(vm.uid, accel),
-        limits: limits(vm, inherited.largest),
+        limits: Limits { locked, ..limits(vm, inherited.largest) },
         kvm: accel == Accelerator::Kvm,
+        io_uring: has_ring,
     };
     let mut child = spawn(&command, inherited.mappings, &confinement)?;
     let Some(process) = Process::open(child.id()) else {
@@ -84,6 +94,7 @@ pub(in crate::vm) fn launch(
         start_time: Field::Is(process.start_time),
         accel: Field::Is(accel),
         accel_reason: Field::Is(accel_reason),
+        disks: Field::Is(disk_io.map(|io| io.to_string()).unwrap_or_default()),
         agent: Field::Is(boot.agent),
         started_at: Field::Is(started_at),
         birthplace: Birthplace::here().map_or(Field::Missing, Field::Is),
@@ -131,6 +142,7 @@ fn limits(vm: &Vm, largest: u64) -> Limits {
         files: 512,
         // One a processor, and up to 64 for a disk's requests.
         threads: 256 + vcpus,
+        locked: 0,
     }
 }
 
@@ -164,12 +176,13 @@ impl Inherited {
         Ok(self.add(open().map_err(VmError::file("boot", path))?))
     }
 
-    fn disk(&mut self, disk: &Disk) -> Result<DiskFd, VmError> {
+    fn disk(&mut self, disk: &Disk, io: Option<&DiskIo>) -> Result<DiskFd, VmError> {
         let opened = opened::disk(disk).map_err(VmError::file("open the disk", &disk.path))?;
         if !disk.read_only {
             self.largest = self.largest.max(opened.largest);
         }
-        Ok(DiskFd { fd: self.add(opened.file.into()), block_device: opened.block_device })
+        let way = io.map_or(Way::Threads, |io| io.way(opened.block_device));
+        Ok(DiskFd { fd: self.add(opened.file.into()), block_device: opened.block_device, way })
     }
 }
 

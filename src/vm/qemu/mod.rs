@@ -6,6 +6,7 @@ pub(super) mod agent;
 pub(super) mod boot_files;
 pub(super) mod command_line;
 pub(super) mod disk_header;
+pub(in crate::vm) mod disk_io;
 pub(super) mod launch;
 pub(super) mod opened;
 pub(super) mod qmp;
