@@ -30,6 +30,7 @@ mod generate;
 mod guard;
 mod isolation;
 mod killed;
+mod narrowing;
 mod neighbours;
 mod nft_listings;
 mod nix;

@@ -116,6 +116,7 @@ fn about(step: &Step) -> (Kind, String, Done) {
         Step::LoadFirewall { .. } => (Kind::Firewall, String::new(), Done::Loaded),
         Step::ChangeFirewall(_) => (Kind::Firewall, String::new(), Done::Changed),
         Step::RemoveFirewall => (Kind::Firewall, String::new(), Done::Removed),
+        Step::ForgetMarks(_) => (Kind::Flows, String::new(), Done::Changed),
         Step::CutFlows(_) => (Kind::Flows, String::new(), Done::Cut),
         Step::KeepApart(_) => (Kind::Links, "routing rules".into(), Done::Changed),
         Step::Link(step) => link(step),

@@ -136,6 +136,9 @@ pub enum HostError {
     /// Tracked flows.
     #[error("can't end the flows that are no longer allowed: {0}")]
     Flows(#[source] io::Error),
+    /// Their marks.
+    #[error("can't take back the marks of flows that older rules have judged: {0}")]
+    Marks(#[source] io::Error),
     /// Links.
     #[error(transparent)]
     Link(#[from] LinkError),

@@ -1,6 +1,6 @@
 //! The order of whole plans, without a kernel.
 
-use crate::firewall::{Difference, Live, Ruleset};
+use crate::firewall::{Difference, Forget, Live, Ruleset};
 use crate::topology::Topology;
 use crate::topology::test_topology::topology;
 use crate::vm;
@@ -33,8 +33,10 @@ fn goal(topology: &Topology, differs: bool) -> Goal<'_> {
         topology,
         ruleset: Ruleset::default(),
         listing: None,
+        listed: Ruleset::default().judgement,
         difference,
         text: String::new(),
+        forget: [None, None],
         restart: Restart::No,
     }
 }
@@ -58,6 +60,7 @@ fn kinds(steps: &[Step]) -> Vec<String> {
         Step::Link(_) => "link".into(),
         Step::LoadFirewall { .. } | Step::ChangeFirewall(_) => "firewall".into(),
         Step::CutFlows(_) => "cut".into(),
+        Step::ForgetMarks(_) => "forget".into(),
         Step::KeepApart(_) => "apart".into(),
         Step::RemoveFirewall => "no firewall".into(),
         Step::StopApp { name, .. } => format!("stop app {name}"),
@@ -68,6 +71,16 @@ fn kinds(steps: &[Step]) -> Vec<String> {
     let mut kinds: Vec<String> = steps.iter().map(kind).collect();
     kinds.dedup();
     kinds
+}
+
+#[test]
+fn marks_are_taken_back_on_both_sides_of_the_rules_and_only_with_them() {
+    let topology = topology(SPEC);
+    let forget = [Some(Forget::all(0xf000_0000)), Some(Forget::all(0x1000))];
+    let steps = plan(&Goal { forget, ..goal(&topology, true) }, &Current::default());
+    assert_eq!(kinds(&steps)[..4], ["forget", "firewall", "forget", "cut"]);
+    let steps = plan(&Goal { forget, ..goal(&topology, false) }, &Current::default());
+    assert!(!kinds(&steps).contains(&"forget".into()));
 }
 
 #[test]

@@ -120,6 +120,14 @@ impl Judgement {
         if self.marks() { [Class::Between, Class::Out].map(marked).into() } else { Vec::new() }
     }
 
+    /// What all marks of its generation have, whatever their class; none where nobody
+    /// gets one.
+    pub fn generation(&self) -> Option<Marked> {
+        let class = 1 << self.mask.bits().trailing_zeros();
+        let value = self.mark(Class::Between);
+        self.marks().then_some(Marked { value, mask: self.mask.bits() & !class })
+    }
+
     /// A generation of `mask` none of whose marks the rules of `self` could make.
     #[must_use]
     pub fn apart(self, mask: MarkMask) -> Self {

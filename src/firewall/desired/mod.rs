@@ -3,6 +3,8 @@
 
 pub(super) mod element_text;
 pub(super) mod judgement;
+pub(super) mod narrowing;
+pub(super) mod policy_area;
 pub(super) mod policy_boxes;
 pub(super) mod policy_chain;
 #[cfg(test)]

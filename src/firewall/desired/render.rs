@@ -11,10 +11,11 @@ use super::policy_chain::PolicyChain;
 use super::ports;
 use super::set::{Set, most_at_once};
 use crate::firewall::Ruleset;
-use crate::ownership::TABLE;
+use crate::ownership::{INET, TABLE};
 
 const RULESET: &str = include_str!("../../../templates/ruleset.nft.hbs");
 const POLICY: &str = include_str!("../../../templates/policy.nft.hbs");
+const JUDGEMENT: &str = include_str!("../../../templates/judgement.nft.hbs");
 
 /// Why there is no text: a defect of the template, which a test would show.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +86,33 @@ pub(in crate::firewall) fn render_policy(policy: &PolicyChain) -> Result<String,
     fill("policy", &policy_data(policy))
 }
 
+/// Whether flows are known by their marks in the rules at all.
+pub fn marks_flows() -> bool {
+    RULESET.contains("{{> judgement}}")
+}
+
+/// The chains in which marks are known and given.
+const JUDGING: [&str; 3] = ["known", "judged_out", "judged_between"];
+
+/// What gives the loaded rules other marks, and changes nothing else: nft's commands,
+/// for the transaction that makes it necessary.
+///
+/// # Errors
+/// Only where the template is broken.
+pub(in crate::firewall) fn render_judgement(judgement: &Judgement) -> Result<String, TemplateFault> {
+    let flushed = JUDGING.map(|chain| format!("flush chain {INET} {TABLE} {chain}\n")).concat();
+    let chains = fill("judgement", &Value::Object(judgement_data(judgement)))?;
+    Ok(format!("{flushed}table {INET} {TABLE} {{\n{chains}}}\n"))
+}
+
+/// The same for people.
+pub(in crate::firewall) fn judgement_command() -> String {
+    let [known, out, between] = JUDGING;
+    format!(
+        "nft flush chain {INET} {TABLE} {known}    # and {out}, {between}: flows are judged anew, see hostctl render"
+    )
+}
+
 fn policy_data(policy: &PolicyChain) -> Value {
     let PolicyChain { chain, what, far, open, sets: elements } = policy;
     let mut data = sets(elements.all());
@@ -113,7 +141,7 @@ fn sets<'a>(sets: impl Iterator<Item = (&'static str, &'a [String])>) -> Map<Str
 
 /// The shape of all texts: two that differ in it have other rules.
 pub fn shape() -> String {
-    format!("{RULESET}{POLICY}")
+    format!("{RULESET}{POLICY}{JUDGEMENT}")
 }
 
 fn fill(template: &str, data: &Value) -> Result<String, TemplateFault> {
@@ -122,5 +150,6 @@ fn fill(template: &str, data: &Value) -> Result<String, TemplateFault> {
     handlebars.register_escape_fn(handlebars::no_escape);
     handlebars.register_template_string("ruleset", RULESET)?;
     handlebars.register_template_string("policy", POLICY)?;
+    handlebars.register_template_string("judgement", JUDGEMENT)?;
     Ok(handlebars.render(template, data)?)
 }

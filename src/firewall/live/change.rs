@@ -6,8 +6,11 @@ use strum::IntoEnumIterator;
 
 use super::delta::{Delta, Parts, element_command};
 use super::difference::Difference;
+use crate::firewall::desired::judgement::Judgement;
 use crate::firewall::desired::policy_chain::PolicyChain;
-use crate::firewall::desired::render::{TemplateFault, render_policy};
+use crate::firewall::desired::render::{
+    TemplateFault, judgement_command, marks_flows, render_judgement, render_policy,
+};
 use crate::firewall::desired::ruleset::Ruleset;
 use crate::firewall::desired::set::{Set, most_at_once};
 use crate::ownership::{INET, TABLE};
@@ -28,6 +31,8 @@ struct Script<'a> {
     gone: Vec<&'a PolicyChain>,
     /// With or without their elements.
     defined: Vec<PolicyChain>,
+    /// The marks of the flows that are allowed from now on, where they are others.
+    judged: Option<Judgement>,
     added: Vec<Elements>,
 }
 
@@ -56,6 +61,7 @@ impl Difference {
             let old = named(loaded, &policy.chain).and_then(|index| loaded.policies.get(index));
             script.policy(old, policy);
         }
+        script.judged = (marks_flows() && loaded.judgement != desired.judgement).then_some(desired.judgement);
         if script.is_empty() { Ok(Self::None) } else { script.delta().map(Self::Elements) }
     }
 }
@@ -90,7 +96,11 @@ impl<'a> Script<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.deleted.is_empty() && self.added.is_empty() && self.gone.is_empty() && self.defined.is_empty()
+        self.deleted.is_empty()
+            && self.added.is_empty()
+            && self.gone.is_empty()
+            && self.defined.is_empty()
+            && self.judged.is_none()
     }
 
     /// The same by messages of hostctl's own, but for chains, rules and sets;
@@ -112,8 +122,9 @@ impl<'a> Script<'a> {
 
     /// What nft is told of chains, rules and sets; nothing where none changes.
     fn rules(&self, definition: impl Fn(&PolicyChain) -> PolicyChain) -> Result<String, TemplateFault> {
+        let judging = self.judged.as_ref().map(render_judgement).transpose()?.unwrap_or_default();
         if self.flushed.is_empty() && self.gone.is_empty() && self.defined.is_empty() {
-            return Ok(String::new());
+            return Ok(judging);
         }
         let flushed = self.flushed.iter().chain(&self.gone);
         let flushed = flushed.map(|policy| format!("flush chain {INET} {TABLE} {}\n", policy.chain));
@@ -124,7 +135,7 @@ impl<'a> Script<'a> {
         let defined: Result<String, TemplateFault> =
             self.defined.iter().map(|policy| render_policy(&definition(policy))).collect();
         let defined = format!("table {INET} {TABLE} {{\n{}}}\n", defined?);
-        Ok(flushed.chain(gone).chain([defined]).collect())
+        Ok(flushed.chain(gone).chain([defined, judging]).collect())
     }
 
     fn delta(&self) -> Result<Delta, TemplateFault> {
@@ -144,6 +155,7 @@ impl<'a> Script<'a> {
             .map(|part| part.command(false))
             .chain(self.gone.iter().map(|policy| chain("delete", policy)))
             .chain(self.defined.iter().map(|policy| chain("add", policy)))
+            .chain(self.judged.iter().map(|_| judgement_command()))
             .chain(self.added.iter().map(|part| part.command(true)))
             .collect();
         Ok(Delta::text(text, commands).by(self.parts()?))

@@ -12,6 +12,8 @@ use serde_json::Value;
 use super::delta::{Delta, Parts};
 use super::listing::{Listing, Table};
 use crate::firewall::desired::element_text;
+use crate::firewall::desired::judgement::Judgement;
+use crate::firewall::desired::render::{TemplateFault, judgement_command, render_judgement};
 use crate::firewall::desired::set::most_at_once;
 use crate::ownership::{BRIDGE, TABLE, TABLE_FAMILIES, table};
 
@@ -50,6 +52,23 @@ impl Difference {
 
     /// From what the kernel has to what it should have.
     pub fn between(live: &Listing, desired: &Listing) -> Self {
+        Self::judging(live, desired, None)
+    }
+
+    /// As [`Self::between`] of listings with the same marks, to what has others:
+    /// elements that differ change in one transaction with the marks.
+    ///
+    /// # Errors
+    /// Only where the template is broken.
+    pub fn between_judged(
+        live: &Listing,
+        desired: &Listing,
+        judgement: &Judgement,
+    ) -> Result<Self, TemplateFault> {
+        Ok(Self::judging(live, desired, Some(render_judgement(judgement)?)))
+    }
+
+    fn judging(live: &Listing, desired: &Listing, marks: Option<String>) -> Self {
         let mut changes = Vec::new();
         for (family, wanted) in &desired.tables {
             let Some(found) = live.tables.get(family) else {
@@ -83,8 +102,16 @@ impl Difference {
         if changes.is_empty() {
             return Self::None;
         }
-        let commands = changes.iter().map(command).collect();
-        let parts = parts(&changes);
+        let mut commands: Vec<String> = changes.iter().map(command).collect();
+        let mut parts = parts(&changes);
+        if let Some(marks) = marks {
+            let text = changes.iter().map(text).collect::<String>() + &marks;
+            commands.push(judgement_command());
+            if let Some(parts) = &mut parts {
+                parts.rules = marks;
+            }
+            return Self::Elements(Delta::text(text, commands).by(parts));
+        }
         if changes.iter().flat_map(|change| &change.elements).any(element_text::is_stateful) {
             return Self::Elements(Delta::text(changes.iter().map(text).collect(), commands).by(parts));
         }

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::firewall::Set;
+use crate::firewall::desired::judgement::{Judgement, Marked};
+use crate::topology::MarkMask;
 
 /// Hostctl's tables, each by its family.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -128,6 +130,28 @@ impl Listing {
             .collect()
     }
 
+    /// By which marks the loaded rules know flows; [`LoadedMarks::Unknown`] where they
+    /// aren't hostctl's.
+    pub fn judgement(&self) -> LoadedMarks {
+        let rules =
+            self.tables.values().flat_map(|table| &table.shape).filter_map(|object| object.get("rule"));
+        let mut found = None;
+        for rule in rules.filter(|rule| has_mark(rule)) {
+            let of_rule = matched_mark(rule).or_else(|| given_mark(rule));
+            let Some(Ok(mask)) =
+                of_rule.map(|marked| MarkMask::new(marked.mask).map(|mask| (mask, marked.value)))
+            else {
+                return LoadedMarks::Unknown;
+            };
+            let judgement = Judgement::from_mark(mask.0, mask.1);
+            if judgement.is_none() || found.is_some_and(|found| Some(found) != judgement) {
+                return LoadedMarks::Unknown;
+            }
+            found = judgement;
+        }
+        found.map_or(LoadedMarks::None, LoadedMarks::Of)
+    }
+
     /// How many rules there are, in all tables.
     pub fn rules(&self) -> usize {
         self.tables
@@ -141,6 +165,68 @@ impl Listing {
     pub fn elements(&self) -> usize {
         self.tables.values().flat_map(|table| table.sets.values()).map(BTreeSet::len).sum()
     }
+}
+
+/// By which marks loaded rules know flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadedMarks {
+    /// These.
+    Of(Judgement),
+    /// They know nobody, and mark nobody.
+    None,
+    /// It can't be said: somebody changed them.
+    Unknown,
+}
+
+/// Whether a rule has anything to do with flows' marks.
+fn has_mark(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => is_mark(value) || fields.values().any(has_mark),
+        Value::Array(values) => values.iter().any(has_mark),
+        _ => false,
+    }
+}
+
+/// `ct mark & MASK == VALUE`.
+fn matched_mark(rule: &Value) -> Option<Marked> {
+    let mut matches = rule.get("expr")?.as_array()?.iter().filter_map(|statement| statement.get("match"));
+    let condition = matches.find(|condition| has_mark(condition))?;
+    condition.get("op").filter(|op| *op == "==")?;
+    let (left, right) = (condition.get("left")?, condition.get("right")?);
+    // The highest bits are listed as a prefix's length.
+    if let Some(prefix) = right.get("prefix") {
+        let length = prefix.get("len").and_then(number).filter(|length| (1..=32).contains(length))?;
+        return is_mark(left).then_some(Marked {
+            value: number(prefix.get("addr")?)?,
+            mask: u32::MAX.checked_shl(32 - length)?,
+        });
+    }
+    Some(Marked { value: number(right)?, mask: masked_mark(left)? })
+}
+
+/// `ct mark set ct mark & REST | VALUE`.
+fn given_mark(rule: &Value) -> Option<Marked> {
+    let mut mangles = rule.get("expr")?.as_array()?.iter().filter_map(|statement| statement.get("mangle"));
+    let mangle = mangles.find(|mangle| has_mark(mangle))?;
+    mangle.get("key").filter(|key| has_mark(key))?;
+    let [kept, value] = mangle.get("value")?.get("|")?.as_array()?.as_slice() else { return None };
+    // What is set is listed among what is kept: nobody can tell.
+    let value = number(value)?;
+    Some(Marked { value, mask: !masked_mark(kept)? | value })
+}
+
+/// The mask of `ct mark & MASK`.
+fn masked_mark(value: &Value) -> Option<u32> {
+    let [mark, mask] = value.get("&")?.as_array()?.as_slice() else { return None };
+    if is_mark(mark) { number(mask) } else { None }
+}
+
+fn is_mark(value: &Value) -> bool {
+    value.get("ct").is_some_and(|ct| ct.get("key").is_some_and(|key| key == "mark"))
+}
+
+fn number(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|number| u32::try_from(number).ok())
 }
 
 /// Whether a key says what an object is. Each version of nft prints more of
@@ -287,6 +373,10 @@ fn normalise(value: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+#[path = "judgement_tests.rs"]
+mod judgement_tests;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkPayload, Nla};
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple};
 use netlink_packet_netfilter::{NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::Socket;
@@ -14,10 +14,22 @@ use crate::reach::TrackedFlow;
 use super::flows::FlowPolicy;
 use crate::firewall::netfilter::{open, receive, send};
 
+/// `CTA_ZONE`.
+const ZONE: u16 = 18;
+
 /// An entry, with what the kernel needs to find it again.
-struct Entry {
-    flow: TrackedFlow,
-    key: Vec<ConntrackAttribute>,
+pub(super) struct Entry {
+    pub flow: TrackedFlow,
+    /// Its mark (`ct mark`).
+    pub mark: u32,
+    pub key: Vec<ConntrackAttribute>,
+}
+
+impl Entry {
+    /// Of which family it is.
+    pub const fn family(&self) -> NetfilterProtoFamily {
+        if self.flow.source.is_ipv4() { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 }
+    }
 }
 
 /// Ends the flows that `policy` forbids, and those that a guest has beyond what
@@ -26,31 +38,38 @@ struct Entry {
 /// # Errors
 /// Where the kernel doesn't answer, or keeps an entry.
 pub fn cut(policy: &FlowPolicy) -> io::Result<usize> {
-    // The namespace's own count (nf_conntrack-sysctl.rst in the kernel's
-    // documentation). What comes meanwhile is judged by the new rules.
-    if fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").is_ok_and(|count| count.trim() == "0")
-    {
+    // What comes meanwhile is judged by the new rules.
+    if count() == Some(0) {
         return Ok(0);
     }
     let socket = open()?;
-    let mut count = 0;
+    let mut ended = 0;
     let entries = dump(&socket)?;
     let ends = policy.judge(|judge| {
         let ends = |entry: &Entry| judge.forbids(&entry.flow) || judge.is_surplus(&entry.flow);
         entries.into_iter().filter(ends).collect::<Vec<_>>()
     });
-    for Entry { flow, key } in ends {
-        let v4 = flow.source.is_ipv4();
-        let family = if v4 { NetfilterProtoFamily::IPv4 } else { NetfilterProtoFamily::IPv6 };
-        count += usize::from(delete(&socket, family, key)?);
+    for entry in ends {
+        ended += usize::from(delete(&socket, entry)?);
     }
-    Ok(count)
+    Ok(ended)
+}
+
+/// How many flows this network namespace has tracked (nf_conntrack-sysctl.rst in
+/// the kernel's documentation); none where the kernel doesn't say.
+pub fn count() -> Option<u64> {
+    fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").ok()?.trim().parse().ok()
 }
 
 /// The flows of all families at once: the kernel walks through a table of
 /// hundreds of thousands of places for each question.
 fn dump(socket: &Socket) -> io::Result<Vec<Entry>> {
     send(socket, NLM_F_DUMP, NetfilterProtoFamily::Unspec, ConntrackMessage::Get(Vec::new()))?;
+    entries(socket)
+}
+
+/// The answers to a dump.
+pub(super) fn entries(socket: &Socket) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     receive(socket, |payload| match payload {
         NetlinkPayload::Done(_) => Ok(true),
@@ -68,10 +87,19 @@ fn dump(socket: &Socket) -> io::Result<Vec<Entry>> {
 
 fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
     let (mut source, mut destination, mut protocol, mut port) = (None, None, 0, 0);
-    let original = attributes.into_iter().find_map(|attribute| match attribute {
-        ConntrackAttribute::CtaTupleOrig(tuples) => Some(tuples),
-        _ => None,
-    })?;
+    let (mut original, mut zone, mut mark) = (None, None, 0);
+    for attribute in attributes {
+        match attribute {
+            ConntrackAttribute::CtaTupleOrig(tuples) => original = Some(tuples),
+            ConntrackAttribute::CtaMark(bits) => mark = bits,
+            // Without it another zone's entry isn't found.
+            ConntrackAttribute::Other(other) if other.kind() == ZONE => {
+                zone = Some(ConntrackAttribute::Other(other));
+            }
+            _ => {}
+        }
+    }
+    let original = original?;
     for tuple in &original {
         match tuple {
             Tuple::Ip(parts) => {
@@ -96,12 +124,18 @@ fn entry(attributes: Vec<ConntrackAttribute>) -> Option<Entry> {
         }
     }
     let flow = TrackedFlow { source: source?, destination: destination?, protocol, port };
-    Some(Entry { flow, key: vec![ConntrackAttribute::CtaTupleOrig(original)] })
+    let key = [ConntrackAttribute::CtaTupleOrig(original)].into_iter().chain(zone).collect();
+    Some(Entry { flow, mark, key })
 }
 
 /// Whether there still was such an entry.
-fn delete(socket: &Socket, family: NetfilterProtoFamily, key: Vec<ConntrackAttribute>) -> io::Result<bool> {
-    send(socket, NLM_F_ACK, family, ConntrackMessage::Delete(key))?;
+fn delete(socket: &Socket, entry: Entry) -> io::Result<bool> {
+    send(socket, NLM_F_ACK, entry.family(), ConntrackMessage::Delete(entry.key))?;
+    acknowledged(socket)
+}
+
+/// Whether what was told about an entry found it.
+pub(super) fn acknowledged(socket: &Socket) -> io::Result<bool> {
     let mut found = true;
     receive(socket, |payload| match payload {
         NetlinkPayload::Error(error) => match error.to_io() {

@@ -2,3 +2,4 @@
 
 pub mod conntrack;
 pub(super) mod flows;
+pub(super) mod forget;

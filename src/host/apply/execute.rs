@@ -81,6 +81,10 @@ impl Host {
                 app::write_desired(&self.root, app)?;
                 app::spawn_supervisor(&self.root, app, &self.program)?;
             }
+            Step::ForgetMarks(forget) => {
+                let count = forget.carry_out().map_err(HostError::Marks)?;
+                tracing::info!(count, "took back marks of older rules");
+            }
             Step::CutFlows(policy) => cut_flows(policy)?,
             Step::KeepApart(change) => netlink.keep_apart(change).await?,
             Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
@@ -106,7 +110,8 @@ pub(in crate::host) fn cut_flows(policy: &FlowPolicy) -> Result<(), HostError> {
     Ok(())
 }
 
-fn unsupported(error: &std::io::Error) -> bool {
+/// Whether a kernel can't list or change tracked flows by netlink at all.
+pub(in crate::host) fn unsupported(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL))

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::firewall::{self, Difference, Listing, Live, Ruleset, Surroundings, nft};
+use crate::firewall::{
+    self, Difference, Forget, Judgement, Listing, Live, LoadedMarks, Ruleset, Surroundings, narrows, nft,
+};
 use crate::topology::{Name, Topology};
 
 use super::current::Current;
+use super::succession::Succession;
 use crate::host::HostError;
 
 /// What the host should be.
@@ -18,10 +21,14 @@ pub struct Goal<'a> {
     pub ruleset: Ruleset,
     /// What the kernel lists once it has loaded it, where that had to be known.
     pub listing: Option<Listing>,
+    /// The marks that are listed there.
+    pub listed: Judgement,
     /// What separates the loaded firewall from it.
     pub difference: Difference,
     /// The firewall's text, where it has to be loaded whole.
     pub text: String,
+    /// Marks of flows that are taken back before the firewall changes, and after.
+    pub forget: [Option<Forget>; 2],
     /// Which guests are started again for what waits for it.
     pub restart: Restart,
 }
@@ -74,25 +81,50 @@ pub fn goal_in<'a>(
     known: Option<&Goal<'_>>,
 ) -> Result<Goal<'a>, HostError> {
     let ruleset = Ruleset::new(topology, surroundings)?;
+    let mask = topology.mark_mask;
     let mut goal = Goal {
         topology,
+        listed: ruleset.judgement,
         ruleset,
         listing: None,
         difference: Difference::None,
         text: String::new(),
+        forget: [None, None],
         restart: Restart::No,
     };
     match &current.firewall {
-        Live::Known(loaded) => goal.difference = Difference::between_rulesets(loaded, &goal.ruleset)?,
-        Live::Listed(listing) if listing.is_empty() => goal.difference = Difference::absent(),
+        Live::Known(loaded) => {
+            let narrows = narrows(loaded, &goal.ruleset, &[]);
+            goal.follow(Succession::new(LoadedMarks::Of(loaded.judgement), mask, narrows)?);
+            goal.difference = Difference::between_rulesets(loaded, &goal.ruleset)?;
+        }
+        Live::Listed(listing) if listing.is_empty() => {
+            goal.follow(Succession::new(LoadedMarks::None, mask, true)?);
+            goal.difference = Difference::absent();
+        }
         Live::Listed(live) => {
-            goal.text = firewall::render(&goal.ruleset)?;
-            let known = known.filter(|known| known.ruleset == goal.ruleset);
+            let marks = live.judgement();
+            // With the marks that are loaded, where they can be.
+            goal.follow(Succession::new(marks, mask, false)?);
+            goal.listed = goal.ruleset.judgement;
+            let text = firewall::render(&goal.ruleset)?;
+            let known = known.filter(|known| {
+                known.ruleset == goal.ruleset && known.listed == goal.listed && known.listing.is_some()
+            });
             let desired = match known.and_then(|known| known.listing.clone()) {
                 Some(listing) => listing,
-                None => nft::rehearse(&goal.text)?,
+                None => nft::rehearse(&text)?,
             };
             goal.difference = Difference::between(live, &desired);
+            // Of what others did it isn't known whether it is narrower to undo it.
+            if goal.difference != Difference::None {
+                goal.follow(Succession::new(marks, mask, true)?);
+                if matches!(goal.difference, Difference::Elements(_)) && goal.ruleset.judgement != goal.listed
+                {
+                    goal.difference = Difference::between_judged(live, &desired, &goal.ruleset.judgement)?;
+                }
+            }
+            goal.text = firewall::render(&goal.ruleset)?;
             goal.listing = Some(desired);
         }
     }
@@ -104,4 +136,11 @@ pub fn goal_in<'a>(
         nft::probe(&goal.text)?;
     }
     Ok(goal)
+}
+
+impl Goal<'_> {
+    fn follow(&mut self, Succession { judgement, before, after }: Succession) {
+        self.ruleset.judgement = judgement;
+        self.forget = [before, after];
+    }
 }

@@ -12,6 +12,7 @@ pub(super) mod plan;
 pub(super) mod preview;
 pub(super) mod prove_first;
 pub(super) mod step;
+mod succession;
 pub(super) mod surroundings;
 pub(super) mod take_back;
 mod take_down;

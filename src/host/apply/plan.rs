@@ -84,7 +84,10 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
         Difference::Replace { reason } => Some(Step::LoadFirewall { text: goal.text.clone(), reason }),
     };
     if let Some(change) = change {
+        let [before, after] = goal.forget.map(|forget| forget.map(Step::ForgetMarks));
+        steps.extend(before);
         steps.push(change);
+        steps.extend(after);
         // Also at the first load: what was tracked before was judged by nobody.
         let host =
             current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();

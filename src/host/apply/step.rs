@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::firewall::{Delta, FlowPolicy};
+use crate::firewall::{Delta, FlowPolicy, Forget};
 use crate::link;
 use crate::ownership::{TABLE_FAMILIES, table};
 use crate::topology::{App, Name, NamespaceName, Vm};
@@ -58,6 +58,8 @@ pub enum Step {
     ChangeFirewall(Delta),
     /// Routes and rules that keep networks apart where the firewall is gone.
     KeepApart(link::ApartChange),
+    /// Marks by which rules know flows that they have judged are taken back.
+    ForgetMarks(Forget),
     /// Tracked flows that the new rules don't allow are ended.
     CutFlows(Box<FlowPolicy>),
     /// The firewall's tables are removed.
@@ -86,6 +88,7 @@ impl Step {
             Self::LoadFirewall { .. } => vec!["hostctl render | nft -f -".into()],
             Self::ChangeFirewall(delta) => delta.commands(),
             Self::KeepApart(change) => change.commands(),
+            Self::ForgetMarks(forget) => forget.commands(),
             Self::CutFlows(_) => vec!["conntrack -D …    # each flow that the new rules don't allow".into()],
             Self::RemoveFirewall => {
                 TABLE_FAMILIES.map(|family| format!("nft delete table {}", table(family))).into()

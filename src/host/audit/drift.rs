@@ -101,7 +101,7 @@ pub(super) fn drift(goal: &Goal<'_>, current: &Current, steps: &[Step]) -> Vec<F
                 commands: step.commands(),
             }),
             // Consequences of the others.
-            Step::Evict { .. } | Step::CutFlows(_) => {}
+            Step::Evict { .. } | Step::ForgetMarks(_) | Step::CutFlows(_) => {}
             Step::RemoveFirewall => findings.push(Finding {
                 severity: Severity::Warning,
                 kind: Kind::Drift,

@@ -121,10 +121,12 @@ pub(super) async fn audit_again(root: &RootDir, remembered: &mut Remembered) -> 
         let known = remembered.rehearsed.take();
         let known = known.map(|(ruleset, listing)| Goal {
             topology: &topology,
+            listed: ruleset.judgement,
             ruleset,
             listing: Some(listing),
             difference: Difference::None,
             text: String::new(),
+            forget: [None, None],
             restart: Restart::No,
         });
         let goal = goal(&topology, &current, known.as_ref())?;
@@ -132,7 +134,9 @@ pub(super) async fn audit_again(root: &RootDir, remembered: &mut Remembered) -> 
         findings.extend(drift::drift(&goal, &current, &steps));
         let waiting = waiting(&topology, &current, &steps);
         findings.extend(waiting.into_iter().map(|(name, pending)| guests::waits(&topology, name, pending)));
-        remembered.rehearsed = goal.listing.map(|listing| (goal.ruleset, listing));
+        let mut listed = goal.ruleset;
+        listed.judgement = goal.listed;
+        remembered.rehearsed = goal.listing.map(|listing| (listed, listing));
         findings.extend(taps::taps(&topology, &current.links));
         findings.extend(conflicts(&topology, &current).iter().map(drift::conflict));
     }
