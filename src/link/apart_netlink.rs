@@ -18,8 +18,8 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use nix::libc;
 use rtnetlink::{Error, IpVersion};
 
-use super::apart::{ALLOWED, ApartChange, END, OTHERS, PASS, Part, Rule};
-use super::netlink::{LinkError, Netlink, asked};
+use super::apart::{ALLOWED, END, OTHERS, PASS, Part, Rule};
+use super::netlink::Netlink;
 use crate::ownership::{JUDGED, ROUTING_TABLE};
 use crate::packet::Family;
 
@@ -43,35 +43,10 @@ impl Netlink {
         }
         Some(parts)
     }
-
-    /// Makes and removes them. What is there already, or gone, is well.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub async fn keep_apart(&self, change: &ApartChange) -> Result<(), LinkError> {
-        for (add, part) in change.steps() {
-            let done = match (part, add) {
-                (Part::Prohibit(to), true) => self.handle.route().add(prohibit(*to)).execute().await,
-                (Part::Prohibit(to), false) => self.handle.route().del(prohibit(*to)).execute().await,
-                (part, false) => self.handle.rule().del(message(part)).execute().await,
-                (part, true) => {
-                    let mut request = self.handle.rule().add().v4();
-                    *request.message_mut() = message(part);
-                    request.execute().await
-                }
-            };
-            match done {
-                Err(error) if !is_done(&error, add) => {
-                    return Err(asked("keeping networks apart by routes")(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
-fn is_done(error: &Error, add: bool) -> bool {
+/// Whether a refusal says that it is as it was to be.
+pub(super) fn is_done(error: &Error, add: bool) -> bool {
     let Error::NetlinkError(message) = error else { return false };
     match message.to_io().raw_os_error() {
         Some(libc::EEXIST) => add,
@@ -80,7 +55,8 @@ fn is_done(error: &Error, add: bool) -> bool {
     }
 }
 
-fn message(part: &Part) -> RuleMessage {
+/// The rule that a part is.
+pub(super) fn message(part: &Part) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Kernel));
     let (family, priority) = match part {
@@ -158,7 +134,8 @@ fn part(message: &RuleMessage, family: Family) -> Option<Part> {
     Some(Part::Rule { family, rule })
 }
 
-fn prohibit(to: IpNet) -> RouteMessage {
+/// The route that keeps packets from a prefix.
+pub(super) fn prohibit(to: IpNet) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = Family::of(to.addr()).pick([AddressFamily::Inet, AddressFamily::Inet6]);
     message.header.destination_prefix_length = to.prefix_len();

@@ -1,19 +1,19 @@
 //! Carries one step out, over rtnetlink.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoVeth, LinkAttribute};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope};
-use nix::net::if_::if_nametoindex;
-use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{
+    AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
@@ -26,22 +26,14 @@ use crate::tap;
 use crate::topology::{IfName, MacAddr};
 
 impl Netlink {
-    pub(super) async fn index(&self, name: &str) -> Result<u32, LinkError> {
-        if !self.away {
-            // Without all that netlink says of a link: a large apply asks a lot.
-            return if_nametoindex(name).map_err(|_| LinkError::Gone(name.into()));
-        }
-        let mut found = self.handle.link().get().match_name(name.to_string()).execute();
-        match found.try_next().await {
-            Ok(Some(message)) => Ok(message.header.index),
-            _ => Err(LinkError::Gone(name.into())),
-        }
+    pub(super) fn index(&self, name: &str) -> Result<u32, LinkError> {
+        self.line.index(name).map_err(|_| LinkError::Gone(name.into()))
     }
 
     /// A link that is gone needs no deletion: the kernel takes a namespace's
     /// away a while after the namespace.
     async fn delete(&self, step: &Step, name: &str) -> Result<(), LinkError> {
-        let index = match self.index(name).await {
+        let index = match self.index(name) {
             Err(LinkError::Gone(_)) => return Ok(()),
             found => found?,
         };
@@ -60,52 +52,22 @@ impl Netlink {
     /// # Errors
     /// Where the kernel refuses; then the step did nothing.
     pub async fn execute(&self, step: &Step) -> Result<(), LinkError> {
+        let mut queue = self.queue();
+        let added = Box::pin(queue.add(0, step)).await;
+        added.and_then(|()| queue.finish()).map_err(|(_, error)| error)
+    }
+
+    /// Does one that no message of a [queue](super::queue) says.
+    pub(super) async fn execute_alone(&self, step: &Step) -> Result<(), LinkError> {
         match step {
-            Step::CreateBridge { name, mac } => {
-                let message = LinkBridge::new(name)
-                    .address(mac.octets().to_vec())
-                    .link_group(LINK_GROUP)
-                    .stp_state(BridgeStpState::Disabled)
-                    .mcast_snooping(false)
-                    .group_fwd_mask(LLDP_MASK)
-                    .build();
-                self.handle.link().add(message).execute().await.map_err(asked(step))
-            }
-            Step::CreateTap { name, mac } => self.create_tap(name, *mac).await,
             Step::Set { name, setting } => self.set(step, name, setting).await,
-            Step::AddAddress { name, address } => {
-                let index = self.index(name).await?;
-                let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
-                if matches!(address, IpNet::V6(_)) {
-                    // Nobody else can have the gateway's address: its ports see to that.
-                    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-                    request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-                }
-                request.execute().await.map_err(asked(step))
-            }
             Step::RemoveAddress { name, address } => {
-                let index = self.index(name).await?;
-                let message = self
-                    .handle
-                    .address()
-                    .add(index, address.addr(), address.prefix_len())
-                    .message_mut()
-                    .clone();
+                let message = address_message(self.index(name)?, *address);
                 self.handle.address().del(message).execute().await.map_err(asked(step))
             }
-            Step::AddFdb { name, mac } => {
-                let index = self.index(name).await?;
-                let request = self.handle.neighbours().add_bridge(index, &mac.octets());
-                let request =
-                    request.state(NeighbourState::Noarp).flags(NeighbourFlags::Controller).replace();
-                request.execute().await.map_err(asked(step))
-            }
             Step::RemoveFdb { name, mac } => {
-                let mut message = NeighbourMessage::default();
-                message.header.family = AddressFamily::Bridge;
-                message.header.ifindex = self.index(name).await?;
+                let mut message = fdb_message(self.index(name)?, *mac);
                 message.header.flags = NeighbourFlags::Controller;
-                message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
                 self.handle.neighbours().del(message).execute().await.map_err(asked(step))
             }
             Step::Delete { name } => self.delete(step, name).await,
@@ -142,46 +104,27 @@ impl Netlink {
                 message.header.flags = RouteFlags::empty();
                 self.handle.route().del(message).execute().await.map_err(asked(step))
             }
-            Step::AddProxy { name, address } => {
-                let index = self.index(name).await?;
-                let request = self.handle.neighbours().add(index, (*address).into());
-                request.flags(NeighbourFlags::Proxy).replace().execute().await.map_err(asked(step))
-            }
             Step::RemoveProxy { name, address } => {
-                let mut message = NeighbourMessage::default();
-                message.header.family = AddressFamily::Inet6;
-                message.header.ifindex = self.index(name).await?;
-                message.header.flags = NeighbourFlags::Proxy;
-                message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(*address)));
+                let message = proxy_message(self.index(name)?, *address);
                 self.handle.neighbours().del(message).execute().await.map_err(asked(step))
             }
-            Step::AddNeighbour { name, address, mac } => self.add_neighbour(step, name, *address, *mac).await,
-            Step::RemoveNeighbour { name, address, .. } => self.remove_neighbour(step, name, *address).await,
-            Step::Sysctl(setting) => sysctl::write(&setting.key, &setting.value)
-                .map_err(|source| LinkError::Sysctl { key: setting.key.clone(), source }),
+            Step::RemoveNeighbour { name, address, .. } => {
+                let message = neighbour_message(self.index(name)?, *address, None);
+                self.handle.neighbours().del(message).execute().await.map_err(asked(step))
+            }
+            Step::CreateBridge { .. }
+            | Step::CreateTap { .. }
+            | Step::AddAddress { .. }
+            | Step::AddFdb { .. }
+            | Step::AddProxy { .. }
+            | Step::AddNeighbour { .. }
+            | Step::Sysctl(_) => Err(LinkError::Route(format!("{step} isn't done alone"))),
         }
-    }
-
-    /// The TAP stays only once it bears hostctl's mark, so a crash leaves none
-    /// that looks like somebody else's.
-    async fn create_tap(&self, name: &str, mac: Option<MacAddr>) -> Result<(), LinkError> {
-        let passing = tap::begin(&IfName::new(name)?)?;
-        let mut message = LinkUnspec::new_with_index(self.index(name).await?).link_group(LINK_GROUP);
-        if let Some(mac) = mac {
-            message = message.address(mac.octets().to_vec());
-        }
-        let message = message.build();
-        self.handle.link().set(message).execute().await.map_err(asked(&format!("creating {name}")))?;
-        Ok(passing.persist()?)
     }
 
     async fn set(&self, step: &Step, name: &str, setting: &Setting) -> Result<(), LinkError> {
-        let index = self.index(name).await?;
-        let link = || LinkUnspec::new_with_index(index);
+        let index = self.index(name)?;
         let message = match setting {
-            Setting::Mac(mac) => link().address(mac.octets().to_vec()).build(),
-            Setting::Group => link().link_group(LINK_GROUP).build(),
-            Setting::Alias(alias) => link().alias(alias).build(),
             Setting::Altname(altname) => {
                 let request = self.handle.link().property_add(index).alt_ifname(&[altname]);
                 return request.execute().await.map_err(asked(step));
@@ -195,19 +138,19 @@ impl Netlink {
             Setting::FilterLldp => {
                 return self.set_bridge(step, index, InfoBridge::GroupFwdMask(LLDP_MASK)).await;
             }
-            Setting::Bridge(bridge) => link().controller(self.index(bridge).await?).build(),
-            Setting::NoBridge => link().nocontroller().build(),
-            Setting::QuietPort => {
-                let message = LinkBridgePort::new(index).learning(false).flood(false).isolated(true).build();
-                return self.handle.link().set_port(message).execute().await.map_err(asked(step));
-            }
             Setting::Reclaim => return Ok(tap::reclaim(&IfName::new(name)?)?),
             Setting::WholeChecksums => {
                 let failed = |source| LinkError::Checksums { name: name.into(), source };
                 return offload::write_early(name).map_err(failed);
             }
-            Setting::Up => link().up().build(),
-            Setting::Down => link().down().build(),
+            Setting::NoBridge => LinkUnspec::new_with_index(index).nocontroller().build(),
+            Setting::Down => LinkUnspec::new_with_index(index).down().build(),
+            Setting::Mac(_)
+            | Setting::Group
+            | Setting::Alias(_)
+            | Setting::Bridge(_)
+            | Setting::QuietPort
+            | Setting::Up => return Err(LinkError::Route(format!("{step} isn't done alone"))),
         };
         self.handle.link().set(message).execute().await.map_err(asked(step))
     }
@@ -268,7 +211,7 @@ impl Netlink {
     }
 
     async fn route(&self, name: &str, to: IpNet, via: IpAddr) -> Result<RouteMessage, LinkError> {
-        let index = self.index(name).await?;
+        let index = self.index(name)?;
         let builder = RouteMessageBuilder::<IpAddr>::new().output_interface(index);
         let prefix = builder.destination_prefix(to.network(), to.prefix_len());
         let message = prefix.and_then(|builder| builder.gateway(via)).map(|builder| builder.build());
@@ -278,4 +221,48 @@ impl Netlink {
         message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::PrefSource(_)));
         Ok(message)
     }
+}
+
+pub(super) fn address_message(index: u32, address: IpNet) -> AddressMessage {
+    match address {
+        IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+        IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
+            .index(index)
+            .address(net.addr(), net.prefix_len())
+            .build(),
+    }
+}
+
+pub(super) fn fdb_message(index: u32, mac: [u8; 6]) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = index;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+    message
+}
+
+pub(super) fn proxy_message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
+    let mut message = neighbour_message(index, address.into(), None);
+    message.header.flags = NeighbourFlags::Proxy;
+    message
+}
+
+/// The entry of an address, permanent where it has a MAC.
+pub(super) fn neighbour_message(index: u32, address: IpAddr, mac: Option<MacAddr>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = index;
+    let (family, destination) = match address {
+        IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+        IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+    };
+    message.header.family = family;
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    if let Some(mac) = mac {
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    }
+    message
 }

@@ -15,6 +15,8 @@ mod netlink;
 mod observed;
 mod offload;
 mod plan;
+mod queue;
+mod requests;
 mod routes;
 mod settings;
 mod step;
@@ -30,4 +32,5 @@ pub use desired::{
 pub use netlink::{LinkError, Netlink};
 pub use observed::{Inside, Link, Observed, Tap};
 pub use plan::{Conflict, Plan, conflicts, plan, set_sysctls, sysctl_keys};
+pub use queue::{Queue, StepError};
 pub use step::{Setting, Step};

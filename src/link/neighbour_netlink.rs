@@ -4,15 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState};
 
 use super::netlink::{LinkError, Netlink, asked};
 use super::observed::Link;
-use super::step::Step;
-use crate::topology::MacAddr;
 
 impl Netlink {
     /// Writes down with each link of hostctl's the neighbours that are set down for
@@ -53,41 +48,5 @@ impl Netlink {
             }
         }
         Ok(())
-    }
-
-    /// The entry, whatever was known of the address before.
-    pub(super) async fn add_neighbour(
-        &self,
-        step: &Step,
-        name: &str,
-        address: IpAddr,
-        mac: MacAddr,
-    ) -> Result<(), LinkError> {
-        let index = self.index(name).await?;
-        let request = self.handle.neighbours().add(index, address);
-        let request = request.state(NeighbourState::Permanent).link_layer_address(&mac.octets()).replace();
-        request.execute().await.map_err(asked(step))
-    }
-
-    pub(super) async fn remove_neighbour(
-        &self,
-        step: &Step,
-        name: &str,
-        address: IpAddr,
-    ) -> Result<(), LinkError> {
-        let mut message = NeighbourMessage::default();
-        message.header.ifindex = self.index(name).await?;
-        let destination = match address {
-            IpAddr::V4(address) => {
-                message.header.family = AddressFamily::Inet;
-                NeighbourAddress::Inet(address)
-            }
-            IpAddr::V6(address) => {
-                message.header.family = AddressFamily::Inet6;
-                NeighbourAddress::Inet6(address)
-            }
-        };
-        message.attributes.push(NeighbourAttribute::Destination(destination));
-        self.handle.neighbours().del(message).execute().await.map_err(asked(step))
     }
 }

@@ -6,22 +6,24 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use netlink_packet_core::Nla;
-use netlink_packet_route::AddressFamily;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla};
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, InfoTun, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage, Prop,
+    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, InfoTun, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
 };
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
+use netlink_packet_route::neighbour_table::NeighbourTableMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::observed::{Inside, Link, Observed, Tap};
+use super::requests::Line;
 use super::{apart_netlink, offload, routes, settings};
 use crate::ownership::{namespace_alias, namespace_mark};
 use crate::supervise::birthplace;
@@ -94,8 +96,8 @@ struct Read {
 pub struct Netlink {
     pub(super) handle: Handle,
     task: tokio::task::JoinHandle<()>,
-    /// Whether it is of another namespace than the thread's.
-    pub(super) away: bool,
+    /// For steps; many of them at a time.
+    pub(super) line: Line,
     /// Sockets of other namespaces, opened when they are first needed.
     inside: RefCell<BTreeMap<String, Rc<Netlink>>>,
 }
@@ -112,8 +114,9 @@ impl Netlink {
     /// # Errors
     /// Where there is no netlink.
     pub fn open() -> Result<Self, LinkError> {
+        let line = Line::open().map_err(LinkError::Socket)?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
-        Ok(Self { handle, task: tokio::spawn(connection), away: false, inside: RefCell::default() })
+        Ok(Self { handle, task: tokio::spawn(connection), line, inside: RefCell::default() })
     }
 
     /// The socket of a named namespace.
@@ -127,12 +130,12 @@ impl Netlink {
         let runtime = tokio::runtime::Handle::current();
         let opened = namespace::within(name, || {
             let _guard = runtime.enter();
-            rtnetlink::new_connection()
+            Ok((rtnetlink::new_connection()?, Line::open()?))
         });
         let failed = |source| LinkError::Namespace { name: name.into(), source };
-        let (connection, handle, _) = opened.map_err(failed)?.map_err(failed)?;
+        let ((connection, handle, _), line) = opened.flatten().map_err(failed)?;
         let task = tokio::spawn(connection);
-        let netlink = Rc::new(Self { handle, task, away: true, inside: RefCell::default() });
+        let netlink = Rc::new(Self { handle, task, line, inside: RefCell::default() });
         self.inside.borrow_mut().insert(name.into(), netlink.clone());
         Ok(netlink)
     }
@@ -148,7 +151,8 @@ impl Netlink {
     /// # Errors
     /// Where the kernel doesn't answer.
     pub async fn observe(&self) -> Result<Observed, LinkError> {
-        let Read { names, mut links, sysctls } = self.read_links().await?;
+        let Read { names, mut links, mut sysctls } = self.read_links().await?;
+        sysctls.extend(self.read_proxy_delays(&names, &links).await?);
         self.read_addresses(&names, &mut links).await?;
         self.read_fdb(&names, &mut links).await?;
         self.read_neighbours(&names, &mut links).await?;
@@ -228,7 +232,9 @@ impl Netlink {
 
     async fn read_links(&self) -> Result<Read, LinkError> {
         let mut read = Read::default();
-        let mut dump = self.handle.link().get().execute();
+        // Nobody asks how much went by each.
+        let skip = vec![LinkExtentMask::SkipStats];
+        let mut dump = self.handle.link().get().set_filter_mask(AddressFamily::Unspec, skip).execute();
         while let Some(message) = dump.try_next().await.map_err(asked("listing links"))? {
             if let Some((name, link)) = read_link(&message) {
                 if link.is_ours() {
@@ -239,6 +245,39 @@ impl Netlink {
             }
         }
         Ok(read)
+    }
+
+    /// Those of hostctl's links, and of links that are to come, by the settings'
+    /// names: one answer instead of two files for each link.
+    async fn read_proxy_delays(
+        &self,
+        names: &BTreeMap<u32, String>,
+        links: &BTreeMap<String, Link>,
+    ) -> Result<BTreeMap<String, String>, LinkError> {
+        let ours = |name: &String| links.get(name).is_some_and(Link::is_ours);
+        let names: BTreeMap<u32, &str> = names
+            .iter()
+            .filter(|(_, name)| ours(name))
+            .map(|(index, name)| (*index, name.as_str()))
+            .collect();
+        let message = RouteNetlinkMessage::GetNeighbourTable(NeighbourTableMessage::default());
+        let mut message = NetlinkMessage::from(message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let failed = asked("listing the neighbour tables");
+        let mut dump = self.handle.clone().request(message).map_err(&failed)?;
+        let mut found = BTreeMap::new();
+        while let Some(message) = dump.next().await {
+            match message.payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbourTable(table)) => {
+                    found.extend(settings::read_proxy_delay(&table, &names));
+                }
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    return Err(failed(rtnetlink::Error::NetlinkError(error)));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 
     async fn read_proxies(

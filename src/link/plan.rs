@@ -149,6 +149,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let guests = neighbours::wanted(desired);
     let none = BTreeMap::new();
     let mut missing_neighbours = Vec::new();
+    let (mut settings, mut last) = (Vec::new(), Vec::new());
     for bridge in &desired.bridges {
         // Before the settings: turning IPv6 off takes them away.
         let [stale, missing] = plan_proxies(bridge, desired, observed);
@@ -158,8 +159,12 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         let neighbours = neighbours::plan(bridge, wanted, observed);
         plan.remove.extend(neighbours.stale);
         missing_neighbours.extend(neighbours.missing);
-        plan_bridge(bridge, kept(bridge.name.as_str(), "bridge"), observed, &mut plan.build);
+        let found = kept(bridge.name.as_str(), "bridge");
+        plan_bridge(bridge, found, [&mut plan.build, &mut settings]);
+        set_sysctls(bridge.sysctls(), found.is_some(), observed, &mut settings);
+        plan_addresses(bridge, found, [&mut settings, &mut last]);
     }
+    plan.build.extend(settings);
     for port in &desired.ports {
         let inside = match &port.kind {
             PortKind::Tap => None,
@@ -202,6 +207,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             plan.remove.push(Step::DeleteNamespace { name: name.clone() });
         }
     }
+    plan.build.extend(last);
     plan.build.extend(proxies);
     plan.build.extend(missing_neighbours);
     let host = desired.flow_room.iter().chain(&desired.forwarding);
@@ -234,12 +240,12 @@ pub fn set_sysctls(
     }
 }
 
-fn plan_bridge(bridge: &Bridge, link: Option<&Link>, observed: &Observed, steps: &mut Vec<Step>) {
+fn plan_bridge(bridge: &Bridge, link: Option<&Link>, [links, steps]: [&mut Vec<Step>; 2]) {
     let name = || bridge.name.to_string();
     let fresh = Link { mac: Some(bridge.mac.octets()), ..Link::default() };
     let found = link.unwrap_or(&fresh);
     if link.is_none() {
-        steps.push(Step::CreateBridge { name: name(), mac: bridge.mac });
+        links.push(Step::CreateBridge { name: name(), mac: bridge.mac });
     }
     let mut set = |needed: bool, setting: Setting| {
         if needed {
@@ -258,12 +264,21 @@ fn plan_bridge(bridge: &Bridge, link: Option<&Link>, observed: &Observed, steps:
     for address in found.addresses.iter().filter(|address| !bridge.addresses.contains(*address)) {
         steps.push(Step::RemoveAddress { name: name(), address: *address });
     }
-    set_sysctls(bridge.sysctls(), link.is_some(), observed, steps);
-    for address in bridge.addresses.iter().filter(|address| !found.addresses.contains(*address)) {
+}
+
+/// IPv4's addresses come with the settings. IPv6's, and a bridge that carries
+/// packets, come when everything else stands: each change of a link walks through
+/// all IPv6 routes that there are by then (rt6_sync_up and rt6_sync_down_dev in
+/// `net/ipv6/route.c`).
+fn plan_addresses(bridge: &Bridge, link: Option<&Link>, [early, last]: [&mut Vec<Step>; 2]) {
+    let name = || bridge.name.to_string();
+    let found = |address: &IpNet| link.is_some_and(|link| link.addresses.contains(address));
+    for address in bridge.addresses.iter().filter(|address| !found(address)) {
+        let steps = if matches!(address, IpNet::V4(_)) { &mut *early } else { &mut *last };
         steps.push(Step::AddAddress { name: name(), address: *address });
     }
-    if !found.up {
-        steps.push(Step::Set { name: name(), setting: Setting::Up });
+    if !link.is_some_and(|link| link.up) {
+        last.push(Step::Set { name: name(), setting: Setting::Up });
     }
 }
 
@@ -310,16 +325,22 @@ fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, plan: &mut P
         }
     };
     set(!attached, Setting::Bridge(port.bridge.to_string()));
-    // Leaving a bridge takes the port's settings with it.
-    set(!attached || found.learning || found.flood || !found.isolated, Setting::QuietPort);
+    // Leaving a bridge takes the port's settings with it. One that is up has them
+    // at once; one that is set up, with that.
+    let loud = !attached || found.learning || found.flood || !found.isolated;
+    set(loud && found.up, Setting::QuietPort);
     let stale = found.fdb.iter().filter(|mac| attached && **mac != port.guest.octets());
     plan.build.extend(stale.map(|mac| Step::RemoveFdb { name: name(), mac: *mac }));
     if !attached || !found.fdb.contains(&port.guest.octets()) {
         plan.build.push(Step::AddFdb { name: name(), mac: port.guest });
     }
-    if !found.up {
-        plan.build.push(Step::Set { name: name(), setting: Setting::Up });
-    }
+    let mut set = |needed: bool, setting: Setting| {
+        if needed {
+            plan.build.push(Step::Set { name: name(), setting });
+        }
+    };
+    set(loud && !found.up, Setting::QuietPort);
+    set(!found.up, Setting::Up);
 }
 
 /// A namespace's loopback, interface and routes.

@@ -82,6 +82,28 @@ fn the_first_plan_makes_bridges_then_ports_then_forwards() {
 }
 
 #[test]
+fn nothing_carries_packets_before_all_that_confines_it_stands() {
+    let steps = plan(&desired(SPEC), &Observed::default()).build;
+    let at = |part: &dyn Fn(&str) -> bool| {
+        let matching = steps.iter().map(Step::to_string).enumerate();
+        matching.filter(|(_, text)| part(text)).map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    for link in ["vm-x", "br-a", "br-b"] {
+        let up = at(&|text| text == format!("ip link set {link} up"));
+        let confines = at(&|text| {
+            let about = text.contains(link) && !text.contains("neigh ") && !text.ends_with(" up");
+            about && (link != "vm-x" || !text.contains("master static"))
+        });
+        assert_eq!(up.len(), 1, "{link}");
+        assert!(confines.len() > 4 && confines.iter().all(|at| *at < up[0]), "{link}: {confines:?} {up:?}");
+    }
+    // Each change of a link walks through the IPv6 routes that there are.
+    let addresses = at(&|text| text.contains("address add fd"));
+    let ports = at(&|text| text.contains("vm-x") && !text.contains("neigh "));
+    assert!(ports.iter().all(|at| *at < addresses[0]));
+}
+
+#[test]
 fn a_host_that_is_as_desired_needs_nothing() {
     let desired = desired(SPEC);
     assert_eq!(plan(&desired, &observed(&desired)), Plan::default());

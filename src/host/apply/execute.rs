@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app;
 use crate::firewall::{FlowPolicy, conntrack, nft};
-use crate::link::Netlink;
+use crate::link::{self, Netlink};
 use crate::topology::{Name, NamespaceName};
 use crate::vm;
 
@@ -31,10 +31,28 @@ impl Host {
             source: Box::new(source),
             consequence: String::new(),
         };
+        // Steps of links are done together, and before any other step.
+        let mut links = netlink.queue();
+        let unlinked = |(index, error): link::StepError| failed(index, error.into());
         let mut leaving = Vec::new();
         for (index, step) in steps.iter().enumerate() {
-            watch.before(index + 1, steps.len(), step).map_err(|source| failed(index, source))?;
+            if let Err(stopped) = watch.before(index + 1, steps.len(), step) {
+                // What it was told of before is done.
+                links.finish().map_err(unlinked)?;
+                return Err(failed(index, stopped));
+            }
             kill_point("before a step");
+            match step {
+                Step::Link(step) => {
+                    links.add(index, step).await.map_err(unlinked)?;
+                    continue;
+                }
+                Step::KeepApart(change) => {
+                    links.keep_apart(index, change).map_err(unlinked)?;
+                    continue;
+                }
+                _ => links.finish().map_err(unlinked)?,
+            }
             // Guests that go take their time side by side.
             if let Step::StopVm { name, .. } = step {
                 leaving.push((index, name));
@@ -43,10 +61,10 @@ impl Host {
                 }
                 self.stop(&mut leaving).map_err(|(index, source)| failed(index, source))?;
             } else {
-                self.execute_step(&netlink, step).await.map_err(|source| failed(index, source))?;
+                self.execute_step(step).map_err(|source| failed(index, source))?;
             }
         }
-        Ok(())
+        links.finish().map_err(unlinked)
     }
 
     fn stop(&self, leaving: &mut Vec<(usize, &Name)>) -> Result<(), (usize, HostError)> {
@@ -63,9 +81,10 @@ impl Host {
         })
     }
 
-    async fn execute_step(&self, netlink: &Netlink, step: &Step) -> Result<(), HostError> {
+    fn execute_step(&self, step: &Step) -> Result<(), HostError> {
         match step {
-            Step::Link(step) => netlink.execute(step).await?,
+            // The caller does them, many at a time.
+            Step::Link(_) | Step::KeepApart(_) => {}
             Step::LoadFirewall { text, .. } => hold::way(&self.root)?.load(text)?,
             Step::ChangeFirewall(delta) => hold::way(&self.root)?.change(delta)?,
             Step::RemoveFirewall => hold::way(&self.root)?.load(&nft::removal())?,
@@ -86,7 +105,6 @@ impl Host {
                 tracing::info!(count, "took back marks of older rules");
             }
             Step::CutFlows(policy) => cut_flows(policy)?,
-            Step::KeepApart(change) => netlink.keep_apart(change).await?,
             Step::EndStray { pid, .. } => vm::kill_stray(&self.root, *pid)?,
             Step::StartVm { vm, .. } => {
                 vm::write_desired(&self.root, vm)?;
