@@ -73,6 +73,14 @@ fn from_a_spec_to_isolated_guests_and_back() {
     let one_and_two = [operator.does(&["vm", "up", "one"]), operator.does(&["vm", "up", "two"])];
     assert!(one_and_two[0].starts_with("one is ready ("), "{one_and_two:?}");
     assert_eq!(operator.apply(SPEC), "nothing to do\n");
+    for name in ["one", "two"] {
+        // The image has both, and a guest needn't unpack these.
+        for file in ["vmlinux", "initrd.cpio"] {
+            let open = std::fs::read_dir(format!("/proc/{}/fd", operator.guest(name).1)).unwrap();
+            let mut open = open.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap_or_default());
+            assert!(open.any(|path| path.ends_with(format!("images/probe/{file}"))), "{name}: {file}");
+        }
+    }
 
     operator.probes(
         "one",

@@ -57,8 +57,8 @@ evdev button'
 # What the guest needs besides console= and ip=: a panic ends the machine.
 cmdline='quiet panic=-1'
 
-for tool in apt-get apt-cache dpkg cpio gzip xz sha256sum find awk flock; do
-    command -v "$tool" >/dev/null || die "'$tool' is missing (Debian packages: apt dpkg cpio gzip xz-utils coreutils findutils mawk util-linux)"
+for tool in apt-get apt-cache dpkg cpio gzip xz lz4 zstd od sha256sum find awk flock; do
+    command -v "$tool" >/dev/null || die "'$tool' is missing (Debian packages: apt dpkg cpio gzip xz-utils lz4 zstd coreutils findutils mawk util-linux)"
 done
 
 # One build at a time: they share the cache.
@@ -123,7 +123,7 @@ inputs=$({
         cat "$file"
     done
 } | sha256sum | cut -d' ' -f1)
-if [ -f "$out/image.json" ] && [ -f "$out/vmlinuz" ] && [ -f "$out/initrd.img" ] &&
+if [ -f "$out/image.json" ] && [ -f "$out/vmlinuz" ] && [ -f "$out/initrd.img" ] && [ -f "$out/initrd.cpio" ] &&
     [ "$(cat "$out/inputs.sha256" 2>/dev/null)" = "$inputs" ]; then
     echo "$out: up to date"
     exit 0
@@ -203,9 +203,43 @@ gzip -n -9 <"$work/initrd" >"$new/initrd.img"
 kernel=$(find "$unpacked/boot" -name 'vmlinuz-*')
 [ -f "$kernel" ] || die "expected one kernel, found: $kernel"
 cp "$kernel" "$new/vmlinuz"
+cp "$work/initrd" "$new/initrd.cpio"
+
+# A number of so many bytes, at a place of a file.
+number() { od -An -v -t "u$3" -j "$2" -N "$3" "$1" | tr -d ' '; }
+# The ELF file that an x86 kernel unpacks itself to, whose payload is found by
+# its header (Documentation/arch/x86/boot.rst). Its last four bytes are a length.
+unpack_kernel() { # KERNEL OUT
+    [ "$(od -An -c -j 514 -N 4 "$1" | tr -d ' ')" = HdrS ] || return 1
+    sectors=$(number "$1" 497 1)
+    [ "$sectors" -ne 0 ] || sectors=4
+    start=$(((sectors + 1) * 512 + $(number "$1" 584 4)))
+    length=$(($(number "$1" 588 4) - 4))
+    tail -c +$((start + 1)) "$1" | head -c "$length" >"$work/payload"
+    case $(od -An -t x1 -N 4 "$work/payload" | tr -d ' ') in
+        1f8b*) gzip -dc ;;
+        fd377a58) xz -dc ;;
+        02214c18) lz4 -dcq ;;
+        28b52ffd) zstd -dcq ;;
+        *) return 1 ;;
+    esac <"$work/payload" >"$2" 2>"$work/unpack.log" || return 1
+    [ "$(od -An -t x1 -N 4 "$2" | tr -d ' ')" = 7f454c46 ] || return 1
+    # QEMU finds where it begins by a note of Xen's: PVH.
+    LC_ALL=C grep -q CONFIG_PVH=y "$unpacked"/boot/config-*
+}
+uncompressed='"initrd":"initrd.cpio"'
+# That of aarch64 is no compressed one.
+if [ "$arch" = x86_64 ]; then
+    if unpack_kernel "$kernel" "$new/vmlinux"; then
+        uncompressed='"kernel":"vmlinux",'$uncompressed
+    else
+        rm -f "$new/vmlinux"
+        echo "build.sh: this kernel can't be started unpacked: the image has it as it is" >&2
+    fi
+fi
 cp "$cache/packages/packages.sha256" "$new/packages.sha256"
 cat >"$new/image.json" <<JSON
-{"arch":"$arch","kernel":"vmlinuz","initrd":"initrd.img","cmdline":"$cmdline","agent":true}
+{"arch":"$arch","kernel":"vmlinuz","initrd":"initrd.img","cmdline":"$cmdline","agent":true,"uncompressed":{$uncompressed}}
 JSON
 echo "$inputs" >"$new/inputs.sha256"
 chmod 644 "$new"/*

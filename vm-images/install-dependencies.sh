@@ -25,6 +25,8 @@ need qemu-system-aarch64 qemu-system-arm
 need cpio cpio
 need gzip gzip
 need xz xz-utils
+need lz4 lz4
+need zstd zstd
 need awk mawk
 need flock util-linux
 # What the tests themselves ask the kernel with.

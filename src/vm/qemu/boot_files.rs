@@ -44,10 +44,21 @@ struct Description {
     kernel: Option<PathBuf>,
     initrd: Option<PathBuf>,
     disk: Option<DiskDescription>,
+    /// The same, as they are unpacked: a guest needn't do it.
+    #[serde(default)]
+    uncompressed: Uncompressed,
     #[serde(default)]
     cmdline: String,
     #[serde(default)]
     agent: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Uncompressed {
+    /// Of x86_64: an ELF file that begins as PVH says.
+    kernel: Option<PathBuf>,
+    initrd: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,14 +130,22 @@ impl BootFiles {
         if found.cmdline.chars().any(char::is_control) {
             return Err(bad("cmdline has control characters: it is one line of text".into()));
         }
+        let Uncompressed { kernel, initrd } = found.uncompressed;
+        if (kernel.is_some() && found.kernel.is_none()) || (initrd.is_some() && found.initrd.is_none()) {
+            return Err(bad(
+                "uncompressed names what there is no other of: name it as kernel, or initrd".into()
+            ));
+        }
+        // What needn't be unpacked is there sooner.
+        let (kernel, initrd) = (kernel.or(found.kernel), initrd.or(found.initrd));
         let inside = |file: PathBuf| inside(&dir, &file).map_err(&bad);
         let disk = match found.disk {
             None => None,
             Some(disk) => Some(Disk { path: inside(disk.path)?, format: disk.format, read_only: true }),
         };
         Ok(Self {
-            kernel: found.kernel.map(inside).transpose()?,
-            initrd: found.initrd.map(inside).transpose()?,
+            kernel: kernel.map(inside).transpose()?,
+            initrd: initrd.map(inside).transpose()?,
             disk,
             volumes: vm.volumes.iter().map(operators_disk).collect::<Result<_, _>>()?,
             cmdline: found.cmdline,
@@ -198,6 +217,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unpacked_already_is_taken_first() {
+        let (_dir, root) = image(
+            r#"{"arch":"x86_64","kernel":"vmlinuz","initrd":"vmlinuz","uncompressed":{"kernel":"vmlinux"}}"#,
+        );
+        std::fs::write(root.images().join("probe/vmlinux"), "").unwrap();
+        let found = BootFiles::resolve(&root, &vm()).unwrap();
+        assert_eq!(found.kernel, Some(root.images().join("probe/vmlinux")));
+        assert_eq!(found.initrd, Some(root.images().join("probe/vmlinuz")));
+    }
+
+    #[test]
     fn a_missing_image_says_where_it_was_looked_for() {
         let dir = tempfile::tempdir().unwrap();
         let text = BootFiles::resolve(&RootDir::new(dir.path()), &vm()).unwrap_err().to_string();
@@ -213,6 +243,14 @@ mod tests {
             (r#"{"arch":"x86_64","kernel":""}"#, "leads out of"),
             (r#"{"arch":"x86_64","kernel":"missing"}"#, "can't boot"),
             (r#"{"arch":"x86_64"}"#, "neither kernel nor disk"),
+            (r#"{"arch":"x86_64","uncompressed":{"kernel":"vmlinuz"}}"#, "neither kernel nor disk"),
+            (r#"{"arch":"x86_64","kernel":"vmlinuz","uncompressed":{"initrd":"vmlinuz"}}"#, "no other of"),
+            (
+                r#"{"arch":"x86_64","kernel":"vmlinuz","uncompressed":{"kernel":"../vmlinux"}}"#,
+                "leads out of",
+            ),
+            (r#"{"arch":"x86_64","kernel":"vmlinuz","uncompressed":{"kernel":"missing"}}"#, "can't boot"),
+            (r#"{"arch":"x86_64","kernel":"vmlinuz","uncompressed":{"kernal":"vmlinuz"}}"#, "unknown field"),
             (r#"{"arch":"x86_64","kernel":"vmlinuz","kernal":1}"#, "unknown field"),
             (r#"{"arch":"x86_64","kernel":"vmlinuz","cmdline":"a\nb"}"#, "control characters"),
             ("{", "EOF"),
