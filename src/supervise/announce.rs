@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use super::own_memory;
 use crate::shown;
 
 /// Changes of state that are logged in each [`WINDOW`].
@@ -37,6 +38,10 @@ impl Announcer {
         }
         if self.last.as_ref() != Some(&text) && self.within_budget(Instant::now()) {
             log(&text);
+            if up {
+                // From here on it waits, mostly.
+                own_memory::give_back();
+            }
         }
         self.last = Some(text);
     }

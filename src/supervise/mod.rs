@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod control;
 pub(crate) mod error;
 pub(crate) mod lifecycle;
+pub(crate) mod own_memory;
 pub(crate) mod process;
 pub(crate) mod runtime_dir;
 pub(crate) mod spawn;
