@@ -527,3 +527,28 @@ fn what_isnt_known_of_the_kept_rules_is_named() {
         unknown.into_iter().map(|(why, numbers)| format!("{why} ({})", numbers.join(" "))).collect();
     assert_eq!((count, unknown), (729, NOT_KNOWN.map(String::from).into()));
 }
+
+/// As Amazon's and others' programs do, but with hostctl's bits.
+#[test]
+fn who_writes_hostctls_bits_of_flows_marks_is_named() {
+    let scene = Scene::new();
+    let mark = |bits: &str| {
+        let rule = ["-t", "mangle", "-A", "FORWARD", "-j", "CONNMARK", "--set-xmark", bits];
+        scene.lab.output("iptables-nft", &rule);
+    };
+    mark("0x80/0x80");
+    let marks = |findings: &[Finding]| -> Vec<String> {
+        findings
+            .iter()
+            .filter(|one| one.found.contains("flows' marks"))
+            .map(|one| one.remedy.clone())
+            .collect()
+    };
+    assert_eq!(marks(&scene.foreign()), Vec::<String>::new());
+    mark("0x10000000/0x10000000");
+    let found = marks(&scene.warnings());
+    let [remedy] = found.as_slice() else { panic!("{found:?}") };
+    let (_, mask) = remedy.rsplit_once("[host] ").unwrap();
+    scene.lab.apply(&format!("[host]\n{mask}\n{SPEC}"));
+    assert_eq!(marks(&scene.foreign()), Vec::<String>::new(), "{mask}");
+}

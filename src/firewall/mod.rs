@@ -21,7 +21,7 @@ pub use desired::render::{TemplateFault, marks_flows, render, shape};
 pub use desired::ruleset::{Ruleset, Surroundings};
 pub use desired::set::Set;
 pub use foreign::read as nft_foreign;
-pub use foreign::{Foreign, Unjudged, legacy_table};
+pub use foreign::{Foreign, MarkWriter, Unjudged, legacy_table};
 pub use live::delta::Delta;
 pub use live::deviation::{Deviation, absence, deviations};
 pub use live::difference::Difference;

@@ -42,7 +42,7 @@ pub(super) struct Rule {
 }
 
 /// A field's text.
-fn text<'v>(body: &'v Value, name: &str) -> &'v str {
+pub(super) fn text<'v>(body: &'v Value, name: &str) -> &'v str {
     body.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 

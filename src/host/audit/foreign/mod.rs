@@ -4,6 +4,7 @@
 //! to say; [`hazard`] makes findings of it, [`program`] tells whose a table is,
 //! and [`remedy`] what helps.
 
+mod flow_marks;
 mod hazard;
 mod newcomers;
 mod place;
@@ -93,7 +94,9 @@ fn found(
         .chain(topology.ports().map(|port| port.interface.as_str()))
         .collect();
     happenings.retain(|happening| there.contains(happening.traffic.ours.as_str()));
-    Ok(hazard::hazards(foreign, &happenings))
+    let mut findings = hazard::hazards(foreign, &happenings);
+    findings.extend(flow_marks::written(foreign, topology.mark_mask));
+    Ok(findings)
 }
 
 /// What isn't loaded yet.

@@ -429,3 +429,29 @@ mod random {
         }
     }
 }
+
+#[test]
+fn who_writes_hostctls_bits_of_flows_marks_is_named_with_other_bits() {
+    let ct = || json!({"ct": {"key": "mark"}});
+    let set = |value: Value| json!([{"mangle": {"key": ct(), "value": value}}]);
+    let of = |rules: &[Value]| {
+        let mut foreign = Foreign::default();
+        let objects = listing("inet", "t", "forward", "accept", rules);
+        foreign.add(&json!({ "nftables": objects }).to_string()).unwrap();
+        judged(&foreign)
+    };
+    let found = of(&[set(json!({"|": [ct(), 0x1000_0000]})), set(json!({"|": [ct(), 0x00f0_0000]}))]);
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(one.severity, Severity::Warning);
+    assert_eq!(one.object, "rule 2 of chain inet t FORWARD");
+    assert!(one.found.contains("writes 0x10000000 into flows' marks"), "{}", one.found);
+    assert!(one.remedy.ends_with("mark_mask = \"0x000f0000\""), "{}", one.remedy);
+    // What it makes of them is nobody that was judged.
+    let found = of(&[set(json!(7))]);
+    assert_eq!(found.iter().map(|one| one.severity).collect::<Vec<_>>(), [Severity::Info]);
+    assert_eq!(of(&[set(json!({"|": [{"&": [ct(), 0xff00_ffff_u32]}, 0x0008_0000]}))]), []);
+    let found = of(&[json!([{"xt": {"type": "target", "name": "CONNMARK"}}])]);
+    assert!(
+        found.iter().any(|one| one.severity == Severity::Info && one.found.contains("may write bits of"))
+    );
+}
