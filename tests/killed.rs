@@ -10,9 +10,10 @@ use std::time::Duration;
 use crate::support::commands::{code, done, json, killed_at, write};
 use crate::support::lab::{Guest, Lab};
 use crate::support::spec_parts::{idle_vms, namespace, network, network4, peering, tailnet};
-use hostctl::firewall::{Listing, nft};
+use hostctl::firewall::nft;
 use hostctl::host::Step;
 use hostctl::testbed::{Netns, Options, Probe, Route, Service, address, probe, probe_from};
+use serde_json::Value;
 
 const OLD: &str = concat!(
     tailnet!(),
@@ -58,12 +59,20 @@ struct Changing {
     forbidden: Vec<(Netns, Option<IpAddr>, Probe)>,
     allowed: Vec<(Netns, Probe)>,
     /// The firewalls of both.
-    firewalls: [Listing; 2],
+    firewalls: [Value; 2],
     _services: Vec<Service>,
 }
 
-fn firewall(lab: &Lab) -> Listing {
-    lab.world.hypervisor.run(|| nft::observe().unwrap())
+/// But for the marks by which flows are known: each narrowing has its own.
+fn firewall(lab: &Lab) -> Value {
+    let listing = lab.world.hypervisor.run(|| nft::observe().unwrap());
+    let mut listing = serde_json::to_value(listing).unwrap();
+    for table in listing["tables"].as_object_mut().unwrap().values_mut() {
+        let marks = ["known", "judged_out", "judged_between"];
+        let shape = table["shape"].as_array_mut().unwrap();
+        shape.retain(|object| !marks.iter().any(|chain| object["rule"]["chain"] == **chain));
+    }
+    listing
 }
 
 /// Everything but the guest's own, at `::` and `0.0.0.0`.

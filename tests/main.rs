@@ -29,6 +29,7 @@ mod full_disk;
 mod generate;
 mod guard;
 mod isolation;
+mod judged_flows;
 mod killed;
 mod narrowing;
 mod neighbours;

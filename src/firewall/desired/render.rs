@@ -108,9 +108,7 @@ pub(in crate::firewall) fn render_judgement(judgement: &Judgement) -> Result<Str
 /// The same for people.
 pub(in crate::firewall) fn judgement_command() -> String {
     let [known, out, between] = JUDGING;
-    format!(
-        "nft flush chain {INET} {TABLE} {known}    # and {out}, {between}: flows are judged anew, see hostctl render"
-    )
+    format!("nft flush chain {INET} {TABLE} {known}    # and {out}, {between}: flows are judged anew")
 }
 
 fn policy_data(policy: &PolicyChain) -> Value {

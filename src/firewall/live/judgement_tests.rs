@@ -39,8 +39,15 @@ fn judgements() -> Vec<Judgement> {
         .into_iter()
         .flat_map(|bits| {
             let first = Judgement::first(MarkMask::new(bits).unwrap());
-            let last = (0..40).fold(first, |judgement, _| judgement.next());
-            [first, first.next(), last]
+            let all = std::iter::successors(Some(first), move |judgement| {
+                Some(judgement.next()).filter(|next| *next != first)
+            });
+            // Of another mask than the default the first two, and the last.
+            let all: Vec<Judgement> = all.collect();
+            let last = all.len() - 1;
+            let all = all.into_iter().enumerate();
+            let some = all.filter(move |(index, _)| bits == 0xf000_0000 || *index < 2 || *index == last);
+            some.map(|(_, judgement)| judgement).collect::<Vec<_>>()
         })
         .collect()
 }

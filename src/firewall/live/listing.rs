@@ -210,9 +210,11 @@ fn given_mark(rule: &Value) -> Option<Marked> {
     let mangle = mangles.find(|mangle| has_mark(mangle))?;
     mangle.get("key").filter(|key| has_mark(key))?;
     let [kept, value] = mangle.get("value")?.get("|")?.as_array()?.as_slice() else { return None };
-    // What is set is listed among what is kept: nobody can tell.
+    // What is set is listed among what is kept, and where that is all, so is it: nobody
+    // can tell.
     let value = number(value)?;
-    Some(Marked { value, mask: !masked_mark(kept)? | value })
+    let kept = if is_mark(kept) { u32::MAX } else { masked_mark(kept)? };
+    Some(Marked { value, mask: !kept | value })
 }
 
 /// The mask of `ct mark & MASK`.

@@ -178,18 +178,22 @@ mod tests {
                 assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success());
             }
             nft::load(
-                "table inet t { chain c { type filter hook output priority 0; ct state new accept; }; }",
+                "table inet t { chain raw { type filter hook output priority -300; udp dport 9 ct zone set 5; }; \
+                 chain c { type filter hook output priority 0; ct state new accept; }; }",
             )
             .unwrap();
-            for (from, to) in [("10.1.0.2", "10.1.0.2:7"), ("10.1.0.2", "10.2.0.2:7")] {
+            // One is in another program's zone.
+            for (from, to) in
+                [("10.1.0.2", "10.1.0.2:7"), ("10.1.0.2", "10.2.0.2:7"), ("10.1.0.2", "10.2.0.2:9")]
+            {
                 UdpSocket::bind((from, 0)).unwrap().send_to(b"x", to).unwrap();
             }
             let spec = "[networks.a]\ncidr = \"10.1.0.0/24\"\n[networks.b]\ncidr = \"10.2.0.0/24\"\n\
                         [vms.v]\nnetwork = \"a\"\nimage = \"i\"\n[vms.w]\nnetwork = \"b\"\nimage = \"i\"";
             let topology = topology(spec);
             let policy = FlowPolicy::new(&topology, [].into(), &[], Gone::default());
-            assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 2);
-            assert_eq!(cut(&policy).unwrap(), 1);
+            assert_eq!(tracked().iter().filter(|flow| flow.protocol == 17).count(), 3);
+            assert_eq!(cut(&policy).unwrap(), 2);
             let left: Vec<IpAddr> =
                 tracked().iter().filter(|flow| flow.protocol == 17).map(|flow| flow.destination).collect();
             assert_eq!(left, ["10.1.0.2".parse::<IpAddr>().unwrap()]);

@@ -145,6 +145,7 @@ fn reference_to(name: &str, kind: &Value) -> (String, String) {
         "Nat" => ("boolean, string or list of strings".into(), String::new()),
         "Uplink" => ("string or list of strings".into(), String::new()),
         "PolicyDefault" => ("`\"allow\"`, `\"deny\"` or table".into(), String::new()),
+        "MarkMask" => ("number, `\"0x…\"`".into(), String::new()),
         "PortRange" => ("number, `\"FIRST-LAST\"`".into(), String::new()),
         "Peer" => ("string".into(), String::new()),
         _ => ("table".into(), String::new()),
