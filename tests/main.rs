@@ -36,6 +36,7 @@ mod neighbours;
 mod nft_listings;
 mod nix;
 mod offloads;
+mod parts;
 mod policies;
 mod policy_packets;
 mod policy_ruleset;

@@ -74,7 +74,7 @@ fn nothing_is_open_to_others_whatever_the_umask() {
     // Files of each kind were there to be looked at.
     let found = kept(&lab);
     let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-    for wanted in ["1.json", "unconfirmed.json", "hostctl.log", "lock", "firewall.json", "forwarding.json"] {
+    for wanted in ["1.json", "unconfirmed.json", "hostctl.log", "lock", "settled.json", "forwarding.json"] {
         assert!(names.contains(&wanted), "{wanted}: {names:?}");
     }
     for wanted in ["control.sock", "app.json", "supervisor.log", "watchdog.log"] {

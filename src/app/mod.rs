@@ -33,7 +33,7 @@ pub use error::AppError;
 pub use init::init;
 pub use launch::can_start;
 pub use namespace::{evict, stop_all};
-pub use observe::{Observed, elsewhere, observe, remove, stop};
+pub use observe::{Observed, elsewhere, observe, observe_one, remove, stop};
 pub use record::{AppRecord, Strange};
 pub use strays::{Stray, reap_strays};
 pub use supervisor::supervise;

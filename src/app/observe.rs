@@ -58,15 +58,19 @@ pub fn observe(root: &RootDir) -> Result<Vec<Observed>, AppError> {
     let mut found = Vec::new();
     for namespace in names(&root.apps())?.into_iter().filter_map(|name| NamespaceName::new(name).ok()) {
         let apps = names(&root.apps().join(namespace.as_str()))?;
-        for name in apps.into_iter().filter_map(|name| Name::new(name).ok()) {
-            let Some(dir) = RuntimeDir::open(root, &namespace, &name).ok().flatten() else { continue };
-            let Seen { status, supervised, failure } = Seen::of(&dir);
-            let record = dir.read_record(DESIRED).ok().flatten();
-            found.push(Observed { namespace: namespace.clone(), name, record, supervised, status, failure });
-        }
+        let apps = apps.into_iter().filter_map(|name| Name::new(name).ok());
+        found.extend(apps.filter_map(|name| observe_one(root, &namespace, &name)));
     }
     found.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     Ok(found)
+}
+
+/// Looks at one app; none where it has no runtime directory.
+pub fn observe_one(root: &RootDir, namespace: &NamespaceName, name: &Name) -> Option<Observed> {
+    let dir = RuntimeDir::open(root, namespace, name).ok().flatten()?;
+    let Seen { status, supervised, failure } = Seen::of(&dir);
+    let record = dir.read_record(DESIRED).ok().flatten();
+    Some(Observed { namespace: namespace.clone(), name: name.clone(), record, supervised, status, failure })
 }
 
 /// An app of that directory's whose supervisor is in another network namespace

@@ -26,6 +26,9 @@ use super::{Context, Failure, line, output, topology_json};
 pub struct Plan {
     #[command(flatten)]
     file: SpecFile,
+    /// Look at the whole host, as `hostctl apply --full` does.
+    #[arg(long)]
+    full: bool,
     #[command(flatten)]
     prove: Prove,
 }
@@ -59,6 +62,14 @@ pub struct Apply {
     /// command fails all the same.
     #[arg(long, conflicts_with_all = ["confirm", "prove"])]
     firewall_only: bool,
+    /// Look at the whole host, and repair what others changed anywhere.
+    ///
+    /// Without it, where the last apply came to its end and the spec says something
+    /// else now, what differs is looked at, changed and verified, and the rest is
+    /// left as it is. Where the spec says nothing else, all of it is looked at
+    /// anyway.
+    #[arg(long)]
+    full: bool,
     /// Also where the spec removes all networks or all guests: don't ask.
     #[arg(long, short)]
     yes: bool,
@@ -103,7 +114,7 @@ pub async fn plan(context: &Context, arguments: &Plan) -> Result<(), Failure> {
         }
         advice.iter().for_each(|note| context.note(note));
     }
-    let preview = host(context)?.preview(&spec, &topology).await;
+    let preview = host(context)?.preview(&spec, &topology, arguments.full).await;
     let preview = preview.map_err(|error| placed(context, Some(file), error))?;
     let proved = arguments.prove.rehearsed(context, &topology).await;
     let proved = proved.map_err(|error| placed(context, Some(file), error))?;
@@ -191,8 +202,8 @@ pub async fn apply(context: &Context, arguments: &Apply) -> Result<(), Failure> 
         return load_firewall(context, arguments).await;
     }
     let host = host(context)?;
-    let mut progress =
-        Progress::of_apply(context, arguments.yes, arguments.wait).proving(arguments.prove.prove);
+    let progress = Progress::of_apply(context, arguments.yes, arguments.wait);
+    let mut progress = progress.proving(arguments.prove.prove).looking_at_all(arguments.full);
     let lock = host.begin_with("apply", &mut progress)?;
     let checked = load(context, &arguments.file)?;
     let (spec, topology) = (&checked.spec, &checked.compiled);

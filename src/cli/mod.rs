@@ -41,6 +41,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use hostctl::os_error;
 use hostctl::root_dir::RootDir;
@@ -268,7 +269,13 @@ impl Context {
 pub fn main() -> ExitCode {
     // First of all: what hostctl makes is nobody else's to read or to lock.
     let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let parsed = help::grouped(Arguments::command()).try_get_matches();
+    let parsed = Arguments::command().try_get_matches().or_else(|error| match error.kind() {
+        // Only help shows the commands in groups, which are told by building them all.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            help::grouped(Arguments::command()).try_get_matches()
+        }
+        _ => Err(error),
+    });
     let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => return Failure::usage(&error),

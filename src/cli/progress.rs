@@ -36,6 +36,7 @@ pub struct Progress {
     patience: Duration,
     consent: Consent,
     proves: bool,
+    all: bool,
     /// The line, while there is one.
     bar: Option<ProgressBar>,
 }
@@ -48,7 +49,14 @@ impl Progress {
             true => Style::OneLine,
             false => Style::Lines,
         };
-        Self { style, patience: wait.patience(), consent: Consent::Missing, proves: false, bar: None }
+        Self {
+            style,
+            patience: wait.patience(),
+            consent: Consent::Missing,
+            proves: false,
+            all: false,
+            bar: None,
+        }
     }
 
     /// Of an apply, which may take everything away where `yes` or somebody at
@@ -67,6 +75,12 @@ impl Progress {
     /// Which loads rules only where they are proved, if `proves`.
     pub fn proving(mut self, proves: bool) -> Self {
         self.proves = proves;
+        self
+    }
+
+    /// Which looks at the whole host, if `all`.
+    pub fn looking_at_all(mut self, all: bool) -> Self {
+        self.all = all;
         self
     }
 
@@ -150,6 +164,10 @@ impl Watch for Progress {
 
     fn proves(&self) -> bool {
         self.proves
+    }
+
+    fn looks_at_all(&self) -> bool {
+        self.all
     }
 
     fn proved(&mut self, extent: &Extent, time: Duration) {

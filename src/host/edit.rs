@@ -1,8 +1,10 @@
 //! Commands that change the spec: they write a drop-in and apply it.
 
+use std::sync::Arc;
+
 use crate::spec::{
-    Before, Checked, EditError, HostSpec, Loaded, Replaced, SpecEdit, SpecPath, load, load_checked_with,
-    load_drop_in,
+    Before, Checked, EditError, HostSpec, Loaded, Parsed, Replaced, SpecEdit, SpecPath, load_checked_with,
+    load_drop_in, load_parsed,
 };
 use crate::topology::Topology;
 use crate::whole_file;
@@ -39,7 +41,7 @@ pub struct PlannedEdit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compared {
     /// What the files said before.
-    pub before: Topology,
+    pub before: Arc<Topology>,
     /// What they say then.
     pub after: Topology,
 }
@@ -51,7 +53,7 @@ struct Draft {
     text: Option<String>,
     also: Vec<String>,
     same: bool,
-    before: Topology,
+    before: Arc<Topology>,
 }
 
 impl Host {
@@ -126,21 +128,23 @@ impl Host {
     pub async fn plan_edit(&self, change: &SpecEdit) -> Result<PlannedEdit, HostError> {
         Self::check_root()?;
         let Draft { checked, before, .. } = self.draft(change)?;
-        let preview = self.preview(&checked.spec, &checked.compiled).await?;
+        let preview = self.preview(&checked.spec, &checked.compiled, false).await?;
         Ok(PlannedEdit { preview, compared: Compared { before, after: checked.compiled } })
     }
 
     fn draft(&self, change: &SpecEdit) -> Result<Draft, HostError> {
         let path = drop_in::drop_in(&self.root);
-        let Loaded { spec: whole, sources } = load(None, &self.root)?;
-        let last = generation::last(&self.root)?;
+        let mut parsed = Parsed::default();
+        let Loaded { spec: whole, sources } = load_parsed(None, &self.root, &mut parsed)?;
+        let read = generation::last_once(&self.root)?;
+        let last = read.as_ref().map(|read| &read.generation);
         if let Some(Record::Rejected { generation, spec }) = unconfirmed::read(&self.root)?
             && *spec == whole
         {
             return Err(HostError::Rejected { generation });
         }
         // What was rolled back shall not come back with something else.
-        if let Some(last) = last.as_ref().filter(|last| last.from.is_some() && last.spec != whole) {
+        if let Some(last) = last.filter(|last| last.from.is_some() && last.spec != whole) {
             return Err(HostError::FilesDiffer { number: last.number, changes: changes(&last.spec, &whole) });
         }
         let unsaid = last.map(|last| unsaid(&last.spec, &whole)).unwrap_or_default();
@@ -151,13 +155,17 @@ impl Host {
         let place =
             |path: &SpecPath| sources.line(path).map(|(file, line)| format!("{}:{line}", file.display()));
         // What isn't valid as it is may become so by this change.
-        let before = generation::compile(&self.root, &whole).unwrap_or_else(|_| Topology::empty());
-        let written = load_drop_in(&path)?;
+        let applied = read.as_ref().filter(|read| read.generation.spec == whole);
+        let before = applied.and_then(|read| read.compile().ok()).unwrap_or_else(|| {
+            let compiled = generation::compile(&self.root, &whole);
+            Arc::new(compiled.unwrap_or_else(|_| Topology::empty()))
+        });
+        let written = load_drop_in(&path, &mut parsed)?;
         let after = change.apply(Before { drop_in: &written, whole: &whole, place: &place })?;
         let text = serde_json::to_string_pretty(&after.drop_in)
             .map_err(|error| HostError::File { path: path.clone(), source: error.into() })?;
         let replaced = Replaced { path: &path, text: &text };
-        let checked = load_checked_with(None, &self.root, Some(replaced), |spec| {
+        let checked = load_checked_with(None, &self.root, Some(replaced), &mut parsed, |spec| {
             generation::compile(&self.root, spec)
         })?;
         let text = (after.drop_in != HostSpec::default()).then_some(text);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::root_dir::RootDir;
-use crate::spec::{Replaced, load, load_checked_with};
+use crate::spec::{Parsed, Replaced, load, load_checked_with};
 use crate::topology;
 
 use super::apply::changes::changes;
@@ -50,7 +50,13 @@ pub(super) fn files(root: &RootDir, generation: &Generation) -> (Files, Option<S
         let text = if kept.is_empty() { "{}" } else { kept };
         let given = generation.allocations();
         let compile = |spec: &_| topology::compile_keeping(spec, &given);
-        let then = load_checked_with(None, root, Some(Replaced { path: &path, text }), compile);
+        let then = load_checked_with(
+            None,
+            root,
+            Some(Replaced { path: &path, text }),
+            &mut Parsed::default(),
+            compile,
+        );
         if then.is_ok_and(|then| then.spec == generation.spec) {
             return (Files::Restored(path), Some(kept.clone()));
         }
@@ -107,7 +113,7 @@ impl Host {
     pub async fn plan_rollback(&self, to: Option<u64>) -> Result<(u64, Preview, Files), HostError> {
         Self::check_root()?;
         let target = target(&self.root, to)?;
-        let preview = self.preview(&target.spec, &target.compile()?).await?;
+        let preview = self.preview(&target.spec, &target.compile()?, true).await?;
         Ok((target.number, preview, files(&self.root, &target).0))
     }
 }

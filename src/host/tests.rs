@@ -31,6 +31,7 @@ fn goal(topology: &Topology, differs: bool) -> Goal<'_> {
     let difference = if differs { Difference::absent() } else { Difference::None };
     Goal {
         topology,
+        whole: topology,
         ruleset: Ruleset::default(),
         listing: None,
         listed: Ruleset::default().judgement,

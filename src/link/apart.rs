@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::ownership::{JUDGED, ROUTING_RULES, ROUTING_TABLE};
 use crate::packet::Family;
 use crate::packet::prefix::metadata;
-use crate::topology::{IfName, Topology};
+use crate::topology::{IfName, Network, Topology};
 
 /// Priorities of the rules.
 pub(super) const PASS: u32 = *ROUTING_RULES.start();
@@ -69,21 +69,9 @@ pub struct ApartChange {
 
 /// What a topology asks for on a host with these uplinks.
 pub(super) fn wanted(topology: &Topology, uplinks: &[IfName]) -> BTreeSet<Part> {
-    let mut parts = BTreeSet::new();
+    let mut parts = of_networks(topology);
     if topology.networks.is_empty() {
         return parts;
-    }
-    let prefixes = |network: &crate::topology::Network| {
-        [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)].into_iter().flatten()
-    };
-    for network in &topology.networks {
-        parts.extend(prefixes(network).map(Part::Prohibit));
-        for other in topology.networks.iter().filter(|other| topology.connected(&network.name, &other.name)) {
-            parts.extend(prefixes(other).map(|to| {
-                let rule = Rule::Allowed { bridge: network.bridge.to_string(), to };
-                Part::Rule { family: Family::of(to.addr()), rule }
-            }));
-        }
     }
     // Link-local addresses are the link's, and never routed anyway.
     let routed = |net: &&IpNet| !matches!(net, IpNet::V6(net) if net.contains(&Ipv6Addr::LOCALHOST) || net.addr().is_unicast_link_local());
@@ -98,6 +86,28 @@ pub(super) fn wanted(topology: &Topology, uplinks: &[IfName]) -> BTreeSet<Part> 
     }
     // Nobody would look them up.
     parts.retain(|part| !matches!(part, Part::Prohibit(to) if !has(&Family::of(to.addr()))));
+    parts
+}
+
+/// As much of it as is about single networks and peerings.
+pub(super) fn of_networks(topology: &Topology) -> BTreeSet<Part> {
+    let prefixes = |network: &Network| {
+        [Some(IpNet::V4(network.cidr)), network.cidr6.map(IpNet::V6)].into_iter().flatten()
+    };
+    let mut parts: BTreeSet<Part> = topology.networks.iter().flat_map(prefixes).map(Part::Prohibit).collect();
+    let mut allow = |from: &Network, to: &Network| {
+        parts.extend(prefixes(to).map(|to| {
+            let rule = Rule::Allowed { bridge: from.bridge.to_string(), to };
+            Part::Rule { family: Family::of(to.addr()), rule }
+        }));
+    };
+    topology.networks.iter().for_each(|network| allow(network, network));
+    for (a, b) in &topology.peerings {
+        if let (Some(a), Some(b)) = (topology.network(a), topology.network(b)) {
+            allow(a, b);
+            allow(b, a);
+        }
+    }
     parts
 }
 

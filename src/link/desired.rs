@@ -187,6 +187,16 @@ impl Desired {
 }
 
 impl Desired {
+    /// What a part of a host asks for, without what is nobody's alone.
+    pub fn of_part(part: &Topology) -> Self {
+        Self {
+            forwarding: Vec::new(),
+            flow_room: None,
+            apart: apart::of_networks(part),
+            ..Self::new(part, &[])
+        }
+    }
+
     /// Leaves the uplinks' `accept_ra` alone: on a host that forwarded IPv6
     /// before, 1 means that its operator wants no router advertisements.
     pub fn keep_accept_ra(&mut self) {

@@ -24,8 +24,7 @@ use super::desired::{INSIDE, LLDP_MASK};
 use super::namespace;
 use super::observed::{Inside, Link, Observed, Tap};
 use super::requests::Line;
-use super::{apart_netlink, offload, routes, settings};
-use crate::ownership::{namespace_alias, namespace_mark};
+use super::{apart_netlink, routes, settings};
 use crate::supervise::birthplace;
 use crate::tap::TapError;
 use crate::topology::NameError;
@@ -168,18 +167,7 @@ impl Netlink {
         let mut namespaces = BTreeMap::new();
         let failed = |source| LinkError::Namespace { name: "/run/netns".into(), source };
         for name in namespace::names().map_err(failed)? {
-            // What isn't a namespace, or is gone meanwhile, isn't one of ours.
-            if let Ok(netlink) = self.inside(&name) {
-                // An earlier version's mark doesn't say whose it is; a port does.
-                let alias = namespace_alias(&name);
-                let port = links.values().any(|link| link.is_ours() && link.alias.as_ref() == Some(&alias));
-                let marks = [Some(namespace_mark(&alias, network)), port.then_some(alias)];
-                let mut inside = netlink.observe_inside(&marks).await?;
-                if inside.link.is_some() {
-                    let late = namespace::within(&name, || offload::is_late(INSIDE));
-                    // One that is going isn't looked at closely.
-                    inside.late_checksums = late.and_then(|late| late).unwrap_or(true);
-                }
+            if let Some(inside) = self.namespace(&name, network, &links).await? {
                 namespaces.insert(name, inside);
             }
         }
@@ -187,7 +175,10 @@ impl Netlink {
     }
 
     /// A namespace that has one of these marks; nothing is known of others.
-    async fn observe_inside(&self, [signed, former]: &[Option<String>; 2]) -> Result<Inside, LinkError> {
+    pub(super) async fn observe_inside(
+        &self,
+        [signed, former]: &[Option<String>; 2],
+    ) -> Result<Inside, LinkError> {
         let Read { names, mut links, .. } = self.read_links().await?;
         let loopback = links.get("lo");
         let mark = loopback.and_then(|lo| lo.alias.as_ref());
@@ -379,7 +370,7 @@ pub(super) fn asked(action: &(impl ToString + ?Sized)) -> impl Fn(rtnetlink::Err
     move |source| LinkError::Request { action: action.clone(), source }
 }
 
-fn listed_settings(name: &str, message: &LinkMessage) -> Vec<(String, String)> {
+pub(super) fn listed_settings(name: &str, message: &LinkMessage) -> Vec<(String, String)> {
     let families = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::AfSpecUnspec(families) => Some(families),
         _ => None,
@@ -387,7 +378,7 @@ fn listed_settings(name: &str, message: &LinkMessage) -> Vec<(String, String)> {
     families.map(|families| settings::read(name, families)).unwrap_or_default()
 }
 
-fn read_link(message: &LinkMessage) -> Option<(String, Link)> {
+pub(super) fn read_link(message: &LinkMessage) -> Option<(String, Link)> {
     let mut name = None;
     // A TAP has a carrier while somebody holds it.
     let attached = message.header.flags.contains(LinkFlags::LowerUp);

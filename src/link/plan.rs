@@ -117,7 +117,7 @@ pub fn conflicts(desired: &Desired, observed: &Observed) -> Vec<Conflict> {
     conflicts
 }
 
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
+pub(super) fn overlap(a: &IpNet, b: &IpNet) -> bool {
     match (a, b) {
         (IpNet::V4(a), IpNet::V4(b)) => a.contains(b) || b.contains(a) || a.contains(&b.addr()),
         (IpNet::V6(a), IpNet::V6(b)) => a.contains(b) || b.contains(a) || a.contains(&b.addr()),

@@ -35,8 +35,7 @@ pub use model::policy_words::{OneOrMany, Peer, Peers, PortRange, Ports};
 pub use model::prefix::{Prefix, PrefixError};
 pub use schema::json_schema;
 pub use text::issue::{Issue, Segment, SpecPath};
-pub use text::load::{
-    Checked, Loaded, Replaced, Sources, load, load_checked, load_checked_with, load_drop_in,
-};
+pub use text::load::{Checked, Loaded, Replaced, Sources, load, load_checked};
+pub(crate) use text::load::{Parsed, load_checked_with, load_drop_in, load_parsed};
 pub use text::policy_file::load_policy;
 pub use text::problem::{Place, Problem, SpecError};

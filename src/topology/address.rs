@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -26,12 +27,14 @@ const RESERVED: [(&str, &str); 13] = [
     ("fd00:ec2::/32", "where a cloud's metadata services are"),
 ];
 
+static RESERVED_NETS: LazyLock<Vec<(IpNet, &str)>> =
+    LazyLock::new(|| RESERVED.iter().filter_map(|(text, what)| Some((text.parse().ok()?, *what))).collect());
+
 /// Why `net` can't be a network's prefix, if it can't.
 pub(super) fn reserved(net: IpNet, tailscale: bool) -> Option<String> {
     let overlaps = |other: &IpNet| net.contains(other) || other.contains(&net);
-    let listed = RESERVED.iter().find(|(text, _)| text.parse().is_ok_and(|other| overlaps(&other)));
-    if let Some((text, what)) = listed {
-        return Some(format!("{text} is {what}"));
+    if let Some((other, what)) = RESERVED_NETS.iter().find(|(other, _)| overlaps(other)) {
+        return Some(format!("{other} is {what}"));
     }
     let metadata = prefix::metadata().iter().map(|other| (*other, "a cloud's metadata address"));
     let tailnet = tailscale.then_some(prefix::TAILNET).into_iter().flatten();
@@ -107,6 +110,12 @@ mod tests {
         for (text, _) in RESERVED {
             assert!(text.parse::<IpNet>().is_ok_and(|net| net.trunc() == net), "{text}");
         }
+    }
+
+    #[test]
+    fn the_reserved_prefixes_parse() {
+        let texts: Vec<_> = RESERVED_NETS.iter().map(|(net, _)| net.to_string()).collect();
+        assert_eq!(texts, RESERVED.map(|(text, _)| text));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::allocation::Allocations;
 use super::identity::{derive_mac, hash};
 use super::way_out::lan;
 use super::{
-    FirewallMode, HostPort, IfName, Name, Namespace, Network, Subnet, SubnetKind, Topology, Transport,
+    FirewallMode, HostPort, IfName, Name, Namespace, Network, Port, Subnet, SubnetKind, Topology, Transport,
     Uplink, Vm,
 };
 
@@ -62,6 +62,29 @@ pub fn given(spec: &HostSpec) -> Allocations {
     let mut compiler = Compiler { spec, issues: Vec::new() };
     let topology = compiler.topology(&Allocations::default());
     topology.map(|topology| topology.allocations()).unwrap_or_default()
+}
+
+/// Whose a link is: its key is written out only where two are the same.
+#[derive(Clone, Copy)]
+enum Owner<'a> {
+    /// The host's, as what.
+    Host(&'static str),
+    Network(&'a Name),
+    Vm(&'a Name),
+    Subnet(&'a Port),
+}
+
+impl Owner<'_> {
+    fn path(&self) -> SpecPath {
+        match self {
+            Self::Host(_) => SpecPath::keys(["host"]),
+            Self::Network(name) => SpecPath::keys(["networks", name.as_str()]),
+            Self::Vm(name) => SpecPath::keys(["vms", name.as_str()]),
+            Self::Subnet(port) => {
+                SpecPath::keys(["networks", port.network.as_str(), "subnets", port.subnet.as_str()])
+            }
+        }
+    }
 }
 
 /// The walk over a spec, with what was found wrong so far.
@@ -432,33 +455,34 @@ impl<'a> Compiler<'a> {
     /// renumbered, since a name that depends on others would change with them.
     fn interfaces(&mut self, networks: &[Network], vms: &[Vm], namespaces: &[Namespace]) {
         let host = &self.spec.host;
-        let mut owners: BTreeMap<&str, String> = BTreeMap::new();
+        let mut owners: BTreeMap<&str, Owner<'_>> = BTreeMap::new();
         if let spec::Uplink::Named(names) = &host.uplink {
-            owners.extend(names.iter().map(|name| (name.as_str(), "an uplink".to_string())));
+            owners.extend(names.iter().map(|name| (name.as_str(), Owner::Host("an uplink"))));
         }
         for network in self.spec.networks.values() {
             if let spec::Nat::Named(names) = &network.nat {
-                owners.extend(names.iter().map(|name| (name.as_str(), "a way to the internet".to_string())));
+                let way = Owner::Host("a way to the internet");
+                owners.extend(names.iter().map(|name| (name.as_str(), way)));
             }
         }
         if let Some(tailscale) = &host.tailscale {
-            owners.insert(tailscale.interface.as_str(), "the tailnet's".into());
+            owners.insert(tailscale.interface.as_str(), Owner::Host("the tailnet's"));
         }
         let links = networks
             .iter()
-            .map(|network| (SpecPath::keys(["networks", network.name.as_str()]), &network.bridge))
-            .chain(vms.iter().map(|vm| (SpecPath::keys(["vms", vm.name.as_str()]), &vm.port.interface)))
-            .chain(namespaces.iter().map(|namespace| {
-                let port = &namespace.port;
-                let path = ["networks", port.network.as_str(), "subnets", port.subnet.as_str()];
-                (SpecPath::keys(path), &port.interface)
-            }));
-        for (path, interface) in links {
+            .map(|network| (Owner::Network(&network.name), &network.bridge))
+            .chain(vms.iter().map(|vm| (Owner::Vm(&vm.name), &vm.port.interface)))
+            .chain(namespaces.iter().map(|one| (Owner::Subnet(&one.port), &one.port.interface)));
+        for (own, interface) in links {
             if let Some(owner) = owners.get(interface.as_str()) {
+                let owner = match owner {
+                    Owner::Host(what) => (*what).into(),
+                    owner => format!("that of {}", owner.path()),
+                };
                 let message = format!("its interface would be {interface}, which is {owner} already");
-                self.issues.push(Issue::new(path, message, "rename one of the two"));
+                self.issues.push(Issue::new(own.path(), message, "rename one of the two"));
             } else {
-                owners.insert(interface.as_str(), format!("that of {path}"));
+                owners.insert(interface.as_str(), own);
             }
         }
     }

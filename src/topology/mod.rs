@@ -6,6 +6,7 @@ mod address;
 mod allocation;
 mod app;
 mod compile;
+mod difference;
 mod fold;
 #[cfg(test)]
 mod fold_tests;
@@ -41,6 +42,7 @@ pub use crate::spec::{
 pub use allocation::{Allocation, Allocations};
 pub use app::{App, Fault, Workload};
 pub use compile::{compile, compile_keeping, given};
+pub use difference::Scope;
 pub use identity::link_local;
 pub use moves::{Given, Move, moves};
 pub use policy::{Policy, Rule, RuleList};

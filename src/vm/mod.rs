@@ -33,7 +33,7 @@ pub use confined::confined;
 pub use control::VmReport;
 pub use error::VmError;
 pub use held::{DiskErrors, Held};
-pub use observe::{Observed, elsewhere, find_strays, kill_stray, observe, stop};
+pub use observe::{Observed, elsewhere, find_strays, kill_stray, observe, observe_one, stop};
 pub use pending::{Pending, differences};
 pub use qemu::accel::{accelerator, kvm};
 pub use qemu::agent::ExecOutput;

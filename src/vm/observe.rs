@@ -81,24 +81,27 @@ impl Observed {
 /// Where the runtime directory can't be read. A VM whose own files can't be
 /// understood is listed as one that doesn't run.
 pub fn observe(root: &RootDir) -> Result<Vec<Observed>, VmError> {
-    let mut found = Vec::new();
-    for name in names(&root.vms())?.into_iter().filter_map(|name| Name::new(name).ok()) {
-        let Some(dir) = RuntimeDir::open(root, &name).ok().flatten() else { continue };
-        let launched = adopt(root, &name, &dir).ok().flatten();
-        let Seen { status, supervised, failure } = Seen::of(&dir);
-        found.push(Observed {
-            pid: launched.as_ref().map(|launched| launched.process.pid),
-            launched: launched.and_then(|launched| launched.record.vm.into_option()),
-            booted: dir.read_record(BOOTED).ok().flatten().unwrap_or_default(),
-            supervised,
-            status,
-            failure,
-            failed_at: modified(&dir.path(FAILURE)),
-            name,
-        });
-    }
+    let names = names(&root.vms())?.into_iter().filter_map(|name| Name::new(name).ok());
+    let mut found: Vec<_> = names.filter_map(|name| observe_one(root, &name)).collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+/// Looks at one VM; none where it has no runtime directory.
+pub fn observe_one(root: &RootDir, name: &Name) -> Option<Observed> {
+    let dir = RuntimeDir::open(root, name).ok().flatten()?;
+    let launched = adopt(root, name, &dir).ok().flatten();
+    let Seen { status, supervised, failure } = Seen::of(&dir);
+    Some(Observed {
+        pid: launched.as_ref().map(|launched| launched.process.pid),
+        launched: launched.and_then(|launched| launched.record.vm.into_option()),
+        booted: dir.read_record(BOOTED).ok().flatten().unwrap_or_default(),
+        supervised,
+        status,
+        failure,
+        failed_at: modified(&dir.path(FAILURE)),
+        name: name.clone(),
+    })
 }
 
 fn modified(path: &std::path::Path) -> Option<u64> {

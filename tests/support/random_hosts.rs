@@ -97,6 +97,28 @@ pub fn hosts(size: Size) -> impl Strategy<Value = RandomHost> {
 }
 
 impl RandomHost {
+    /// This host after an edit: some of its networks, peerings or policies are as
+    /// another's.
+    pub fn edited(&self, like: &Self, which: &[bool]) -> Self {
+        let mut which = which.iter().copied().chain(std::iter::repeat(false));
+        let mut edited = self.clone();
+        for index in 0..self.networks.len().max(like.networks.len()) {
+            match (which.next(), edited.networks.get_mut(index), like.networks.get(index)) {
+                (Some(true), Some(network), Some(other)) => *network = other.clone(),
+                (Some(true), None, Some(other)) => edited.networks.push(other.clone()),
+                (Some(true), Some(_), None) => edited.networks.truncate(index),
+                _ => {}
+            }
+        }
+        if which.next() == Some(true) {
+            edited.peered.clone_from(&like.peered);
+        }
+        if which.next() == Some(true) {
+            edited.policies.clone_from(&like.policies);
+        }
+        edited
+    }
+
     /// Its spec, in TOML.
     pub fn spec(&self) -> String {
         let mut text = String::new();

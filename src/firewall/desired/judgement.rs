@@ -144,7 +144,7 @@ impl Judgement {
 
 /// How it is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct JudgementRecord {
+pub struct JudgementRecord {
     mask: MarkMask,
     /// 0: nobody is known.
     generation: u32,

@@ -1,5 +1,6 @@
 //! What the kernel has: listed, compared with what it should have, changed, held.
 
+pub(super) mod as_loaded;
 pub(super) mod batch;
 pub(super) mod change;
 pub(super) mod delta;
@@ -17,5 +18,6 @@ pub(super) mod owner;
 pub(super) mod read_back;
 pub(super) mod rule_text;
 pub(super) mod stamp;
+pub(super) mod statics;
 pub(super) mod tables;
 pub(super) mod transaction;

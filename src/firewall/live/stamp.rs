@@ -52,6 +52,11 @@ impl Stamp {
         self.tables.is_empty()
     }
 
+    /// Whether the tables are those of another stamp, and not others of their names.
+    pub fn has_tables_of(&self, other: &Self) -> bool {
+        self.tables == other.tables
+    }
+
     /// Whether exactly `count` transactions lie between an earlier stamp and
     /// this one.
     pub fn is_after(&self, earlier: &Self, count: u32) -> bool {

@@ -12,6 +12,7 @@ use crate::vm;
 
 use super::current::Current;
 use super::goal::{Goal, Restart, goal};
+use super::part::Part;
 use super::plan::{conflicts, left_to_units, plan, removal, waiting};
 use super::prove_first::prove_first;
 use super::take_back::with_consequence;
@@ -20,6 +21,7 @@ use super::{observe::observe, preview};
 use crate::host::confirm::unconfirmed;
 use crate::host::kept::claim::claim;
 use crate::host::kept::generation::Origin;
+use crate::host::kept::settled;
 use crate::host::kept::{action_log, drop_in, forwarding, generation, loaded};
 use crate::host::look::reliance;
 use crate::host::{HostError, Lock, Loss, Step, flow_shortage};
@@ -67,13 +69,24 @@ impl Host {
         restart: &Restart,
     ) -> Result<(Vec<Step>, Goal<'t>), HostError> {
         let (steps, goal) = Self::plan_network(topology, current, restart)?;
+        self.check_startable(topology, current, &steps)?;
+        Ok((steps, goal))
+    }
+
+    /// That what is started can be.
+    pub(super) fn check_startable(
+        &self,
+        topology: &Topology,
+        current: &Current,
+        steps: &[Step],
+    ) -> Result<(), HostError> {
         // An image or a QEMU that isn't there is found before anything is touched.
         // So is one that waits: the next start may be one after a crash.
         let started = steps.iter().filter_map(|step| match step {
             Step::StartVm { vm, .. } => Some(&**vm),
             _ => None,
         });
-        let waiting = waiting(topology, current, &steps).into_iter();
+        let waiting = waiting(topology, current, steps).into_iter();
         let waiting = waiting.filter(|(_, pending)| pending.iter().any(vm::Pending::is_other_file));
         let waiting = waiting.filter_map(|(name, _)| topology.vm(name.as_str()));
         let unbootable: Vec<_> = started
@@ -91,7 +104,7 @@ impl Host {
         if !unstartable.is_empty() {
             return Err(HostError::Unstartable(unstartable));
         }
-        Ok((steps, goal))
+        Ok(())
     }
 
     /// The steps, whether guests can start or not.
@@ -238,8 +251,15 @@ impl Host {
         restart: &Restart,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, HostError> {
-        let current = observe(&self.root, topology).await?;
-        let (steps, goal) = self.plan_from(topology, &current, restart)?;
+        let part = self.part_unless_all(topology, origin, restart, watch).await;
+        let seen;
+        let (current, (steps, goal)) = match &part {
+            Some(part) => (&part.current, self.plan_part(part, topology)?),
+            None => {
+                seen = observe(&self.root, topology).await?;
+                (&seen, self.plan_from(topology, &seen, restart)?)
+            }
+        };
         prove_first(topology, &current.surroundings, watch)?;
         let moves = topology::moves(&generation::kept(&self.root).allocations, spec, topology);
         // That the drop-in can't be read is no reason to fail now.
@@ -247,26 +267,27 @@ impl Host {
         let given = topology.allocations();
         let prepared = generation::prepare(&self.root, (spec, &given), origin, drop_in)
             .map_err(|error| with_consequence(error, "Nothing was changed.".into()))?;
-        match self.carry_out(&steps, &goal, &current, watch).await {
+        match self.carry_out(&steps, &goal, current, part.as_ref(), watch).await {
             Ok(()) => {
                 let generation = match prepared.keep(&self.root) {
                     Ok(generation) => generation,
                     Err(error) => {
-                        let was_bare = removal(&current).is_empty();
+                        let was_bare = removal(current).is_empty();
                         let consequence = self.take_back(was_bare, watch).await;
                         return Err(with_consequence(error, consequence));
                     }
                 };
                 kill_point("the generation is kept");
-                self.forget_guests(topology, &current)?;
+                self.note_settled(generation.number, (&steps, &goal), current, part.as_ref());
+                self.forget_guests(topology, current)?;
                 // It is done and kept: what can't be told is told by the next apply.
-                let untold = self.tell_supervisors(topology, &current).err();
+                let untold = self.tell_supervisors(topology, current).err();
                 let untold = untold.map(|error| format!("a guest's next start may be as before: {error}"));
-                let waiting = preview::pending(topology, &current, &steps);
+                let waiting = preview::pending(topology, current, &steps);
                 let waiting = waiting.iter().map(|one| format!("waits for its next start: {one}"));
                 let moved = moves.iter().filter(|moved| moved.from.is_some());
                 let moved = moved.map(|moved| format!("moved: {moved}"));
-                let notes = notes(topology, &current, &steps)
+                let notes = notes(&goal, current, &steps)
                     .into_iter()
                     .chain(moved)
                     .chain(waiting)
@@ -288,14 +309,19 @@ impl Host {
         steps: &[Step],
         goal: &Goal<'_>,
         current: &Current,
+        part: Option<&Part>,
         watch: &mut dyn Watch,
     ) -> Result<(), HostError> {
+        if let Some(part) = part {
+            return self.carry_out_part(steps, goal, part, watch).await;
+        }
         if steps.is_empty() {
             // The plan has just been the check.
             self.remember(steps, goal, current);
             return Ok(());
         }
         self.record(current)?;
+        settled::begin_change(&self.root)?;
         self.carry_out_recorded(steps, goal, current, watch).await
     }
 
@@ -314,6 +340,7 @@ impl Host {
         if let Err(error) = self.record(current) {
             tracing::warn!("{error}");
         }
+        settled::forget(&self.root);
         self.carry_out_recorded(steps, goal, current, &mut Silent).await
     }
 
@@ -342,9 +369,7 @@ impl Host {
 
     /// Writes down what is loaded now.
     pub(in crate::host) fn remember(&self, steps: &[Step], goal: &Goal<'_>, current: &Current) {
-        let changes = |step: &&Step| matches!(step, Step::LoadFirewall { .. } | Step::ChangeFirewall(_));
-        let changes = u32::from(steps.iter().any(|step| changes(&step)));
-        loaded::write(&self.root, current.stamp.as_ref(), changes, &goal.ruleset);
+        loaded::write(&self.root, current.stamp.as_ref(), transactions(steps), &goal.ruleset);
     }
 
     /// Writes down what guests that have a supervisor are to be from their next
@@ -387,25 +412,33 @@ impl Host {
     async fn verify(&self, wanted: &Goal<'_>) -> Result<(), HostError> {
         let current = observe(&self.root, wanted.topology).await?;
         let steps = plan(&goal(wanted.topology, &current, Some(wanted))?, &current);
-        let steps: Vec<String> = steps
-            .iter()
-            .filter(|step| !matches!(step, Step::StartVm { .. } | Step::StartApp { .. }))
-            .flat_map(Step::commands)
-            .collect();
-        if steps.is_empty() {
-            Ok(())
-        } else {
-            Err(HostError::Unverified { steps, consequence: String::new() })
-        }
+        verified(&steps)
     }
 }
 
-fn notes(topology: &Topology, current: &Current, steps: &[Step]) -> Vec<String> {
+/// That nothing is left to do, but for guests that failed to start.
+pub(super) fn verified(left: &[Step]) -> Result<(), HostError> {
+    let steps: Vec<String> = left
+        .iter()
+        .filter(|step| !matches!(step, Step::StartVm { .. } | Step::StartApp { .. }))
+        .flat_map(Step::commands)
+        .collect();
+    if steps.is_empty() { Ok(()) } else { Err(HostError::Unverified { steps, consequence: String::new() }) }
+}
+
+/// How many transactions of the kernel's tables steps make.
+pub(super) fn transactions(steps: &[Step]) -> u32 {
+    let changes = |step: &Step| matches!(step, Step::LoadFirewall { .. } | Step::ChangeFirewall(_));
+    u32::from(steps.iter().any(changes))
+}
+
+fn notes(goal: &Goal<'_>, current: &Current, steps: &[Step]) -> Vec<String> {
+    let (topology, part) = (goal.whole, goal.topology);
     let offline = !topology.networks.is_empty() && current.surroundings.uplinks.is_empty();
     let note = "no interface holds a default route, so guests don't reach the internet; \
                 apply again once one does, or name it: [host] uplink = \"…\"";
     let units: Vec<String> =
-        left_to_units(topology, current, steps).into_iter().map(|name| vm_unit(name.as_str())).collect();
+        left_to_units(part, current, steps).into_iter().map(|name| vm_unit(name.as_str())).collect();
     let units =
         (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
     offline.then(|| note.to_string()).into_iter().chain(units).chain(flow_shortage(topology)).collect()

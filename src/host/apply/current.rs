@@ -1,5 +1,10 @@
 //! What the host is, as it was observed.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::app;
 use crate::firewall::{Live, Stamp, Surroundings};
 use crate::link;
@@ -33,6 +38,19 @@ pub struct Current {
     pub former_bridges: Option<Vec<String>>,
     /// QEMUs of hostctl's that no runtime file accounts for: process and name.
     pub strays: Vec<(u32, String)>,
+    /// Whether only a part of the host was looked at, with as much of the rest as
+    /// that refers to.
+    pub is_part: bool,
+    /// The host's addresses, where its links here aren't all that it has.
+    pub addresses: Option<BTreeSet<IpAddr>>,
+}
+
+impl Current {
+    /// Every address of the host's.
+    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
+        let listed = || self.links.links.values().flat_map(|link| &link.addresses).map(IpNet::addr).collect();
+        self.addresses.clone().unwrap_or_else(listed)
+    }
 }
 
 /// A VM that the host has, running or not.

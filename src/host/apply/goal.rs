@@ -15,8 +15,10 @@ use crate::host::HostError;
 /// What the host should be.
 #[derive(Debug, Clone)]
 pub struct Goal<'a> {
-    /// Every name and address.
+    /// Every name and address of what is looked at.
     pub topology: &'a Topology,
+    /// The same of the whole host: who may reach whom depends on all of it.
+    pub whole: &'a Topology,
     /// The firewall.
     pub ruleset: Ruleset,
     /// What the kernel lists once it has loaded it, where that had to be known.
@@ -85,6 +87,7 @@ pub fn goal_in<'a>(
     let mut goal = Goal {
         topology,
         listed: ruleset.judgement,
+        whole: topology,
         ruleset,
         listing: None,
         difference: Difference::None,
@@ -139,7 +142,7 @@ pub fn goal_in<'a>(
 }
 
 impl Goal<'_> {
-    fn follow(&mut self, Succession { judgement, before, after }: Succession) {
+    pub(super) fn follow(&mut self, Succession { judgement, before, after }: Succession) {
         self.ruleset.judgement = judgement;
         self.forget = [before, after];
     }

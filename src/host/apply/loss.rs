@@ -64,8 +64,8 @@ impl Loss {
     /// # Errors
     /// Where the generations can't be listed.
     pub fn of(root: &RootDir, spec: &HostSpec) -> Result<Option<Self>, HostError> {
-        let (last, _) = generation::newest_readable(root)?;
-        Ok(last.and_then(|last| Self::between(&last.spec, spec)))
+        let (last, _) = generation::newest_readable_once(root)?;
+        Ok(last.and_then(|last| Self::between(&last.generation.spec, spec)))
     }
 }
 

@@ -66,22 +66,34 @@ pub async fn observe_listed(root: &RootDir, topology: &Topology) -> Result<Curre
 }
 
 fn with_guests(root: &RootDir, topology: &Topology, network: Current) -> Result<Current, HostError> {
-    let apps = app::observe(root)?.into_iter().map(|seen| {
-        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
-        SeenApp { seen, ended }
-    });
+    let apps = app::observe(root)?.into_iter().map(|seen| SeenApp::of(root, seen));
     let (guests, strays) = (guests(root, topology)?, vm::find_strays(root)?);
     Ok(Current { guests, strays, apps: apps.collect(), ..network })
 }
 
 fn guests(root: &RootDir, topology: &Topology) -> Result<Vec<Guest>, HostError> {
-    let guests = vm::observe(root)?.into_iter().map(|seen| Guest {
-        pending: topology.vm(seen.name.as_str()).map(|wanted| seen.pending(root, wanted)).unwrap_or_default(),
-        name: seen.name,
-        running: seen.pid.is_some(),
-        supervised: seen.supervised,
-    });
-    Ok(guests.collect())
+    Ok(vm::observe(root)?.into_iter().map(|seen| Guest::of(root, topology, seen)).collect())
+}
+
+impl Guest {
+    /// A VM as it was seen, beside what `topology` wants it to be.
+    pub(super) fn of(root: &RootDir, topology: &Topology, seen: vm::Observed) -> Self {
+        let pending = topology.vm(seen.name.as_str()).map(|wanted| seen.pending(root, wanted));
+        Self {
+            pending: pending.unwrap_or_default(),
+            name: seen.name,
+            running: seen.pid.is_some(),
+            supervised: seen.supervised,
+        }
+    }
+}
+
+impl SeenApp {
+    /// An app as it was seen, with what ran last.
+    pub(super) fn of(root: &RootDir, seen: app::Observed) -> Self {
+        let ended = app::read_ended(root, &seen.namespace, &seen.name).ok().flatten();
+        Self { seen, ended }
+    }
 }
 
 /// What the firewall of `topology` has to know of this host; without root only

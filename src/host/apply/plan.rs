@@ -63,6 +63,9 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
 
 /// What the links and settings should be.
 fn desired(topology: &Topology, current: &Current) -> link::Desired {
+    if current.is_part {
+        return link::Desired::of_part(topology);
+    }
     let mut desired = link::Desired::new(topology, &current.surroundings.uplinks);
     if !current.surroundings.closed6 {
         desired.keep_accept_ra();
@@ -76,6 +79,8 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
     let keys: Vec<&str> = desired.forwarding.iter().map(|sysctl| sysctl.key.as_str()).collect();
     let back = recorded_forwarding(current).into_iter().filter(|s| !keys.contains(&s.key.as_str()));
     let mut undone = Vec::new();
+    // What is turned on for the whole host stays, as no part of it is what needs it.
+    let back = back.filter(|_| !current.is_part);
     link::set_sysctls(back, true, &current.links, &mut undone);
     let mut steps: Vec<Step> = undone.into_iter().map(Step::Link).collect();
     let change = match goal.difference.clone() {
@@ -89,10 +94,9 @@ fn firewall_steps(goal: &Goal<'_>, desired: &link::Desired, current: &Current) -
         steps.push(change);
         steps.extend(after);
         // Also at the first load: what was tracked before was judged by nobody.
-        let host =
-            current.links.links.values().flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
         let gone = current.firewall.gone(&goal.ruleset, goal.listing.as_ref());
-        let policy = FlowPolicy::new(goal.topology, host, &current.surroundings.on_link, gone);
+        let on_link = &current.surroundings.on_link;
+        let policy = FlowPolicy::new(goal.whole, current.addresses(), on_link, gone);
         steps.push(Step::CutFlows(Box::new(policy)));
     }
     steps

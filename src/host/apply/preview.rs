@@ -65,16 +65,29 @@ pub(in crate::host) fn restart_command(topology: &Topology, name: &Name) -> Stri
 }
 
 impl Host {
-    /// What [`Host::apply`] would do, with what it gives to guests.
+    /// What [`Host::apply`] would do, with what it gives to guests; `whole` has it
+    /// look at the whole host.
     ///
     /// # Errors
     /// As [`Host::plan`].
-    pub async fn preview(&self, spec: &HostSpec, topology: &Topology) -> Result<Preview, HostError> {
+    pub async fn preview(
+        &self,
+        spec: &HostSpec,
+        topology: &Topology,
+        whole: bool,
+    ) -> Result<Preview, HostError> {
         Self::check_root()?;
-        let current = observe(&self.root, topology).await?;
-        let steps = self.plan_from(topology, &current, &Restart::No)?.0;
+        let part = if whole { None } else { self.part_or_why(topology).await };
+        let seen;
+        let (current, steps) = match &part {
+            Some(part) => (&part.current, self.plan_part(part, topology)?.0),
+            None => {
+                seen = observe(&self.root, topology).await?;
+                (&seen, self.plan_from(topology, &seen, &Restart::No)?.0)
+            }
+        };
         let moves = topology::moves(&generation::kept(&self.root).allocations, spec, topology);
-        let pending = pending(topology, &current, &steps);
+        let pending = pending(topology, current, &steps);
         Ok(Preview { steps, moves, pending })
     }
 }

@@ -34,6 +34,11 @@ pub trait Watch {
         false
     }
 
+    /// Whether the whole host is looked at, also where it is known what changes.
+    fn looks_at_all(&self) -> bool {
+        false
+    }
+
     /// Called where they are.
     fn proved(&mut self, _: &Extent, _in: Duration) {}
 

@@ -122,6 +122,7 @@ pub(super) async fn audit_again(root: &RootDir, remembered: &mut Remembered) -> 
         let known = known.map(|(ruleset, listing)| Goal {
             topology: &topology,
             listed: ruleset.judgement,
+            whole: &topology,
             ruleset,
             listing: Some(listing),
             difference: Difference::None,

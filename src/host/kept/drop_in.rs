@@ -152,8 +152,10 @@ fn read_journal(root: &RootDir) -> Result<Option<Journal>, HostError> {
 
 /// Whether the change got as far as a generation of its own.
 fn is_kept(root: &RootDir, journal: &Journal) -> bool {
-    let newest = generation::newest_readable(root).ok().and_then(|(newest, _)| newest);
-    newest.is_some_and(|newest| newest.drop_in.as_deref() == Some(journal.after.as_deref().unwrap_or("")))
+    let newest = generation::newest_readable_once(root).ok().and_then(|(newest, _)| newest);
+    newest.is_some_and(|newest| {
+        newest.generation.drop_in.as_deref() == Some(journal.after.as_deref().unwrap_or(""))
+    })
 }
 
 /// Takes back what a killed command wrote; under the lock, so that it is

@@ -37,7 +37,7 @@ pub struct Forwarding {
 /// How it is written.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Record {
+pub(super) struct Record {
     version: Field<u32>,
     #[serde(deserialize_with = "each")]
     uplinks: Vec<IfName>,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::topology::{self, Allocations, Topology};
 use crate::whole_file::Draft;
 
 use super::allocations::Record;
+use super::read_once::{Read, read_once};
 use crate::host::HostError;
 
 /// How many generations are kept.
@@ -71,7 +73,11 @@ impl Generation {
     /// # Errors
     /// Where this version of hostctl refuses the spec.
     pub fn compile(&self) -> Result<Topology, HostError> {
-        let compiled = topology::compile_keeping(&self.spec, &self.allocations());
+        self.compile_with(&self.allocations())
+    }
+
+    pub(super) fn compile_with(&self, allocations: &Allocations) -> Result<Topology, HostError> {
+        let compiled = topology::compile_keeping(&self.spec, allocations);
         compiled.map_err(|issues| HostError::Outdated {
             number: self.number,
             reason: issues.first().map(|issue| issue.message.clone()).unwrap_or_default(),
@@ -105,7 +111,7 @@ fn directory(root: &RootDir) -> PathBuf {
     root.state().join("generations")
 }
 
-fn path(root: &RootDir, number: u64) -> PathBuf {
+pub(super) fn path(root: &RootDir, number: u64) -> PathBuf {
     directory(root).join(format!("{number}.json"))
 }
 
@@ -139,13 +145,22 @@ pub fn numbers(root: &RootDir) -> Result<Vec<u64>, HostError> {
 /// # Errors
 /// Where there is none of that number, or its file can't be read.
 pub fn read(root: &RootDir, number: u64) -> Result<Generation, HostError> {
-    let text = match read_bounded(&path(root, number), LONGEST) {
+    read_once(root, number).map(|read| read.generation.clone())
+}
+
+/// The text of its file.
+pub(super) fn read_text(root: &RootDir, number: u64) -> Result<Vec<u8>, HostError> {
+    match read_bounded(&path(root, number), LONGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(HostError::NoGeneration { number, kept: numbers(root)? });
+            Err(HostError::NoGeneration { number, kept: numbers(root)? })
         }
-        result => result,
-    };
-    text.and_then(|text| record::parse::<Generation>(&text))
+        result => result.map_err(|source| HostError::Unreadable { number, path: path(root, number), source }),
+    }
+}
+
+/// What a file's text says.
+pub(super) fn parse(root: &RootDir, number: u64, text: &[u8]) -> Result<Generation, HostError> {
+    record::parse::<Generation>(text)
         .and_then(|generation| match generation.number {
             // The file's name says it as well.
             0 => Ok(Generation { number, ..generation }),
@@ -163,16 +178,33 @@ pub fn last(root: &RootDir) -> Result<Option<Generation>, HostError> {
     numbers(root)?.pop().map(|number| read(root, number)).transpose()
 }
 
+/// As [`last`], read once.
+///
+/// # Errors
+/// As [`last`].
+pub fn last_once(root: &RootDir) -> Result<Option<Arc<Read>>, HostError> {
+    numbers(root)?.pop().map(|number| read_once(root, number)).transpose()
+}
+
 /// The newest generation that can be read, and why newer ones can't: good
 /// enough to look at, but not to return to.
 ///
 /// # Errors
 /// Where the directory can't be read.
 pub fn newest_readable(root: &RootDir) -> Result<(Option<Generation>, Vec<HostError>), HostError> {
+    let (newest, unreadable) = newest_readable_once(root)?;
+    Ok((newest.map(|read| read.generation.clone()), unreadable))
+}
+
+/// As [`newest_readable`], read once.
+///
+/// # Errors
+/// As [`newest_readable`].
+pub fn newest_readable_once(root: &RootDir) -> Result<(Option<Arc<Read>>, Vec<HostError>), HostError> {
     let mut unreadable = Vec::new();
     for number in numbers(root)?.into_iter().rev() {
-        match read(root, number) {
-            Ok(generation) => return Ok((Some(generation), unreadable)),
+        match read_once(root, number) {
+            Ok(read) => return Ok((Some(read), unreadable)),
             Err(error) => unreadable.push(error),
         }
     }
@@ -191,12 +223,12 @@ pub struct Kept {
 /// Reads what the guests of this host have.
 pub fn kept(root: &RootDir) -> Kept {
     const NEW: &str = "what guests have on this host can't be read, and all are taken for new ones";
-    match newest_readable(root) {
+    match newest_readable_once(root) {
         Err(error) => Kept { note: Some(format!("{NEW}: {error}")), ..Kept::default() },
         Ok((newest, unreadable)) => {
             // Whether its spec can be read or not: it is what guests have.
             let remains = unreadable.iter().find_map(|error| remains(root, error));
-            let found = newest.map(|newest| (newest.number, newest.allocations()));
+            let found = newest.map(|newest| (newest.generation.number, newest.allocations().clone()));
             let Some((number, allocations)) = remains.or(found) else {
                 let note = unreadable.first().map(|error| format!("{NEW}: {error}"));
                 return Kept { note, ..Kept::default() };
@@ -273,11 +305,11 @@ pub fn prepare(
     origin: &Origin,
     drop_in: Option<String>,
 ) -> Result<Prepared, HostError> {
-    if let Ok(Some(last)) = last(root)
-        && &last.spec == spec
-        && &last.allocations() == given
+    if let Ok(Some(last)) = last_once(root)
+        && &last.generation.spec == spec
+        && last.allocations() == given
     {
-        return Ok(Prepared { generation: last, draft: None });
+        return Ok(Prepared { generation: last.generation.clone(), draft: None });
     }
     let numbers = numbers(root)?;
     let applied_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());

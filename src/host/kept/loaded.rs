@@ -13,6 +13,9 @@ use crate::record::{self, Field};
 use crate::root_dir::RootDir;
 use crate::whole_file;
 
+use super::settled;
+use crate::host::HostError;
+
 /// The version that is written. A later one may say more; what is read here
 /// means the same in each.
 const VERSION: u32 = 1;
@@ -51,15 +54,17 @@ impl From<&Loaded> for Record {
     }
 }
 
+/// Which boot, which network namespace, and which rules beside the sets' elements.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Validity {
+pub(super) struct Validity {
     boot: String,
     namespace: (u64, u64),
     shape: u64,
 }
 
 impl Validity {
-    fn here() -> Option<Self> {
+    /// The calling thread's, and this program's.
+    pub(super) fn here() -> Option<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let namespace = fs::metadata("/proc/thread-self/ns/net").ok()?;
         let mut shape = DefaultHasher::new();
@@ -109,6 +114,17 @@ pub fn last(root: &RootDir) -> Option<Ruleset> {
 }
 
 fn read(root: &RootDir) -> Option<Loaded> {
+    if let Some(settled) = settled::read(root)
+        && let Some(ruleset) = settled.ruleset(root)
+    {
+        // Where others were at it, an element may be missing.
+        let stamp = settled.untouched.then_some(settled.stamp);
+        return Some(Loaded { validity: Validity::here()?, stamp, ruleset });
+    }
+    read_written(root)
+}
+
+fn read_written(root: &RootDir) -> Option<Loaded> {
     let record: Record = record::parse(&fs::read(path(root)).ok()?).ok()?;
     let validity = record.place.into_option().filter(|place| Some(place) == Validity::here().as_ref())?;
     // Without its stamp the tables are listed.
@@ -120,11 +136,13 @@ fn read(root: &RootDir) -> Option<Loaded> {
 /// transactions since `before`. Where somebody else made one, it has to be
 /// looked at.
 pub fn write(root: &RootDir, before: Option<&Stamp>, changes: u32, ruleset: &Ruleset) {
+    // It says of an earlier one that it is loaded.
+    settled::forget(root);
     let stamp = before.and_then(|before| Stamp::read().ok().filter(|now| now.is_after(before, changes)));
     let stamp = stamp.filter(|stamp| !stamp.is_bare());
     let loaded = Validity::here().map(|validity| Loaded { validity, stamp, ruleset: ruleset.clone() });
     match loaded {
-        Some(loaded) if read(root).as_ref() == Some(&loaded) => {}
+        Some(loaded) if read_written(root).as_ref() == Some(&loaded) => {}
         Some(loaded) => {
             let path = path(root);
             let text = serde_json::to_vec(&Record::from(&loaded)).map_err(std::io::Error::from);
@@ -138,8 +156,20 @@ pub fn write(root: &RootDir, before: Option<&Stamp>, changes: u32, ruleset: &Rul
     }
 }
 
+/// Forgets it, before a part of it is changed: what is loaded then follows from the
+/// generation.
+///
+/// # Errors
+/// Where a file can't be removed.
+pub fn begin_change(root: &RootDir) -> Result<(), HostError> {
+    let path = path(root);
+    whole_file::remove(&path).map_err(|source| HostError::File { path, source })?;
+    settled::begin_change(root)
+}
+
 /// Forgets it.
 pub fn forget(root: &RootDir) {
+    settled::forget(root);
     // What stays has another stamp than the kernel.
     _ = whole_file::remove(&path(root));
 }

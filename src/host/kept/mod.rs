@@ -10,3 +10,5 @@ pub(super) mod history;
 pub(super) mod loaded;
 pub(super) mod lock;
 pub(super) mod lock_holder;
+pub(super) mod read_once;
+pub(super) mod settled;

@@ -161,6 +161,11 @@ impl Source {
 }
 
 impl Document {
+    /// Whether it is of a file of that name with that text.
+    pub fn is_of(&self, file: &Path, text: &str) -> bool {
+        self.source.file == file && *self.source.text == *text
+    }
+
     /// Reads `text` as JSON or TOML, by the name of the file it is from. With
     /// the mistakes in the syntax comes what could be read in spite of them.
     pub fn parse(file: &Path, text: String) -> (Option<Self>, Vec<Problem>) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::root_dir::RootDir;
 
@@ -84,13 +85,44 @@ impl Sources {
     }
 }
 
+/// Files that were parsed, so that whoever reads a host's twice parses them once.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed(Vec<Arc<Document>>);
+
+impl Parsed {
+    /// A file's tree; as much of it as there is where it has mistakes.
+    fn parse(&mut self, file: &Path, text: String) -> (Option<Arc<Document>>, Vec<Problem>) {
+        if let Some(known) = self.0.iter().find(|known| known.is_of(file, &text)) {
+            return (Some(known.clone()), Vec::new());
+        }
+        let (document, problems) = Document::parse(file, text);
+        let document = document.map(Arc::new);
+        if problems.is_empty() {
+            self.0.extend(document.clone());
+        }
+        (document, problems)
+    }
+}
+
 /// Reads `file` (or else `/etc/hostctl/host.toml` or `host.json`, where there
 /// is one) and the drop-ins below `root`.
 ///
 /// # Errors
 /// Everything that is wrong with the files.
 pub fn load(file: Option<&Path>, root: &RootDir) -> Result<Loaded, SpecError> {
-    let checked = load_checked(file, root, |_| Ok(()))?;
+    load_parsed(file, root, &mut Parsed::default())
+}
+
+/// As [`load`], with what was parsed before.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_parsed(
+    file: Option<&Path>,
+    root: &RootDir,
+    parsed: &mut Parsed,
+) -> Result<Loaded, SpecError> {
+    let checked = load_checked_with(file, root, None, parsed, |_| Ok(()))?;
     Ok(Loaded { spec: checked.spec, sources: checked.sources })
 }
 
@@ -105,21 +137,23 @@ pub fn load_checked<T>(
     root: &RootDir,
     compile: impl Fn(&HostSpec) -> Result<T, Vec<Issue>>,
 ) -> Result<Checked<T>, SpecError> {
-    load_checked_with(file, root, None, compile)
+    load_checked_with(file, root, None, &mut Parsed::default(), compile)
 }
 
-/// As [`load_checked`], with one drop-in as it may become.
+/// As [`load_checked`], with one drop-in as it may become, and what was parsed
+/// before.
 ///
 /// # Errors
 /// Those of [`load_checked`]; what is wrong with the drop-in is said to be in
 /// `PATH (not written)`.
-pub fn load_checked_with<T>(
+pub(crate) fn load_checked_with<T>(
     file: Option<&Path>,
     root: &RootDir,
     replaced: Option<Replaced<'_>>,
+    parsed: &mut Parsed,
     compile: impl Fn(&HostSpec) -> Result<T, Vec<Issue>>,
 ) -> Result<Checked<T>, SpecError> {
-    let (mut sources, mut problems) = gather(file, root, replaced);
+    let (mut sources, mut problems) = gather(file, root, replaced, parsed);
     // What is wrong with a value whose line couldn't be read says nothing.
     let unread: BTreeSet<_> = problems.iter().filter_map(line_of).collect();
     let readable = |problem: &Problem| line_of(problem).is_none_or(|line| !unread.contains(&line));
@@ -143,12 +177,12 @@ pub fn load_checked_with<T>(
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load_drop_in(path: &Path) -> Result<HostSpec, SpecError> {
+pub(crate) fn load_drop_in(path: &Path, parsed: &mut Parsed) -> Result<HostSpec, SpecError> {
     if !path.try_exists().unwrap_or(true) {
         return Ok(HostSpec::default());
     }
     let text = read(path).map_err(|problem| SpecError::new(vec![problem]))?;
-    let (document, mut problems) = Document::parse(path, text);
+    let (document, mut problems) = parsed.parse(read::name(path), text);
     let mut merged = Merged::default();
     if let Some(document) = document {
         merged.add(document);
@@ -162,7 +196,12 @@ fn line_of(problem: &Problem) -> Option<(PathBuf, usize)> {
 }
 
 /// Reads and merges every file.
-fn gather(file: Option<&Path>, root: &RootDir, replaced: Option<Replaced<'_>>) -> (Sources, Vec<Problem>) {
+fn gather(
+    file: Option<&Path>,
+    root: &RootDir,
+    replaced: Option<Replaced<'_>>,
+    parsed: &mut Parsed,
+) -> (Sources, Vec<Problem>) {
     let mut problems = Vec::new();
     let main = main_file(file, root, &mut problems);
     let named = main.clone().unwrap_or_else(|| root.host_spec());
@@ -196,12 +235,17 @@ fn gather(file: Option<&Path>, root: &RootDir, replaced: Option<Replaced<'_>>) -
             problems.push(Problem::new(&name, None, &message, Some("remove drop-ins")));
             break;
         }
-        let (mut document, faults) = Document::parse(&name, text);
+        let (document, faults) = if draft.is_some() {
+            let (mut document, faults) = Document::parse(&name, text);
+            // Its lines aren't those of the file that lies there.
+            if let Some(document) = document.as_mut() {
+                document.source.file = format!("{} (not written)", path.display()).into();
+            }
+            (document.map(Arc::new), faults)
+        } else {
+            parsed.parse(&name, text)
+        };
         problems.extend(faults);
-        // Its lines aren't those of the file that lies there.
-        if let Some(document) = document.as_mut().filter(|_| draft.is_some()) {
-            document.source.file = format!("{} (not written)", path.display()).into();
-        }
         if let Some(document) = document {
             sources.merged.add(document);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
@@ -20,7 +21,7 @@ const TOP: [&str; 6] = ["apps", "host", "networks", "peerings", "policies", "vms
 pub(in crate::spec) struct Merged {
     pub spec: HostSpec,
     pub problems: Vec<Problem>,
-    documents: Vec<Document>,
+    documents: Vec<Arc<Document>>,
     /// Which of the documents each entry is from.
     host: Option<usize>,
     networks: BTreeMap<String, usize>,
@@ -34,7 +35,7 @@ pub(in crate::spec) struct Merged {
 impl Merged {
     /// Adds a file. No two may say the same thing; what is refused is left
     /// out of the spec and becomes a problem.
-    pub fn add(&mut self, document: Document) {
+    pub fn add(&mut self, document: Arc<Document>) {
         let mut refused = Vec::new();
         match &document.root.value {
             Value::Table(entries) => {
@@ -194,7 +195,7 @@ impl<T: DeserializeOwned> Group<'_, T> {
         &mut self,
         entries: &BTreeMap<String, Entry>,
         document: &Document,
-        others: &[Document],
+        others: &[Arc<Document>],
         refused: &mut Vec<Refused>,
         problems: &mut Vec<Problem>,
     ) {
