@@ -114,7 +114,11 @@ pub fn check(context: &Context, arguments: &Check) -> Result<(), Failure> {
 pub async fn render(context: &Context, arguments: &Render) -> Result<(), Failure> {
     let topology = load(context, &arguments.file)?.compiled;
     let surroundings = host::observe_surroundings(&context.root, &topology).await?;
-    let ruleset = Ruleset::new(&topology, &surroundings).map_err(host::HostError::from)?;
+    let mut ruleset = Ruleset::new(&topology, &surroundings).map_err(host::HostError::from)?;
+    // The marks are those that are loaded, where some are.
+    let loaded = host::loaded_judgement(&context.root);
+    ruleset.judgement =
+        loaded.filter(|loaded| loaded.mask() == topology.mark_mask).unwrap_or(ruleset.judgement);
     let text = firewall::render(&ruleset).map_err(host::HostError::from)?;
     match arguments.format {
         Format::Text => line(text.trim_end()),

@@ -35,6 +35,7 @@ pub use kept::generation::{
     numbers as generation_numbers, read as read_generation,
 };
 pub use kept::history::{Entry, history};
+pub use kept::loaded::judgement as loaded_judgement;
 pub use kept::lock::Lock;
 pub use look::advice::{Machine, advice};
 pub use look::connectivity::{

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::firewall::{self, Listing, Live, NftError, Ruleset, RulesetRecord, Stamp, nft};
+use crate::firewall::{self, Judgement, Listing, Live, NftError, Ruleset, RulesetRecord, Stamp, nft};
 use crate::record::{self, Field};
 use crate::root_dir::RootDir;
 use crate::whole_file;
@@ -111,6 +111,11 @@ pub fn observe(root: &RootDir) -> Result<(Live, Option<Stamp>), NftError> {
 /// whether the kernel still has it or not.
 pub fn last(root: &RootDir) -> Option<Ruleset> {
     read(root).map(|loaded| loaded.ruleset)
+}
+
+/// The marks of the firewall that was loaded last.
+pub fn judgement(root: &RootDir) -> Option<Judgement> {
+    last(root).map(|ruleset| ruleset.judgement)
 }
 
 fn read(root: &RootDir) -> Option<Loaded> {
