@@ -149,7 +149,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let guests = neighbours::wanted(desired);
     let none = BTreeMap::new();
     let mut missing_neighbours = Vec::new();
-    let (mut settings, mut last) = (Vec::new(), Vec::new());
+    let (mut settings, mut up, mut last) = (Vec::new(), Vec::new(), Vec::new());
     for bridge in &desired.bridges {
         // Before the settings: turning IPv6 off takes them away.
         let [stale, missing] = plan_proxies(bridge, desired, observed);
@@ -162,7 +162,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         let found = kept(bridge.name.as_str(), "bridge");
         plan_bridge(bridge, found, [&mut plan.build, &mut settings]);
         set_sysctls(bridge.sysctls(), found.is_some(), observed, &mut settings);
-        plan_addresses(bridge, found, [&mut settings, &mut last]);
+        plan_addresses(bridge, found, [&mut settings, &mut up, &mut last]);
     }
     plan.build.extend(settings);
     for port in &desired.ports {
@@ -207,6 +207,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             plan.remove.push(Step::DeleteNamespace { name: name.clone() });
         }
     }
+    plan.build.extend(up);
     plan.build.extend(last);
     plan.build.extend(proxies);
     plan.build.extend(missing_neighbours);
@@ -266,11 +267,11 @@ fn plan_bridge(bridge: &Bridge, link: Option<&Link>, [links, steps]: [&mut Vec<S
     }
 }
 
-/// IPv4's addresses come with the settings. IPv6's, and a bridge that carries
-/// packets, come when everything else stands: each change of a link walks through
+/// IPv4's addresses come with the settings. Bridges carry packets when everything
+/// else stands, and IPv6's addresses come then: each change of a link walks through
 /// all IPv6 routes that there are by then (rt6_sync_up and rt6_sync_down_dev in
 /// `net/ipv6/route.c`).
-fn plan_addresses(bridge: &Bridge, link: Option<&Link>, [early, last]: [&mut Vec<Step>; 2]) {
+fn plan_addresses(bridge: &Bridge, link: Option<&Link>, [early, up, last]: [&mut Vec<Step>; 3]) {
     let name = || bridge.name.to_string();
     let found = |address: &IpNet| link.is_some_and(|link| link.addresses.contains(address));
     for address in bridge.addresses.iter().filter(|address| !found(address)) {
@@ -278,7 +279,7 @@ fn plan_addresses(bridge: &Bridge, link: Option<&Link>, [early, last]: [&mut Vec
         steps.push(Step::AddAddress { name: name(), address: *address });
     }
     if !link.is_some_and(|link| link.up) {
-        last.push(Step::Set { name: name(), setting: Setting::Up });
+        up.push(Step::Set { name: name(), setting: Setting::Up });
     }
 }
 

@@ -121,14 +121,16 @@ pub(in crate::firewall) fn change(
     let added = written(&parts.added, Verb::Add, after);
     prepare(socket);
     for _ in 0..ATTEMPTS {
-        let frame = match parts.rules.as_str() {
-            "" => Frame::empty(socket).map_err(ElementsError::Netlink)?,
+        // Before nft looks: what comes in between is a later one.
+        let generation = generation(socket).map_err(ElementsError::Netlink)?;
+        let rules = match parts.rules.as_str() {
+            "" => Vec::new(),
             rules => {
                 let unlike = |Unexpected| NftError::Lend(io::Error::other("nft sent no transaction"));
-                Frame::captured(&capture(socket, rules, edit)?).map_err(unlike)?
+                unframed(&capture(socket, rules, edit)?).map_err(unlike)?
             }
         };
-        let batch = frame.around(&deleted, &added);
+        let batch = framed(generation, &deleted, &rules, &added);
         match send_batch(socket, &batch, deleted.iter().chain(&added)) {
             Ok(()) => {
                 read_back::check(&parts.deleted, &parts.added)?;
@@ -171,48 +173,33 @@ fn set_netlink_option(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// What is around the elements: how the transaction begins, what nft has of
-/// chains, rules and sets, how it ends.
-struct Frame {
-    begin: Vec<u8>,
-    rules: Vec<u8>,
-    end: Vec<u8>,
+/// A transaction that the kernel refuses where there was another since that one.
+/// What refers goes before what is referred to, and comes after it.
+fn framed(generation: u32, deleted: &[Written<'_>], rules: &[u8], added: &[Written<'_>]) -> Vec<u8> {
+    let generation = attribute(GENERATION, &generation.to_be_bytes());
+    let bytes = |written: &[Written<'_>]| {
+        written.iter().flat_map(|message| message.bytes.iter().copied()).collect::<Vec<u8>>()
+    };
+    [
+        request(BEGIN, 0, 0, (0, NF_TABLES), &generation),
+        bytes(deleted),
+        rules.to_vec(),
+        bytes(added),
+        request(END, 0, u32::MAX, (0, NF_TABLES), &[]),
+    ]
+    .concat()
 }
 
-impl Frame {
-    /// Of a transaction that the kernel refuses where somebody was faster.
-    fn empty(socket: BorrowedFd<'_>) -> io::Result<Self> {
-        let generation = attribute(GENERATION, &generation(socket)?.to_be_bytes());
-        Ok(Self {
-            begin: request(BEGIN, 0, 0, (0, NF_TABLES), &generation),
-            rules: Vec::new(),
-            end: request(END, 0, u32::MAX, (0, NF_TABLES), &[]),
-        })
-    }
-
-    /// Of nft's own, which asks for the same.
-    fn captured(batch: &[u8]) -> Result<Self, Unexpected> {
-        let found = messages(batch)?;
-        let length = |message: &Message<'_>| (HEADER + message.payload.len()).next_multiple_of(4);
-        match (found.first(), found.last()) {
-            (Some(first), Some(last)) if first.kind == BEGIN && last.kind == END && found.len() > 1 => {
-                let middle = length(first)..batch.len().saturating_sub(length(last));
-                Ok(Self {
-                    begin: batch.get(..middle.start).ok_or(Unexpected)?.to_vec(),
-                    rules: batch.get(middle.clone()).ok_or(Unexpected)?.to_vec(),
-                    end: batch.get(middle.end..).ok_or(Unexpected)?.to_vec(),
-                })
-            }
-            _ => Err(Unexpected),
+/// What is in nft's transaction. It names no generation in it.
+fn unframed(batch: &[u8]) -> Result<Vec<u8>, Unexpected> {
+    let found = messages(batch)?;
+    let length = |message: &Message<'_>| (HEADER + message.payload.len()).next_multiple_of(4);
+    match (found.first(), found.last()) {
+        (Some(first), Some(last)) if first.kind == BEGIN && last.kind == END && found.len() > 1 => {
+            let end = batch.len().checked_sub(length(last)).ok_or(Unexpected)?;
+            batch.get(length(first)..end).map(<[u8]>::to_vec).ok_or(Unexpected)
         }
-    }
-
-    /// What refers goes before what is referred to, and comes after it.
-    fn around(self, deleted: &[Written<'_>], added: &[Written<'_>]) -> Vec<u8> {
-        let bytes = |written: &[Written<'_>]| {
-            written.iter().flat_map(|message| message.bytes.iter().copied()).collect::<Vec<u8>>()
-        };
-        [self.begin, bytes(deleted), self.rules, bytes(added), self.end].concat()
+        _ => Err(Unexpected),
     }
 }
 

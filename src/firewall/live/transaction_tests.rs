@@ -309,12 +309,12 @@ fn a_transaction_of_an_earlier_state_is_refused_whole() {
         let mut parts = Parts::default();
         assert!(parts.push(true, "inet", "bridges", &["\"a\"".into()]));
         let added = written(&parts.added, Verb::Add, OURS);
-        let stale = Frame::empty(socket.as_fd()).unwrap().around(&[], &added);
+        let stale = framed(generation(socket.as_fd()).unwrap(), &[], &[], &added);
         nft::load("add table inet other").unwrap();
         let before = listed();
         assert!(matches!(send_batch(socket.as_fd(), &stale, added.iter()), Err(Stopped::Overtaken)));
         assert_eq!(listed(), before);
-        let fresh = Frame::empty(socket.as_fd()).unwrap().around(&[], &added);
+        let fresh = framed(generation(socket.as_fd()).unwrap(), &[], &[], &added);
         assert!(send_batch(socket.as_fd(), &fresh, added.iter()).is_ok());
         assert_ne!(listed(), before);
     });
@@ -412,6 +412,29 @@ fn held_tables_are_changed_by_their_owners_socket_alone() {
     });
 }
 
+/// Also where nft has looked at what is there: its own transactions name none.
+#[test]
+fn a_policy_made_beside_anothers_transaction_is_made_again() {
+    alone(|| {
+        let (from, to) = (ruleset(&Sets::new(), json!([])), json!([policy("policy_a_in", true, 2)]));
+        load(&from);
+        let delta = delta(&from, &ruleset(&Sets::new(), to));
+        let socket = open().unwrap();
+        let seen = std::cell::Cell::new(0);
+        // While nft's part is caught, somebody else is faster, twice.
+        let faster = |_: &mut [u8]| {
+            seen.set(seen.get() + 1);
+            if seen.get() <= 2 {
+                nft::load(&format!("add table inet other{}", seen.get())).map_err(io::Error::other)?;
+            }
+            Ok(())
+        };
+        change(socket.as_fd(), delta.parts().unwrap(), &faster).unwrap();
+        assert_eq!(seen.get(), 3);
+        delta.verify().unwrap();
+    });
+}
+
 proptest! {
     #[test]
     fn any_refusal_is_read_to_an_end(bytes in proptest::collection::vec(any::<u8>(), 0..120), flags: u16) {
@@ -419,6 +442,6 @@ proptest! {
             _ = refusal(message);
         }
         _ = refusal(Message { kind: ANSWER, flags, sequence: 1, payload: &bytes });
-        _ = Frame::captured(&bytes);
+        _ = unframed(&bytes);
     }
 }
