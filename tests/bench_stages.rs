@@ -44,6 +44,7 @@ questions! {
     planning "planning"
     proof "proof"
     guests "guests"
+    offload "offload"
 }
 
 #[test]

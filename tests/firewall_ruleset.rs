@@ -36,6 +36,7 @@ fn ruleset(topology: &Topology) -> Ruleset {
         closed6: true,
         indices: [("uplink0".to_string().try_into().unwrap(), 1234)].into(),
         on_link: ["198.51.100.0/24", "2001:db8:51::/64"].map(|net| net.parse().unwrap()).into(),
+        guarded: topology.vms.iter().map(|vm| vm.port.interface.clone()).collect(),
     };
     Ruleset::new(topology, &surroundings).unwrap()
 }

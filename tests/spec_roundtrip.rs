@@ -8,7 +8,7 @@ use hostctl::root_dir::RootDir;
 use hostctl::spec::{
     Accel, Action, App, AppLimits, AppRestart, AppUser, AppWebserver, Arch, Cidr4, Cidr6, Disk, DiskFormat,
     FirewallMode, GuestLimits, Host, HostPort, HostSpec, IfName, Imds, Lan, LimitOverrides, MacAddr, Machine,
-    MarkMask, Memory, Name, Nat, Network, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault,
+    MarkMask, Memory, Name, Nat, Network, Offload, OneOrMany, Peer, Peering, Peers, Policy, PolicyDefault,
     PolicyProtocol, PolicyRule, PolicySubnet, PolicyVersion, PortRange, Ports, Prefix, Subnet, SubnetKind,
     Supervisor, Tailscale, Transport, Uplink, Vm, load, load_checked,
 };
@@ -311,13 +311,14 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(select(vec![Arch::X86_64, Arch::Aarch64])),
         option::of(select(vec![Machine::Microvm, Machine::Q35, Machine::Virt])),
         select(vec![Accel::Auto, Accel::Kvm, Accel::Tcg]),
+        select(vec![Offload::Auto, Offload::On, Offload::Off]),
     );
     let life = (any::<bool>(), any::<bool>(), select(vec![Supervisor::Hostctl, Supervisor::Unit]), limits());
     (attached, any::<u16>(), memory, files, machine, any::<String>(), life).prop_map(
         |(attached, vcpus, memory, files, machine, cmdline, (autostart, restart, supervisor, limits))| {
             let (policy, network, subnet, address, address6, mac) = attached;
             let (image, kernel, initrd, disk, (volumes, io_uring)) = files;
-            let (arch, machine, accel) = machine;
+            let (arch, machine, accel, offload) = machine;
             Vm {
                 network,
                 subnet,
@@ -336,6 +337,7 @@ fn vm() -> impl Strategy<Value = Vm> {
                 arch,
                 machine,
                 accel,
+                offload,
                 cmdline,
                 autostart,
                 restart,

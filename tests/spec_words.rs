@@ -135,6 +135,7 @@ fn no_hint_suggests_what_was_written() {
                 "arch",
                 "machine",
                 "accel",
+                "offload",
                 "cmdline",
                 "autostart",
                 "restart",

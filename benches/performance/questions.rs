@@ -6,6 +6,7 @@ pub mod harness;
 mod full_apply;
 mod growth;
 mod guests;
+mod offload;
 mod packets;
 mod planning;
 mod proof;
@@ -18,7 +19,7 @@ use harness::{Extent, Report};
 pub type Question = (&'static str, fn(&Extent) -> Report);
 
 /// In the order of the page.
-pub const QUESTIONS: [Question; 8] = [
+pub const QUESTIONS: [Question; 9] = [
     ("setup-commands", setup_commands::ask),
     ("ruleset-load", ruleset_load::ask),
     ("packets", packets::ask),
@@ -27,4 +28,5 @@ pub const QUESTIONS: [Question; 8] = [
     ("planning", planning::ask),
     ("proof", proof::ask),
     ("guests", guests::ask),
+    ("offload", offload::ask),
 ];

@@ -325,7 +325,7 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
     let status = seen.and_then(|seen| seen.status);
     if context.json {
         return output::json(
-            &serde_json::json!({ "vm": topology_json::vm(&vm), "state": state, "status": status, "trouble": trouble, "pending": pending }),
+            &serde_json::json!({ "vm": topology_json::vm(&vm), "offload": vm.offload, "state": state, "status": status, "trouble": trouble, "pending": pending }),
         );
     }
     let port = &vm.port;
@@ -348,11 +348,17 @@ fn show(context: &Context, named: &Named) -> Result<(), Failure> {
         let reason = status.accel_reason.unwrap_or_default();
         rows.push(("accel", status.accel.map_or_else(String::new, |accel| format!("{accel} ({reason})"))));
         rows.extend(status.disk_io.map(|text| ("disks", text)));
+        rows.extend(status.card.map(|card| ("offload", offload_text(&card))));
         rows.push(("restarts", status.restarts.to_string()));
     }
     rows.extend(trouble.iter().map(|trouble| ("trouble", trouble_text(trouble))));
     rows.extend(pending.iter().map(|pending| ("pending", pending.to_string())));
     rows.iter().try_for_each(|(key, value)| line(format!("{key:10} {value}")))
+}
+
+fn offload_text(card: &vm::Card) -> String {
+    let by = if card.vhost { "; by vhost-net" } else { "" };
+    format!("{} ({}{by})", if card.offload { "on" } else { "off" }, card.reason)
 }
 
 fn logs(context: &Context, arguments: &Logs) -> Result<(), Failure> {

@@ -30,6 +30,9 @@ const TUN: [u32; 3] = [
 ];
 /// QEMU begins by turning all offloads off: with 0, and with nothing else.
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+/// What its guest may agree to where frames carry a header: checksums, segments
+/// of TCP, with ECN, and of UDP; neither fragments nor tunnels (`TUN_F_*`).
+const OFFLOADS: u64 = 0x6f;
 /// The size and limits of a block device, whether it may be written to, and giving its blocks back
 /// (`linux/fs.h`). Not SG_IO, by which a partition's holder reaches the disk.
 const BLOCK: [u32; 12] = [
@@ -49,6 +52,29 @@ const BLOCK: [u32; 12] = [
 /// KVM's type (`linux/kvm.h`): its device, machines and processors. No other
 /// driver that a program has a descriptor of has an ioctl of this type.
 const KVM_TYPE: u32 = 0xae;
+
+/// A virtio card's end in the kernel (`linux/vhost.h`): its owner, memory and
+/// features, its queues, and the TAP behind each. Not its log of what it wrote,
+/// which is for a move to another host, nor its workers.
+const VHOST: [u32; 17] = [
+    0x0000_af01, // VHOST_SET_OWNER
+    0x0000_af02, // VHOST_RESET_OWNER
+    0x8008_af00, // VHOST_GET_FEATURES
+    0x4008_af00, // VHOST_SET_FEATURES
+    0x4008_af03, // VHOST_SET_MEM_TABLE
+    0x4008_af10, // VHOST_SET_VRING_NUM
+    0x4028_af11, // VHOST_SET_VRING_ADDR
+    0x4008_af12, // VHOST_SET_VRING_BASE
+    0xc008_af12, // VHOST_GET_VRING_BASE
+    0x4008_af13, // VHOST_SET_VRING_ENDIAN
+    0x4008_af20, // VHOST_SET_VRING_KICK
+    0x4008_af21, // VHOST_SET_VRING_CALL
+    0x4008_af22, // VHOST_SET_VRING_ERR
+    0x4008_af23, // VHOST_SET_VRING_BUSYLOOP_TIMEOUT
+    0x4008_af25, // VHOST_SET_BACKEND_FEATURES
+    0x8008_af26, // VHOST_GET_BACKEND_FEATURES
+    0x4008_af30, // VHOST_NET_SET_BACKEND
+];
 
 /// What creates namespaces (clone(2)).
 const NAMESPACES: [libc::c_int; 8] = [
@@ -155,15 +181,29 @@ const UNKNOWN: [c_long; 2] = [libc::SYS_clone3, libc::SYS_memfd_create];
 const IO_URING: [c_long; 3] =
     [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
+/// What a program has, and so may ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    /// `/dev/kvm`, and KVM's ioctls.
+    pub kvm: bool,
+    /// io_uring. What is asked for by a ring no filter sees.
+    pub io_uring: bool,
+    /// A TAP whose guest may agree to offloads.
+    pub offload: bool,
+    /// A descriptor of `/dev/vhost-net`, and its ioctls.
+    pub vhost: bool,
+}
+
 /// The filters, each to be put in force; the kernel heeds the strictest.
-pub(super) fn programs(kvm: bool, io_uring: bool) -> Result<[BpfProgram; 2], BackendError> {
+pub(super) fn programs(calls: Calls) -> Result<[BpfProgram; 2], BackendError> {
+    let Calls { kvm, io_uring, offload, vhost } = calls;
     let mut refused: BTreeMap<i64, Vec<Rule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     refused.extend(
         [libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_mknod]
             .map(|call| (call, Vec::new())),
     );
-    refused.insert(libc::SYS_ioctl, ioctls(kvm)?);
+    refused.insert(libc::SYS_ioctl, ioctls(kvm, offload, vhost)?);
     // Of AF_UNIX alone: not every other family keeps to its network namespace (vsock(7)).
     let foreign = Rule::new(vec![argument(0, Compare::Ne, libc::AF_UNIX as u32)?])?;
     refused.insert(libc::SYS_socket, vec![foreign.clone()]);
@@ -179,16 +219,21 @@ pub(super) fn programs(kvm: bool, io_uring: bool) -> Result<[BpfProgram; 2], Bac
 }
 
 /// What is refused: every number that differs from each one that is listed.
-fn ioctls(kvm: bool) -> Result<Vec<Rule>, BackendError> {
-    let listed = COMMON.into_iter().chain(TUN).chain(BLOCK).chain([TUNSETOFFLOAD]);
+fn ioctls(kvm: bool, offload: bool, vhost: bool) -> Result<Vec<Rule>, BackendError> {
+    let vhost = VHOST.into_iter().filter(|_| vhost);
+    let listed = COMMON.into_iter().chain(TUN).chain(BLOCK).chain([TUNSETOFFLOAD]).chain(vhost);
     // The kernel looks at 32 bits of the number.
     let unlisted: Vec<Condition> =
         listed.map(|number| argument(1, Compare::Ne, number)).collect::<Result<_, _>>()?;
-    let offloads = Rule::new(vec![
-        argument(1, Compare::Eq, TUNSETOFFLOAD)?,
-        Condition::new(2, Length::Qword, Compare::Ne, 0)?,
-    ])?;
-    let mut rules = vec![offloads];
+    // One that has a bit that isn't allowed.
+    let allowed = if offload { OFFLOADS } else { 0 };
+    let mut rules = Vec::new();
+    for bit in (0..64).map(|bit| 1_u64 << bit).filter(|bit| bit & allowed == 0) {
+        rules.push(Rule::new(vec![
+            argument(1, Compare::Eq, TUNSETOFFLOAD)?,
+            Condition::new(2, Length::Qword, Compare::MaskedEq(bit), bit)?,
+        ])?);
+    }
     if kvm {
         // Of another type than KVM's: one that differs from it in some bit.
         for bit in (8..16).map(|bit| 1_u32 << bit) {
@@ -267,11 +312,13 @@ mod tests {
         }
     }
 
+    const ALL: Calls = Calls { kvm: true, io_uring: true, offload: true, vhost: true };
     const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
     fn ioctl(kvm: bool, number: u64, argument: u64) -> u32 {
-        verdict(&programs(kvm, false).unwrap()[0], libc::SYS_ioctl, [5, number, argument])
+        let calls = Calls { kvm, ..Calls::default() };
+        verdict(&programs(calls).unwrap()[0], libc::SYS_ioctl, [5, number, argument])
     }
 
     #[test]
@@ -332,6 +379,36 @@ mod tests {
     }
 
     #[test]
+    fn with_a_header_a_guest_agrees_to_checksums_and_segments_and_to_nothing_else() {
+        for kvm in [false, true] {
+            let [program, _] = programs(Calls { kvm, offload: true, ..Calls::default() }).unwrap();
+            let ioctl = |argument| verdict(&program, libc::SYS_ioctl, [5, TUNSETOFFLOAD.into(), argument]);
+            for argument in 0..0x400 {
+                let wanted = if argument & !OFFLOADS == 0 { ALLOW } else { EPERM };
+                assert_eq!(ioctl(argument), wanted, "{argument:#x}");
+                assert_eq!(ioctl(argument | 1 << 33), EPERM, "{argument:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernels_end_of_a_card_is_for_those_who_have_one() {
+        for kvm in [false, true] {
+            for vhost in [false, true] {
+                let [program, _] = programs(Calls { kvm, vhost, ..Calls::default() }).unwrap();
+                for low in 0..=0xff_u32 {
+                    for direction in [0, 0x4008_0000, 0x4028_0000, 0x8008_0000, 0xc008_0000] {
+                        let number = direction | 0xaf00 | low;
+                        let wanted = if vhost && VHOST.contains(&number) { ALLOW } else { EPERM };
+                        let found = verdict(&program, libc::SYS_ioctl, [5, number.into(), 1]);
+                        assert_eq!(found, wanted, "{number:#x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn kvm_is_for_those_who_use_it() {
         for number in [0xae00, 0xae01, 0xae80, 0x4090_ae82, 0xc008_aeba] {
             assert_eq!(ioctl(true, number, 7), ALLOW, "{number:#x}");
@@ -346,7 +423,7 @@ mod tests {
     #[test]
     fn no_ioctl_but_the_listed_is_allowed() {
         let listed: Vec<u32> = COMMON.into_iter().chain(TUN).chain(BLOCK).chain([TUNSETOFFLOAD]).collect();
-        let [program, _] = programs(false, false).unwrap();
+        let [program, _] = programs(Calls::default()).unwrap();
         let ioctl = |number: u32| verdict(&program, libc::SYS_ioctl, [3, number.into(), 0]);
         for direction in [0, 0x4004_0000, 0x4008_0000, 0x4010_0000, 0x8004_0000, 0x8008_0000_u32] {
             for low in 0..=0xffff {
@@ -360,7 +437,7 @@ mod tests {
     #[test]
     fn rings_are_for_those_who_may_have_them_and_change_nothing_else() {
         let [[own, unknown], [others, strict]] =
-            [programs(true, true).unwrap(), programs(true, false).unwrap()];
+            [programs(ALL).unwrap(), programs(Calls { io_uring: false, ..ALL }).unwrap()];
         assert_eq!(own, others);
         for call in IO_URING {
             assert_eq!(verdict(&unknown, call, [0; 3]), ALLOW, "{call}");
@@ -373,7 +450,7 @@ mod tests {
 
     #[test]
     fn what_reaches_outside_is_refused_and_the_rest_isnt() {
-        let [refused, unknown] = programs(true, false).unwrap();
+        let [refused, unknown] = programs(Calls { io_uring: false, ..ALL }).unwrap();
         for call in REFUSED {
             assert_eq!(verdict(&refused, call, [0; 3]), EPERM, "{call}");
         }
@@ -401,7 +478,7 @@ mod tests {
     fn other_abis_are_no_way_around() {
         const X86_64: u32 = 0xc000_003e;
         const I386: u32 = 0x4000_0003;
-        for program in programs(true, false).unwrap() {
+        for program in programs(ALL).unwrap() {
             // x32 has an ioctl of its own, 514, and understands 16 too.
             for call in [16, 514, 0, 1] {
                 let verdict = verdict_on(&program, 0x4000_0000 | call, X86_64, [3, 0x5401, 0]);

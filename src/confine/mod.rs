@@ -21,6 +21,7 @@ mod user;
 mod view;
 
 pub(crate) use capabilities::keep_only;
+pub(crate) use filter::Calls;
 pub(crate) use limits::Limits;
 pub(crate) use spawn::{Confinement, spawn};
 pub use user::User;

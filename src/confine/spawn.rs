@@ -10,7 +10,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::sched::{CloneFlags, unshare};
 
 use super::child::{Child, out_of_the_way};
-use super::filter;
+use super::filter::{self, Calls};
 use super::limits::Limits;
 use super::room::{self, RoomError};
 use super::user::User;
@@ -21,10 +21,8 @@ use super::view;
 pub(crate) struct Confinement {
     pub user: User,
     pub limits: Limits,
-    /// Whether it has `/dev/kvm`, and KVM's ioctls.
-    pub kvm: bool,
-    /// Whether it has io_uring. What is asked for by a ring no filter sees.
-    pub io_uring: bool,
+    /// What it has, and so may ask for.
+    pub calls: Calls,
 }
 
 /// What couldn't be done to confine it, and so it wasn't started.
@@ -54,13 +52,13 @@ pub(crate) fn spawn(
     confinement: &Confinement,
 ) -> io::Result<Process> {
     let file = std::fs::canonicalize(program)?;
-    let devices: &[&str] = if confinement.kvm { &["/dev/kvm"] } else { &[] };
+    let devices: &[&str] = if confinement.calls.kvm { &["/dev/kvm"] } else { &[] };
     let seen = view::of(&file, devices);
     let (mut failure, tell) = io::pipe()?;
     let child = Child {
         user: confinement.user,
         limits: confinement.limits,
-        filters: filter::programs(confinement.kvm, confinement.io_uring).map_err(io::Error::other)?,
+        filters: filter::programs(confinement.calls).map_err(io::Error::other)?,
         inherited: after(inherited.iter().map(|mapping| mapping.child_fd)),
         tell: out_of_the_way(tell.as_fd())?,
     };
@@ -133,8 +131,7 @@ mod tests {
         let confinement = Confinement {
             user: User { uid: 0x7000_0002, gid: 0x7000_0002 },
             limits: Limits { address_space: 1 << 30, file_size: 1 << 20, files: 64, threads: 64, locked: 0 },
-            kvm: false,
-            io_uring: false,
+            calls: Calls::default(),
         };
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         spawn(Path::new(program), &arguments, Vec::new(), &confinement)?.wait_with_output()

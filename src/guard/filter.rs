@@ -46,22 +46,42 @@ pub enum Attached {
 /// # Errors
 /// Where there is no netlink, or the kernel refuses.
 pub fn attached(index: u32) -> io::Result<Attached> {
-    let mut found = Attached::Nothing;
-    let socket = open()?;
-    send(&socket, NLM_F_DUMP, RouteNetlinkMessage::GetTrafficFilter(message(index, INGRESS)))?;
-    receive(&socket, |message| {
-        // The first that says something of a filter rather than of a chain of them.
-        let RouteNetlinkMessage::NewTrafficFilter(filter) = message else { return };
-        if u32::from(filter.header.handle) == 0 || filter.header.info >> 16 > PRIORITY >> 16 {
-            return;
-        }
-        found = match (found, program(&filter)) {
-            (Attached::Nothing, Some(tag)) => Attached::Program(tag),
-            // Two at one place: who comes first isn't said.
-            _ => Attached::Other,
-        };
-    })?;
-    Ok(found)
+    Reader::open()?.attached(index)
+}
+
+/// Asks what is attached to several links.
+pub struct Reader(Socket);
+
+impl Reader {
+    /// In the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Where there is no netlink.
+    pub fn open() -> io::Result<Self> {
+        open().map(Self)
+    }
+
+    /// As [`attached`]; a link that is gone has nothing.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn attached(&self, index: u32) -> io::Result<Attached> {
+        let mut found = Attached::Nothing;
+        send(&self.0, NLM_F_DUMP, RouteNetlinkMessage::GetTrafficFilter(message(index, INGRESS)))?;
+        receive(&self.0, |message| {
+            let RouteNetlinkMessage::NewTrafficFilter(filter) = message else { return };
+            // The kernel speaks of the place for filters, too, which isn't one.
+            if u32::from(filter.header.handle) == 0 || filter.header.info >> 16 > PRIORITY >> 16 {
+                return;
+            }
+            found = match (found, program(&filter)) {
+                (Attached::Nothing, Some(tag)) => Attached::Program(tag),
+                // Two at one place: who comes first isn't said.
+                _ => Attached::Other,
+            };
+        })?;
+        Ok(found)
+    }
 }
 
 /// The program that a filter runs, where it is one as hostctl makes them.

@@ -17,7 +17,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-pub use filter::{Attached, attached, detach};
+pub use filter::{Attached, Reader, attached, detach};
 pub use known::{Known, known};
 pub use program::Program;
 
@@ -32,6 +32,12 @@ impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", u64::from_be_bytes(self.0))
     }
+}
+
+/// Whether the kernel tells of its types, which everybody may see and without
+/// which it takes no guard.
+pub fn kernel_tells_types() -> bool {
+    std::path::Path::new("/sys/kernel/btf/vmlinux").exists()
 }
 
 /// Why a guard can't be had.

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::apart::{self, Part};
+use crate::guard::Tag;
 use crate::ownership::{namespace_alias, network_alias, vm_alias};
-use crate::topology::{self, IfName, MacAddr, NamespaceRoute, Network, Topology};
+use crate::topology::{self, IfName, MacAddr, NamespaceRoute, Network, Offload, Topology};
 
 /// A bridge's `group_fwd_mask` that has it treat LLDP's group,
 /// 01:80:c2:00:00:0e, as any other.
@@ -30,6 +31,8 @@ pub struct Desired {
     pub prefixes: Vec<IpNet>,
     /// What keeps networks apart where the firewall is gone.
     pub apart: BTreeSet<Part>,
+    /// What this kernel knows the guard by, where it takes it.
+    pub guard: Option<Tag>,
 }
 
 /// A network's bridge.
@@ -69,6 +72,8 @@ pub struct Port {
     pub addresses: Vec<IpAddr>,
     /// The guest's IPv6 address, which the bridge answers for to other guests.
     pub guest6: Option<Ipv6Addr>,
+    /// Whether its frames may carry a virtio header.
+    pub offload: Offload,
 }
 
 /// The kind of a [`Port`].
@@ -166,7 +171,10 @@ impl Desired {
             ports: topology
                 .vms
                 .iter()
-                .map(|vm| port(vm_alias(vm.name.as_str()), PortKind::Tap, &vm.port))
+                .map(|vm| {
+                    let port = port(vm_alias(vm.name.as_str()), PortKind::Tap, &vm.port);
+                    Port { offload: vm.offload, ..port }
+                })
                 .chain(topology.namespaces.iter().map(|namespace| {
                     let kind = PortKind::Veth { namespace: namespace.name.to_string() };
                     port(namespace_alias(namespace.name.as_str()), kind, &namespace.port)
@@ -182,6 +190,7 @@ impl Desired {
                 .flatten()
                 .collect(),
             apart: apart::wanted(topology, uplinks),
+            guard: None,
         }
     }
 }
@@ -231,6 +240,7 @@ fn port(alias: String, kind: PortKind, port: &topology::Port, mac: Option<MacAdd
             .chain(port.v6.iter().flat_map(|v6| [v6.address, v6.link_local]).map(IpAddr::V6))
             .collect(),
         guest6: port.v6.as_ref().map(|v6| v6.address),
+        offload: Offload::Off,
     }
 }
 

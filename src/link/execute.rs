@@ -16,6 +16,7 @@ use rtnetlink::{
 };
 
 use super::desired::{INSIDE, LLDP_MASK};
+use super::guarded;
 use super::namespace;
 use super::netlink::{LinkError, Netlink, asked};
 use super::offload;
@@ -143,6 +144,8 @@ impl Netlink {
                 let failed = |source| LinkError::Checksums { name: name.into(), source };
                 return offload::write_early(name).map_err(failed);
             }
+            Setting::Guard => return self.guard(name, index),
+            Setting::NoGuard => return guarded::detach(name, index),
             Setting::NoBridge => LinkUnspec::new_with_index(index).nocontroller().build(),
             Setting::Down => LinkUnspec::new_with_index(index).down().build(),
             Setting::Mac(_)

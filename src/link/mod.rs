@@ -8,6 +8,7 @@ mod apart;
 mod apart_netlink;
 mod desired;
 mod execute;
+mod guarded;
 pub mod namespace;
 mod neighbour_netlink;
 mod neighbours;

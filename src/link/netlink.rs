@@ -25,6 +25,7 @@ use super::namespace;
 use super::observed::{Inside, Link, Observed, Tap};
 use super::requests::Line;
 use super::{apart_netlink, routes, settings};
+use crate::guard::{GuardError, Program};
 use crate::supervise::birthplace;
 use crate::tap::TapError;
 use crate::topology::NameError;
@@ -70,6 +71,14 @@ pub enum LinkError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The guard of a VM's port.
+    #[error("{name}: {source}")]
+    Guard {
+        /// The port.
+        name: String,
+        /// What is wrong with it.
+        source: GuardError,
+    },
     /// A route that can't be.
     #[error("no route: {0}")]
     Route(String),
@@ -99,6 +108,8 @@ pub struct Netlink {
     pub(super) line: Line,
     /// Sockets of other namespaces, opened when they are first needed.
     inside: RefCell<BTreeMap<String, Rc<Netlink>>>,
+    /// The guard of VMs' ports, loaded when it is first needed.
+    pub(super) program: RefCell<Option<Program>>,
 }
 
 impl Drop for Netlink {
@@ -115,7 +126,8 @@ impl Netlink {
     pub fn open() -> Result<Self, LinkError> {
         let line = Line::open().map_err(LinkError::Socket)?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
-        Ok(Self { handle, task: tokio::spawn(connection), line, inside: RefCell::default() })
+        let (inside, program) = Default::default();
+        Ok(Self { handle, task: tokio::spawn(connection), line, inside, program })
     }
 
     /// The socket of a named namespace.
@@ -134,7 +146,8 @@ impl Netlink {
         let failed = |source| LinkError::Namespace { name: name.into(), source };
         let ((connection, handle, _), line) = opened.flatten().map_err(failed)?;
         let task = tokio::spawn(connection);
-        let netlink = Rc::new(Self { handle, task, line, inside: RefCell::default() });
+        let (inside, program) = Default::default();
+        let netlink = Rc::new(Self { handle, task, line, inside, program });
         self.inside.borrow_mut().insert(name.into(), netlink.clone());
         Ok(netlink)
     }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::apart::Part;
+use crate::guard::Attached;
 use crate::ownership::LINK_GROUP;
 
 /// What a network namespace has.
@@ -46,6 +47,9 @@ pub struct Link {
     pub up: bool,
     /// Of a TAP: whose it is, and how it works.
     pub tap: Option<Tap>,
+    /// Of a TAP of hostctl's: what stands in the place of its guard; nothing is
+    /// known where nobody looked.
+    pub guard: Option<Attached>,
     /// The link that it is a port of.
     pub master: Option<u32>,
     /// Of a bridge: whether it speaks STP.
@@ -110,12 +114,13 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Whether it is as hostctl makes it: root's alone, and without a header.
-    pub fn is_as_made(&self) -> bool {
+    /// Whether it is as hostctl makes it: root's alone. A header is its last
+    /// holder's; the next one has it or not, as its spec says.
+    pub fn is_as_made(&self, header: bool) -> bool {
         self.owner == Some(0)
             && self.group.is_none_or(|group| group == 0)
             && self.persistent
-            && !self.vnet_header
+            && (header || !self.vnet_header)
             && !self.several_queues
     }
 }

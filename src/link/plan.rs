@@ -9,13 +9,17 @@ use super::desired::{Bridge, Desired, INSIDE, Namespace, Port, PortKind, Sysctl}
 use super::observed::{Inside, Link, Observed};
 use super::step::{Setting, Step};
 use super::{apart, neighbours};
+use crate::guard::{Attached, Tag};
 use crate::ownership::namespace_mark;
+use crate::topology::Offload;
 
 /// The steps between two states of the links.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// What goes, before the firewall is changed.
     pub remove: Vec<Step>,
+    /// The guards of ports that are there: before the firewall asks for their mark.
+    pub guard: Vec<Step>,
     /// What comes, after the firewall is changed.
     pub build: Vec<Step>,
     /// What keeps networks apart where the firewall is gone.
@@ -190,7 +194,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                 plan.build.push(Step::CreateNamespace { name: namespace.clone(), alias });
             }
         }
-        plan_port(port, kept, observed, &mut plan);
+        let header = port.offload.is_on(desired.guard.is_some());
+        plan_port(port, kept, observed, header, &mut plan);
+        plan_guard(port, kept, desired.guard, &mut plan);
         if let PortKind::Veth { namespace } = &port.kind
             && let Some(wanted) = desired.namespaces.iter().find(|wanted| &wanted.name == namespace)
         {
@@ -283,7 +289,8 @@ fn plan_addresses(bridge: &Bridge, link: Option<&Link>, [early, up, last]: [&mut
     }
 }
 
-fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, plan: &mut Plan) {
+/// `header`: its frames may carry one.
+fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, header: bool, plan: &mut Plan) {
     let name = || port.name.to_string();
     let fresh = Link { learning: true, flood: true, ..Link::default() };
     let found = link.unwrap_or(&fresh);
@@ -314,7 +321,7 @@ fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, plan: &mut P
         set(true, Setting::Mac(mac));
     }
     // Of one that is in use the audit tells: it is held by who changed it.
-    set(found.tap.as_ref().is_some_and(|tap| !tap.attached && !tap.is_as_made()), Setting::Reclaim);
+    set(found.tap.as_ref().is_some_and(|tap| !tap.attached && !tap.is_as_made(header)), Setting::Reclaim);
     set(found.alias.as_deref() != Some(port.alias.as_str()), Setting::Alias(port.alias.clone()));
     for altname in port.altname.iter().filter(|altname| !found.altnames.contains(*altname)) {
         set(true, Setting::Altname(altname.clone()));
@@ -342,6 +349,31 @@ fn plan_port(port: &Port, link: Option<&Link>, observed: &Observed, plan: &mut P
     };
     set(loud && !found.up, Setting::QuietPort);
     set(!found.up, Setting::Up);
+}
+
+/// The guard of a VM's port: before it becomes a port, or before the firewall
+/// asks for it. Whoever has a header keeps it until the guest ends.
+fn plan_guard(port: &Port, link: Option<&Link>, guard: Option<Tag>, plan: &mut Plan) {
+    if port.kind != PortKind::Tap {
+        return;
+    }
+    let step = |setting| Step::Set { name: port.name.to_string(), setting };
+    let header = link.and_then(|link| link.tap.as_ref()).is_some_and(|tap| tap.vnet_header && tap.attached);
+    let found = link.and_then(|link| link.guard);
+    match guard.filter(|_| port.offload != Offload::Off || header) {
+        Some(tag) if found != Some(Attached::Program(tag)) => {
+            // A port that is made comes after the firewall that knows it.
+            let made = plan.build.iter().position(|step| step.is_creation_of(port.name.as_str()));
+            match made {
+                Some(made) => plan.build.insert(made + 1, step(Setting::Guard)),
+                None => plan.guard.push(step(Setting::Guard)),
+            }
+        }
+        None if port.offload == Offload::Off && !header && matches!(found, Some(Attached::Program(_))) => {
+            plan.build.push(step(Setting::NoGuard));
+        }
+        _ => {}
+    }
 }
 
 /// A namespace's loopback, interface and routes.

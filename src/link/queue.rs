@@ -550,7 +550,7 @@ mod tests {
         assert_eq!(one, other);
         let tap = &one.links[TAP];
         assert!(tap.up && tap.isolated && !tap.learning && !tap.flood && tap.master.is_some());
-        assert!(tap.tap.as_ref().unwrap().is_as_made());
+        assert!(tap.tap.as_ref().unwrap().is_as_made(false));
         assert_eq!(one.links[BRIDGE].addresses.len(), 2);
     }
 }

@@ -100,6 +100,7 @@ impl Netlink {
     /// Where the kernel doesn't answer, or can't be asked so.
     pub async fn find(&self, asked: &Asked, addresses: bool) -> Result<Found, LinkError> {
         let mut found = find(asked, addresses).map_err(LinkError::Socket)?;
+        found.observed.look_at_guards()?;
         let failed = |source| LinkError::Namespace { name: "/proc/thread-self/ns/net".into(), source };
         let network = birthplace::network().map_err(failed)?;
         found.observed.network = network;

@@ -180,10 +180,22 @@ pub enum Setting {
     /// Its checksums are written before the packet leaves it, so that what is
     /// judged is what arrives.
     WholeChecksums,
+    /// What comes in by it is judged first by the guard of TAPs whose frames carry
+    /// a virtio header.
+    Guard,
+    /// It has no such guard.
+    NoGuard,
     /// It carries packets.
     Up,
     /// It carries none.
     Down,
+}
+
+impl Step {
+    /// Whether it makes the TAP of that name.
+    pub(super) fn is_creation_of(&self, tap: &str) -> bool {
+        matches!(self, Self::CreateTap { name, .. } if name == tap)
+    }
 }
 
 impl fmt::Display for Step {
@@ -238,6 +250,12 @@ impl fmt::Display for Step {
                 }
                 Setting::Reclaim => write!(f, "ip link del {name} && ip tuntap add {name} mode tap user 0"),
                 Setting::WholeChecksums => write!(f, "ethtool -K {name} tx off"),
+                Setting::Guard => write!(
+                    f,
+                    "tc qdisc replace dev {name} clsact && tc filter replace dev {name} ingress prio 1 \
+                     handle 1 protocol all bpf direct-action object-file bpf/guard.bpf.o section classifier"
+                ),
+                Setting::NoGuard => write!(f, "tc filter del dev {name} ingress prio 1"),
                 Setting::Up => write!(f, "ip link set {name} up"),
                 Setting::Down => write!(f, "ip link set {name} down"),
             },

@@ -27,6 +27,7 @@ pub use model::memory::{Memory, MemoryError};
 pub(crate) use model::name::label;
 pub use model::name::{IFNAME_MAX, IfName, NAME_MAX, Name, NameError};
 pub use model::namespace_name::{NamespaceName, NamespaceNameError};
+pub use model::offload::Offload;
 pub use model::policy::{
     Action, DEFAULT_PRIORITY, Direction, Policy, PolicyDefault, PolicyProtocol, PolicyRule, PolicyVersion,
     RULES_MAX,

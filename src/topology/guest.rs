@@ -136,6 +136,7 @@ impl Compiler<'_> {
                 arch,
                 machine,
                 accel: vm.accel,
+                offload: vm.offload,
                 cmdline: vm.cmdline.clone(),
                 autostart: vm.autostart,
                 restart: vm.restart,

@@ -37,7 +37,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use crate::spec::{
     Accel, Action, AppLimits, AppRestart, AppUser, AppWebserver, Arch, Direction, DiskFormat, FirewallMode,
     GuestLimits, HostPort, IfName, Imds, MacAddr, Machine, MarkMask, Name, NameError, NamespaceName,
-    NamespaceNameError, Nat, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
+    NamespaceNameError, Nat, Offload, PolicyProtocol, PortRange, SubnetKind, Supervisor, Transport,
 };
 pub use allocation::{Allocation, Allocations};
 pub use app::{App, Fault, Workload};
@@ -235,6 +235,8 @@ pub struct Vm {
     pub machine: Machine,
     /// What executes the guest's instructions.
     pub accel: Accel,
+    /// Whether its frames carry a virtio header.
+    pub offload: Offload,
     /// Words added to the guest kernel's command line.
     pub cmdline: String,
     /// Whether `apply` starts it.

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::confine::{Confinement, User};
+use crate::confine::{Calls, Confinement, User};
 use crate::ownership::UIDS;
 use crate::topology::Arch;
 
@@ -20,7 +20,7 @@ pub fn confined() -> Result<(), VmError> {
     let command =
         QemuCommand { program: format!("qemu-system-{}", Arch::NATIVE), args: vec!["--version".into()] };
     let confinement =
-        Confinement { user: User { uid, gid: uid }, limits: PROBE_LIMITS, kvm: false, io_uring: false };
+        Confinement { user: User { uid, gid: uid }, limits: PROBE_LIMITS, calls: Calls::default() };
     let mut child = spawn(&command, Vec::new(), &confinement)?;
     let mut text = String::new();
     if let Some(stderr) = child.stderr.take() {

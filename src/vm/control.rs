@@ -16,6 +16,7 @@ use super::error::VmError;
 use super::held::{DiskErrors, Held};
 use super::program::GuestCall;
 use super::qemu::agent::{Agent, Exec};
+use super::qemu::card::Card;
 use super::qemu::command_line::Accelerator;
 use super::state::State;
 
@@ -41,6 +42,9 @@ pub struct VmReport {
     /// How its disks are read and written, where it has any.
     #[serde(default)]
     pub disk_io: Option<String>,
+    /// How frames come from it, once that is decided.
+    #[serde(default)]
+    pub card: Option<Card>,
     /// When its QEMU was started, in seconds after the epoch.
     pub started_at: Option<u64>,
     /// Starts after the first one.
@@ -83,6 +87,7 @@ impl VmReport {
             accel: None,
             accel_reason: None,
             disk_io: None,
+            card: None,
             started_at: None,
             restarts: 0,
             failures: 0,

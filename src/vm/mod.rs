@@ -38,6 +38,7 @@ pub use pending::{Pending, differences};
 pub use qemu::accel::{accelerator, kvm};
 pub use qemu::agent::ExecOutput;
 pub use qemu::boot_files::BootFiles;
+pub use qemu::card::{Card, vhost};
 pub use qemu::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
 pub use qemu::disk_io::Way as DiskWay;
 pub use qemu::launch::can_start;

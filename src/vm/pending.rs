@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::topology::{Arch, Disk, IfName, Image, MacAddr, Name, Port, PortV6, Vm};
+use crate::topology::{Arch, Disk, IfName, Image, MacAddr, Name, Offload, Port, PortV6, Vm};
 
 use super::record::{PortRecord, VmRecord};
 
@@ -57,6 +57,7 @@ pub fn differences(launched: Option<&VmRecord>, wanted: &Vm) -> Vec<Pending> {
         arch,
         machine,
         accel,
+        offload,
         cmdline,
         // Its supervisor's business, which reads them when they matter.
         autostart: _,
@@ -76,6 +77,7 @@ pub fn differences(launched: Option<&VmRecord>, wanted: &Vm) -> Vec<Pending> {
     found.add("arch", launched.arch.get(), arch, Arch::to_string);
     found.add("machine", launched.machine.get(), machine, |machine| format!("{machine:?}").to_lowercase());
     found.add("accel", launched.accel.get(), accel, |accel| format!("{accel:?}").to_lowercase());
+    found.add("offload", launched.offload().as_ref(), offload, Offload::to_string);
     found.add("cmdline", launched.cmdline.get(), cmdline, |cmdline| format!("{cmdline:?}"));
     found.add("user", launched.uid.get(), uid, u32::to_string);
     found.0

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::record::Field;
 use crate::supervise::birthplace::Birthplace;
 use crate::topology::{
-    Accel, Arch, Disk, DiskFormat, IfName, Image, ImageFiles, MacAddr, Machine, Name, Port, PortV6,
+    Accel, Arch, Disk, DiskFormat, IfName, Image, ImageFiles, MacAddr, Machine, Name, Offload, Port, PortV6,
     Supervisor, Vm,
 };
 
+use super::qemu::card::Card;
 use super::qemu::command_line::Accelerator;
 
 /// The version that is written. A later one may say more; what is read here
@@ -40,6 +41,9 @@ pub struct VmRecord {
     pub(super) arch: Field<Arch>,
     pub(super) machine: Field<Machine>,
     pub(super) accel: Field<Accel>,
+    /// What isn't `auto`, as it is in those of earlier versions.
+    #[serde(skip_serializing_if = "Field::is_missing")]
+    pub(super) offload: Field<Offload>,
     pub(super) cmdline: Field<String>,
     autostart: Field<bool>,
     restart: Field<bool>,
@@ -107,6 +111,9 @@ pub(super) struct LaunchRecord {
     pub accel_reason: Field<String>,
     /// How its disks are read and written.
     pub disks: Field<String>,
+    /// How frames come from it; without a header where an earlier version
+    /// started it.
+    pub card: Field<Card>,
     /// Whether the image has a guest agent.
     pub agent: Field<bool>,
     /// Seconds after the epoch.
@@ -130,6 +137,7 @@ impl From<&Vm> for VmRecord {
             arch,
             machine,
             accel,
+            offload,
             cmdline,
             autostart,
             restart,
@@ -149,6 +157,7 @@ impl From<&Vm> for VmRecord {
             arch: Field::Is(arch),
             machine: Field::Is(machine),
             accel: Field::Is(accel),
+            offload: if offload == Offload::Auto { Field::Missing } else { Field::Is(offload) },
             cmdline: Field::Is(cmdline),
             autostart: Field::Is(autostart),
             restart: Field::Is(restart),
@@ -177,6 +186,7 @@ impl VmRecord {
             arch: self.arch.into_option().ok_or("arch")?,
             machine: self.machine.into_option().ok_or("machine")?,
             accel: self.accel.into_option().ok_or("accel")?,
+            offload: self.offload.or(Offload::Auto).ok_or("offload")?,
             cmdline: self.cmdline.into_option().ok_or("cmdline")?,
             uid: self.uid.into_option().ok_or("uid")?,
             // Its supervisor's business, as the spec has it by default.
@@ -216,6 +226,11 @@ impl VmRecord {
     /// Whether it may use io_uring; in earlier versions none did.
     pub(super) fn io_uring(&self) -> Option<bool> {
         self.io_uring.or(false)
+    }
+
+    /// Whether it was to have a virtio header; earlier versions didn't say.
+    pub(super) fn offload(&self) -> Option<Offload> {
+        self.offload.clone().or(Offload::Auto)
     }
 
     /// Its disks besides; earlier versions had none.

@@ -30,6 +30,7 @@ use super::qemu::accel::accelerator;
 use super::qemu::adopt::adopt;
 use super::qemu::agent::Agent;
 use super::qemu::boot_files::BootFiles;
+use super::qemu::card::card;
 use super::qemu::disk_io;
 use super::qemu::launch::{Launched, launch};
 use super::qemu::watch::{self, Noticed};
@@ -275,12 +276,12 @@ impl Supervisor {
         let means = tokio::task::spawn_blocking(move || {
             let accel = accelerator(&root, &vm)?;
             let disk_io = files.and_then(|files| disk_io::choose(&vm, &files, accel.0));
-            Ok::<_, VmError>((accel, disk_io))
+            Ok::<_, VmError>((accel, disk_io, card(&root, &vm)))
         });
         let means = means.await.map_err(|error| VmError::kernel("look at KVM")(io::Error::other(error)))?;
         let launched = boot.and_then(|boot| {
-            let (accel, disk_io) = means?;
-            launch(&self.dir, &self.vm, &boot, accel, disk_io)
+            let (accel, disk_io, card) = means?;
+            launch(&self.dir, &self.vm, &boot, accel, disk_io, card)
         });
         match launched {
             Ok(launched) => self.watch(launched, true).await,
@@ -419,6 +420,7 @@ impl Supervisor {
             status.accel = qemu.record.accel.get().copied();
             status.accel_reason = qemu.record.accel_reason.get().cloned();
             status.disk_io = qemu.record.disks.get().filter(|text| !text.is_empty()).cloned();
+            status.card = qemu.record.card.get().cloned();
             status.started_at = qemu.record.started_at.get().copied();
         }
         if *self.status.borrow() == status {

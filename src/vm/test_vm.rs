@@ -1,6 +1,6 @@
 //! A VM for unit tests.
 
-use crate::topology::{Accel, Arch, IfName, Image, Machine, Name, Port, PortV6, Supervisor, Vm};
+use crate::topology::{Accel, Arch, IfName, Image, Machine, Name, Offload, Port, PortV6, Supervisor, Vm};
 
 /// An x86_64 q35 named vm1 that boots the probe image.
 pub(super) fn vm() -> Vm {
@@ -35,6 +35,7 @@ pub(super) fn vm() -> Vm {
         arch: Arch::X86_64,
         machine: Machine::Q35,
         accel: Accel::Tcg,
+        offload: Offload::Auto,
         cmdline: "loglevel=4".into(),
         autostart: true,
         restart: true,

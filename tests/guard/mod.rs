@@ -4,7 +4,9 @@
 
 mod faithful;
 mod fuzz;
+mod guest;
 mod headers;
+mod host;
 mod kinds;
 mod object;
 mod stage;

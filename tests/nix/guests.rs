@@ -22,6 +22,8 @@ fn kernel_words(spec: &str) -> String {
     };
     let fds = Fds {
         tap: 3,
+        offload: false,
+        vhost: None,
         qmp: 4,
         agent: 5,
         serial: 6,

@@ -62,6 +62,7 @@ impl Scene {
             closed6: self.vicinity.closed6,
             indices: self.indices(),
             on_link: self.vicinity.on_link.clone(),
+            guarded: self.topology.vms.iter().map(|vm| vm.port.interface.clone()).collect(),
         };
         render(&Ruleset::new(&self.topology, &surroundings).unwrap()).unwrap()
     }

@@ -139,7 +139,11 @@ const APART: &str = "no packet is what both ask for";
 const GROUPS: &str = "they judge what is in frames to groups, which isn't routed";
 const PORTS: &str = "they say which source port";
 
+const GUARDED: &str =
+    "packets are followed from behind the guard; tests/guard has those that it didn't judge";
+
 const GONE_FRAMES: Explained = &[
+    (GUARDED, &["bridge from_port: no guard judged its virtio header"]),
     (
         BEHIND,
         &[

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hostctl::root_dir::RootDir;
 use hostctl::tap;
-use hostctl::topology::{Accel, Arch, IfName, Image, Machine, Name, Port, PortV6, Supervisor, Vm};
+use hostctl::topology::{Accel, Arch, IfName, Image, Machine, Name, Offload, Port, PortV6, Supervisor, Vm};
 use hostctl::vm::{self, Client, State, VmReport};
 
 use crate::support::processes::until;
@@ -70,6 +70,7 @@ impl Host {
             arch: Arch::X86_64,
             machine: Machine::Q35,
             accel: Accel::Tcg,
+            offload: Offload::Auto,
             cmdline: String::new(),
             autostart: true,
             restart: true,

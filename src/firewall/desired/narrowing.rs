@@ -46,6 +46,7 @@ impl Change<'_> {
             | Set::FragmentRate4
             | Set::FragmentRate6
             | Set::Ports
+            | Set::Guarded
             | Set::NewFlows
             | Set::Flows
             | Set::PortShare

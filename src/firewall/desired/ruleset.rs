@@ -45,6 +45,9 @@ pub struct Surroundings {
     pub indices: BTreeMap<IfName, u32>,
     /// The prefixes of those links themselves.
     pub on_link: Vec<IpNet>,
+    /// The ports whose guests write virtio headers, or may: only what a guard
+    /// judged there passes.
+    pub guarded: Vec<IfName>,
 }
 
 impl Ruleset {
@@ -65,6 +68,7 @@ impl Ruleset {
         ruleset.sets.extend(Set::Opened, surroundings.opened.iter().map(quoted));
         ruleset.sets.extend(Set::Closed, surroundings.closed6.then(|| "ipv6".to_string()));
         ruleset.sets.extend(Set::Tailnet, topology.tailscale.iter().map(quoted));
+        ruleset.sets.extend(Set::Guarded, surroundings.guarded.iter().map(quoted));
         ruleset.add_way_out(topology, surroundings);
         ruleset.add_open_ports(topology);
         for network in &topology.networks {

@@ -15,6 +15,7 @@ use crate::ownership::{BRIDGE, INET};
 #[allow(missing_docs, reason = "the template has a comment on each")]
 pub enum Set {
     Ports,
+    Guarded,
     PortMac,
     PortMacIp4,
     PortMacIp6,
@@ -169,6 +170,7 @@ impl Set {
         use Opens::{Added, Either, Neither, Removed};
         match self {
             Self::Ports => Definition::new(&[BRIDGE, INET], "type ifname", Removed),
+            Self::Guarded => Definition::bridge("type ifname", Removed),
             Self::PortMac => Definition::bridge("type ifname . ether_addr", Added),
             Self::PortMacIp4 => Definition::bridge("type ifname . ether_addr . ipv4_addr", Added),
             Self::PortMacIp6 => Definition::bridge("type ifname . ether_addr . ipv6_addr", Added),

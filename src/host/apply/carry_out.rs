@@ -7,7 +7,7 @@ use crate::ownership::vm_unit;
 use crate::private;
 use crate::root_dir::RootDir;
 use crate::spec::HostSpec;
-use crate::topology::{self, Topology};
+use crate::topology::{self, Offload, Topology};
 use crate::vm;
 
 use super::current::Current;
@@ -441,5 +441,15 @@ fn notes(goal: &Goal<'_>, current: &Current, steps: &[Step]) -> Vec<String> {
         left_to_units(part, current, steps).into_iter().map(|name| vm_unit(name.as_str())).collect();
     let units =
         (!units.is_empty()).then(|| format!("left to their units: systemctl start {}", units.join(" ")));
-    offline.then(|| note.to_string()).into_iter().chain(units).chain(flow_shortage(topology)).collect()
+    let trusted: Vec<&str> =
+        topology.vms.iter().filter(|vm| vm.offload == Offload::On).map(|vm| vm.name.as_str()).collect();
+    let trusted = (!trusted.is_empty() && current.guard.is_none()).then(|| {
+        format!(
+            "offload = true without a guard, which this kernel doesn't take: what {} has written into its \
+             packets after the firewall, nothing judges",
+            trusted.join(", ")
+        )
+    });
+    let others = units.into_iter().chain(flow_shortage(topology)).chain(trusted);
+    offline.then(|| note.to_string()).into_iter().chain(others).collect()
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::app;
 use crate::firewall::{Live, Stamp, Surroundings};
+use crate::guard::Tag;
 use crate::link;
 use crate::topology::{App, AppRestart, Name};
 use crate::vm::Pending;
@@ -16,6 +17,9 @@ use crate::vm::Pending;
 pub struct Current {
     /// Its links and kernel settings.
     pub links: link::Observed,
+    /// What this kernel knows the guard of VMs' ports by, where it takes it and a
+    /// VM asks for it.
+    pub guard: Option<Tag>,
     /// Its tables, as far as they are hostctl's.
     pub firewall: Live,
     /// The state of the kernel's tables when they were read, where they stood

@@ -2,9 +2,10 @@
 
 use crate::app;
 use crate::firewall::{Live, Stamp, Surroundings, nft};
+use crate::guard::{self, Tag};
 use crate::link::{self, Desired, Netlink};
 use crate::root_dir::RootDir;
-use crate::topology::Topology;
+use crate::topology::{Offload, Topology};
 use crate::vm;
 
 use super::current::{Current, SeenApp};
@@ -37,12 +38,15 @@ async fn network(
 ) -> Result<Current, HostError> {
     let netlink = Netlink::open()?;
     // Which settings matter depends on which links lead to the internet.
-    let first = netlink.observe().await?;
+    let mut first = netlink.observe().await?;
+    first.look_at_guards()?;
+    let guard = guard(root, topology, &first);
     let uplinks = uplinks(topology, &first);
     let desired = Desired::new(topology, &uplinks);
     let unheld = !firewall.is_empty() && hold::is_missed(root);
     let Forwarding { surroundings: recorded, bridges: former_bridges } = forwarding::read(root);
-    let mut current = Current { firewall, stamp, unheld, recorded, former_bridges, ..Current::default() };
+    let mut current =
+        Current { guard, firewall, stamp, unheld, recorded, former_bridges, ..Current::default() };
     let mut keys = link::sysctl_keys(&desired, &first.links);
     keys.extend(recorded_forwarding(&current).into_iter().map(|sysctl| sysctl.key));
     keys.extend([link::FORWARDING6_KEY.into(), FORWARDING4_KEY.into()]);
@@ -51,8 +55,17 @@ async fn network(
         .map_err(|source| link::LinkError::Sysctl { key: "/proc/sys".into(), source })?;
     current.links = first;
     current.links.sysctls.extend(sysctls);
-    current.surroundings = surroundings(topology, uplinks, &current);
+    current.surroundings = surroundings(topology, uplinks, &current, current.guard.is_some());
     Ok(current)
+}
+
+/// What this kernel knows the guard by, where a VM's port needs one.
+fn guard(root: &RootDir, topology: &Topology, links: &link::Observed) -> Option<Tag> {
+    let header = |link: &link::Link| link.tap.as_ref().is_some_and(|tap| tap.vnet_header);
+    let needed = topology.vms.iter().any(|vm| vm.offload != Offload::Off) || links.links.values().any(header);
+    let attached = links.links.values().filter_map(|link| link.guard);
+    let known = needed.then(|| guard::known(root, attached))?;
+    known.inspect_err(|reason| tracing::info!("VMs' frames carry no virtio header: {reason}")).ok()
 }
 
 /// As [`observe`], with the firewall as nft lists it: what is written down
@@ -107,5 +120,7 @@ pub async fn observe_surroundings(root: &RootDir, topology: &Topology) -> Result
     }
     let links = Netlink::open()?.observe().await?;
     let uplinks = uplinks(topology, &links);
-    Ok(surroundings(topology, uplinks, &Current { links, ..Current::default() }))
+    // Whether the kernel would take the guard, only root is told.
+    let current = Current { links, ..Current::default() };
+    Ok(surroundings(topology, uplinks, &current, guard::kernel_tells_types()))
 }

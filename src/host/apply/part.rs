@@ -16,9 +16,10 @@ use crate::app;
 use crate::firewall::{
     Difference, Live, LoadedMarks, Ruleset, Stamp, Statics, Surroundings, conntrack, is_as_loaded, narrows,
 };
+use crate::guard::{self, Tag};
 use crate::link::{self, Asked, Desired, Found, Netlink};
 use crate::packet::prefix;
-use crate::topology::{IfName, Imds, Scope, Topology, Uplink};
+use crate::topology::{IfName, Imds, Offload, Scope, Topology, Uplink, Vm};
 use crate::vm;
 
 use super::current::{Current, Guest, SeenApp};
@@ -142,8 +143,11 @@ impl Host {
         if !known || exits != old.exits(&surroundings.uplinks) {
             return Err(Whole::OfAll);
         }
+        let guard = self.guard(&old, topology, &scope, &surroundings)?;
         let rules = |topology: &Topology| {
             let part = scope.part_with_witnesses(topology);
+            let guarded = guarded(&part, guard);
+            let surroundings = Surroundings { guarded, ..surroundings.clone() };
             let mut rules = Ruleset::new(&part, &surroundings).map_err(|_| Whole::OfAll)?;
             rules.judgement = settled.judgement;
             Ok(rules)
@@ -163,17 +167,24 @@ impl Host {
         let others = exits.iter().chain(&topology.tailscale);
         let asked = Asked::between(&Desired::of_part(&old), &Desired::of_part(&new), others);
         let mut part = Part { old, new, ruleset, asked, settled, elsewhere, current: Current::default() };
+        // What is written down is of the whole host, once this is done.
+        let gone = guarded(&part.old, guard);
+        let mut guarded: BTreeSet<IfName> = guarded(&part.new, guard).into_iter().collect();
+        guarded.extend(surroundings.guarded.iter().filter(|name| !gone.contains(name)).cloned());
+        let guarded = guarded.into_iter().collect();
         let before = Current {
+            guard,
             firewall: Live::Known(Box::new(loaded)),
             stamp: Some(stamp),
-            surroundings,
+            surroundings: Surroundings { guarded, ..surroundings },
             ..Current::default()
         };
         let found = self.find(&part, true).await.map_err(|_| Whole::Unread)?;
         let read = found.read;
         check_surroundings(topology, &exits, &before.surroundings, &found)?;
         part.current = self.current_of(&part, found, before, &part.old).map_err(|_| Whole::Unread)?;
-        let left = link::plan(&Desired::of_part(&part.old), &part.current.links);
+        let left = Desired { guard, ..Desired::of_part(&part.old) };
+        let left = link::plan(&left, &part.current.links);
         if left != link::Plan::default() {
             return Err(Whole::Drift);
         }
@@ -187,12 +198,38 @@ impl Host {
         let found = self.find(part, false).await?;
         tell(found.read);
         let before = Current {
+            guard: part.current.guard,
             firewall: Live::Known(Box::new(part.ruleset.clone())),
             stamp: part.current.stamp.clone(),
             surroundings: part.current.surroundings.clone(),
             ..Current::default()
         };
         self.current_of(part, found, before, &part.new)
+    }
+
+    /// What this kernel knows the guard of the part's VMs by, where they need one.
+    /// What is on its way from one `offload` to another is the whole look's.
+    fn guard(
+        &self,
+        old: &Topology,
+        new: &Topology,
+        scope: &Scope,
+        surroundings: &Surroundings,
+    ) -> Result<Option<Tag>, Whole> {
+        let (old, new) = (scope.part(old), scope.part(new));
+        let offload = |topology: &Topology, name: &str| topology.vm(name).map(|vm| vm.offload);
+        let same = |vm: &Vm| offload(&old, vm.name.as_str()).is_none_or(|offload| offload == vm.offload);
+        if !new.vms.iter().all(same) {
+            return Err(Whole::OfAll);
+        }
+        let needed = old.vms.iter().chain(&new.vms).any(|vm| vm.offload != Offload::Off);
+        let guard = needed.then(|| guard::known(&self.root, []).ok()).flatten();
+        let expected = guarded(&old, guard);
+        let is_known = |vm: &Vm| {
+            let interface = &vm.port.interface;
+            surroundings.guarded.contains(interface) == expected.contains(interface)
+        };
+        if old.vms.iter().all(is_known) { Ok(guard) } else { Err(Whole::Surroundings) }
     }
 
     async fn find(&self, part: &Part, before: bool) -> Result<Found, HostError> {
@@ -244,6 +281,12 @@ impl Host {
         }
         Ok(current)
     }
+}
+
+/// The ports of which the firewall asks for a guard's mark.
+fn guarded(topology: &Topology, guard: Option<Tag>) -> Vec<IfName> {
+    let vms = topology.vms.iter().filter(|vm| guard.is_some() && vm.offload.is_on(true));
+    vms.map(|vm| vm.port.interface.clone()).collect()
 }
 
 impl Part {

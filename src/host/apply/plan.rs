@@ -48,6 +48,7 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
     steps.extend(end_strays(current));
     steps.extend(leaving_apps(current, &topology.apps));
     steps.extend(links.remove.into_iter().flat_map(leave));
+    steps.extend(links.guard.into_iter().map(Step::Link));
     steps.extend(firewall_steps(goal, &desired, current));
     steps.extend(links.build.into_iter().map(Step::Link));
     steps.extend(links.apart.map(Step::KeepApart));
@@ -64,9 +65,10 @@ pub fn plan(goal: &Goal<'_>, current: &Current) -> Vec<Step> {
 /// What the links and settings should be.
 fn desired(topology: &Topology, current: &Current) -> link::Desired {
     if current.is_part {
-        return link::Desired::of_part(topology);
+        return link::Desired { guard: current.guard, ..link::Desired::of_part(topology) };
     }
     let mut desired = link::Desired::new(topology, &current.surroundings.uplinks);
+    desired.guard = current.guard;
     if !current.surroundings.closed6 {
         desired.keep_accept_ra();
     }

@@ -4,8 +4,9 @@
 use ipnet::IpNet;
 
 use crate::firewall::{Set, Surroundings};
+use crate::guard::Attached;
 use crate::link;
-use crate::topology::{IfName, Topology, Uplink};
+use crate::topology::{IfName, Topology, Uplink, Vm};
 
 use super::current::Current;
 use crate::host::look::reliance::Reliance;
@@ -24,8 +25,14 @@ pub fn uplinks(topology: &Topology, links: &link::Observed) -> Vec<IfName> {
 }
 
 /// What the firewall has to know of the host. What hostctl turned on before
-/// is read from the firewall that it loaded then.
-pub(super) fn surroundings(topology: &Topology, uplinks: Vec<IfName>, current: &Current) -> Surroundings {
+/// is read from the firewall that it loaded then. `guard`: this kernel takes the
+/// guard of VMs' ports.
+pub(super) fn surroundings(
+    topology: &Topology,
+    uplinks: Vec<IfName>,
+    current: &Current,
+    guard: bool,
+) -> Surroundings {
     let exits = topology.exits(&uplinks);
     let links = || exits.iter().filter_map(|exit| Some((exit, current.links.links.get(exit.as_str())?)));
     let indices = links().map(|(name, link)| (name.clone(), link.index)).collect();
@@ -44,7 +51,22 @@ pub(super) fn surroundings(topology: &Topology, uplinks: Vec<IfName>, current: &
         .cloned()
         .collect();
     let closed6 = topology.has_ipv6() && (recorded.closed6 || off(link::FORWARDING6_KEY));
-    Surroundings { uplinks, opened, closed6, indices, on_link }
+    let guarded = guarded(topology, current, guard);
+    Surroundings { uplinks, opened, closed6, indices, on_link, guarded }
+}
+
+/// The ports that only judged frames pass: those that have a guard, and those
+/// that have a header without anybody's having asked for one that nobody judges.
+fn guarded(topology: &Topology, current: &Current, guard: bool) -> Vec<IfName> {
+    let needs_mark = |vm: &&Vm| match vm.offload.is_on(guard) {
+        true => guard,
+        false => tap(current, vm).is_some_and(|tap| tap.vnet_header && tap.attached),
+    };
+    topology.vms.iter().filter(needs_mark).map(|vm| vm.port.interface.clone()).collect()
+}
+
+fn tap<'c>(current: &'c Current, vm: &Vm) -> Option<&'c link::Tap> {
+    current.links.links.get(vm.port.interface.as_str()).filter(|link| link.is_ours())?.tap.as_ref()
 }
 
 /// What hostctl turned on before, and nobody else has come to rely on.
@@ -89,13 +111,23 @@ pub(super) fn recorded_forwarding(current: &Current) -> Vec<link::Sysctl> {
 
 /// What a firewall has to know that is loaded by itself: nothing is turned on
 /// with it, so nothing new is noted as turned on. What somebody else turns on
-/// later is then never turned off by hostctl.
+/// later is then never turned off by hostctl. Ports that have no guard yet, and
+/// need none, go on without.
 pub(super) fn surroundings_as_they_are(current: &Current) -> Surroundings {
     let wanted = current.surroundings.clone();
     let before = recorded(current);
     Surroundings {
         opened: wanted.opened.into_iter().filter(|name| before.opened.contains(name)).collect(),
         closed6: wanted.closed6 && before.closed6,
+        guarded: wanted.guarded.into_iter().filter(|name| !is_plain(current, name)).collect(),
         ..wanted
     }
+}
+
+/// Whether a port is there, has no header, and no guard that marks its frames.
+fn is_plain(current: &Current, port: &IfName) -> bool {
+    current.links.links.get(port.as_str()).is_some_and(|link| {
+        let guarded = current.guard.is_some_and(|tag| link.guard == Some(Attached::Program(tag)));
+        !guarded && link.tap.as_ref().is_some_and(|tap| !tap.vnet_header)
+    })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::firewall::Severity;
+use crate::guard::Attached;
 use crate::link::{Link, PortKind, Setting, Step, Sysctl};
 
 use super::drift::{NOTHING, REPAIR};
@@ -262,6 +263,17 @@ impl<'a> LinkDrift<'a> {
                     .flat_map(|(severity, what, _, found, expected)| one(severity, what, found, expected))
                     .collect()
             }
+            Setting::Guard => {
+                let (found, header) = match (link.guard, link.tap.as_ref().is_some_and(|tap| tap.vnet_header))
+                {
+                    (Some(Attached::Program(_)), _) => ("another program", true),
+                    (Some(Attached::Other), _) => ("another filter before it", true),
+                    (_, header) => (ABSENT, header),
+                };
+                let severity = if header { critical } else { warning };
+                one(severity, "guard", found, "it judges the virtio header; without it nothing passes")
+            }
+            Setting::NoGuard => one(info, "guard", "there", "none: the guest has no virtio header"),
             Setting::Up => one(warning, "state", "down", "up"),
             Setting::Down => one(warning, "state", "up", "down"),
         }

@@ -138,7 +138,7 @@ pub(super) async fn audit_again(root: &RootDir, remembered: &mut Remembered) -> 
         let mut listed = goal.ruleset;
         listed.judgement = goal.listed;
         remembered.rehearsed = goal.listing.map(|listing| (listed, listing));
-        findings.extend(taps::taps(&topology, &current.links));
+        findings.extend(taps::taps(&topology, &current.links, current.guard));
         findings.extend(conflicts(&topology, &current).iter().map(drift::conflict));
     }
     let troubled = vm::observe(root)?;

@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 
 use crate::firewall::Severity;
+use crate::guard::{Attached, Tag};
 use crate::link::{self, Tap};
 use crate::topology::{MacAddr, Topology, Vm};
 
 use super::{Finding, Kind};
 
 /// What is wrong with the TAPs of `topology`'s VMs.
-pub(super) fn taps(topology: &Topology, links: &link::Observed) -> Vec<Finding> {
+pub(super) fn taps(topology: &Topology, links: &link::Observed, guard: Option<Tag>) -> Vec<Finding> {
+    let guard = guard.map(Attached::Program);
     let desired = link::Desired::new(topology, &[]);
     let macs: BTreeMap<&str, MacAddr> =
         desired.ports.iter().filter_map(|port| Some((port.name.as_str(), port.mac?))).collect();
@@ -40,9 +42,14 @@ pub(super) fn taps(topology: &Topology, links: &link::Observed) -> Vec<Finding> 
             let found = "gone with whoever holds it".into();
             add("persistence", found, "there until hostctl removes it".into(), None);
         }
-        if tap.vnet_header || tap.several_queues {
-            let found = "frames carry a virtio header, or several queues are open".into();
-            add("mode", found, "plain frames, one queue".into(), None);
+        // One that ends with the guest that has it is the guard's affair until then.
+        let judged = guard.is_some() && link.guard == guard;
+        if tap.vnet_header && !vm.offload.is_on(guard.is_some()) && !judged {
+            let found = "frames carry a virtio header".into();
+            add("mode", found, "plain frames".into(), None);
+        }
+        if tap.several_queues {
+            add("mode", "several queues are open".into(), "one queue".into(), None);
         }
     }
     findings
@@ -125,7 +132,7 @@ mod tests {
         };
         let mut links = link::Observed::default();
         links.links.insert("vm-x".into(), link);
-        let found = taps(&topology, &links);
+        let found = taps(&topology, &links, None);
         found.into_iter().map(|finding| (finding.object, finding.found, finding.remedy)).collect()
     }
 

@@ -47,13 +47,15 @@ pub(super) struct Record {
     indices: BTreeMap<IfName, u32>,
     #[serde(deserialize_with = "each")]
     on_link: Vec<IpNet>,
+    #[serde(deserialize_with = "each", skip_serializing_if = "Vec::is_empty")]
+    guarded: Vec<IfName>,
     #[serde(deserialize_with = "lenient")]
     bridges: Option<Vec<String>>,
 }
 
 impl From<&Forwarding> for Record {
     fn from(Forwarding { surroundings, bridges }: &Forwarding) -> Self {
-        let Surroundings { uplinks, opened, closed6, indices, on_link } = surroundings.clone();
+        let Surroundings { uplinks, opened, closed6, indices, on_link, guarded } = surroundings.clone();
         Self {
             version: Field::Is(VERSION),
             uplinks,
@@ -61,6 +63,7 @@ impl From<&Forwarding> for Record {
             closed6: Field::Is(closed6),
             indices,
             on_link,
+            guarded,
             bridges: bridges.clone(),
         }
     }
@@ -68,7 +71,7 @@ impl From<&Forwarding> for Record {
 
 impl From<Record> for Forwarding {
     fn from(record: Record) -> Self {
-        let Record { version: _, uplinks, opened, closed6, indices, on_link, bridges } = record;
+        let Record { version: _, uplinks, opened, closed6, indices, on_link, guarded, bridges } = record;
         // Where something was turned on, and it can't be read what, it is taken
         // for hostctl's: what isn't a guest's is closed.
         let opened = match opened {
@@ -77,7 +80,7 @@ impl From<Record> for Forwarding {
             Field::Unreadable => uplinks.clone(),
         };
         let closed6 = closed6.or(false).unwrap_or(true);
-        let surroundings = Surroundings { uplinks, opened, closed6, indices, on_link };
+        let surroundings = Surroundings { uplinks, opened, closed6, indices, on_link, guarded };
         Self { surroundings, bridges }
     }
 }

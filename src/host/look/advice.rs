@@ -9,8 +9,9 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::app;
+use crate::guard;
 use crate::packet::prefix;
-use crate::topology::{App, Disk, Image, Topology, Vm, Workload};
+use crate::topology::{App, Disk, Image, Offload, Topology, Vm, Workload};
 
 /// What the machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Machine {
     pub memory: Option<u64>,
     /// Processors; none where that isn't known.
     pub processors: Option<u64>,
+    /// Whether the kernel tells of its types, without which it takes no guard.
+    pub types: bool,
 }
 
 impl Machine {
@@ -28,6 +31,7 @@ impl Machine {
         Self {
             memory: total(&meminfo),
             processors: std::thread::available_parallelism().ok().map(|count| count.get() as u64),
+            types: guard::kernel_tells_types(),
         }
     }
 }
@@ -49,6 +53,13 @@ pub fn advice(topology: &Topology, machine: Machine) -> Vec<String> {
         }
         if let Some(has) = machine.processors.filter(|has| u64::from(vm.vcpus) > *has) {
             notes.push(format!("VM {} has {} vCPUs, and this host {has} processors", vm.name, vm.vcpus));
+        }
+        if vm.offload == Offload::On && !machine.types {
+            notes.push(format!(
+                "VM {}: this kernel takes no guard, so with offload = true nothing judges what the guest has \
+                 written into its packets after the firewall: it is trusted with ports and addresses",
+                vm.name
+            ));
         }
     }
     let together = memory(&mut topology.vms.iter().filter(|vm| vm.autostart));
@@ -143,7 +154,7 @@ mod tests {
     use super::*;
     use crate::topology::test_topology::topology;
 
-    const MACHINE: Machine = Machine { memory: Some(1024), processors: Some(2) };
+    const MACHINE: Machine = Machine { memory: Some(1024), processors: Some(2), types: true };
 
     fn notes(text: &str) -> Vec<String> {
         let text = format!("[networks.a]\ncidr = \"10.1.0.0/24\"\n{text}");

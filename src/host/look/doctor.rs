@@ -7,6 +7,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::firewall::{self, Ruleset, Severity, nft};
+use crate::guard;
 use crate::link;
 use crate::root_dir::RootDir;
 use crate::topology::{self, Arch, Topology};
@@ -55,6 +56,7 @@ pub async fn doctor(root: &RootDir) -> Vec<Check> {
     findings.extend([Arch::X86_64, Arch::Aarch64].map(qemu));
     findings.push(confinement());
     findings.push(kvm(root));
+    findings.push(offloads(root));
     findings.extend([forwarding(), br_netfilter()]);
     findings.extend(relied_on(root).await);
     findings.push(flush(root).await);
@@ -156,6 +158,32 @@ fn kvm(root: &RootDir) -> Check {
             reason,
             "until that is so guests run on TCG, slowly (in a virtual machine: turn nested virtualisation on)",
         ),
+    }
+}
+
+/// Whether guests may leave checksums and segments to the host.
+fn offloads(root: &RootDir) -> Check {
+    const ABOUT: &str = "offloads";
+    const REMEDY: &str = "guests are about half as fast without; it needs a kernel with CONFIG_DEBUG_INFO_BTF and \
+                          CONFIG_NET_CLS_BPF, Linux 5.8 or later";
+    if !rustix::process::geteuid().is_root() {
+        return check(
+            ABOUT,
+            Level::Warning,
+            "only root may try the guard of VMs' ports",
+            "run hostctl as root",
+        );
+    }
+    match guard::known(root, []) {
+        Ok(tag) => {
+            let vhost = match vm::vhost() {
+                Ok(()) => "frames by vhost-net".into(),
+                Err(reason) => format!("frames by QEMU: {reason}"),
+            };
+            let found = format!("the kernel takes the guard of VMs' ports (program tag {tag}); {vhost}");
+            check(ABOUT, Level::Ok, found, "")
+        }
+        Err(reason) => check(ABOUT, Level::Warning, reason, REMEDY),
     }
 }
 

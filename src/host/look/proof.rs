@@ -94,7 +94,7 @@ impl Rules {
     }
 
     fn of((listing, text): (Value, String), surroundings: Surroundings) -> Self {
-        let Surroundings { uplinks, opened, closed6, indices, on_link } = surroundings;
+        let Surroundings { uplinks, opened, closed6, indices, on_link, guarded: _ } = surroundings;
         let vicinity = Vicinity { uplinks, opened, closed6, on_link, ..Vicinity::default() };
         Self { listing, text, vicinity, indices }
     }

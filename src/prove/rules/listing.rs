@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::ownership::GUARDED;
 use crate::reach::subject::{Field, Kind};
 
 use super::super::grain::Starts;
@@ -243,6 +244,13 @@ impl Tables {
     }
 }
 
+/// Whether a statement asks for frames that no guard judged.
+fn is_unguarded(statement: &Value) -> bool {
+    let mark = json!({ "meta": { "key": "mark" } });
+    let masked = json!({ "&": [mark, GUARDED] });
+    *statement == json!({ "match": { "op": "!=", "left": masked, "right": GUARDED } })
+}
+
 impl Table {
     fn statements(
         &mut self,
@@ -254,6 +262,11 @@ impl Table {
         let kinds: Result<Vec<&str>, Unknown> =
             listed.iter().map(|statement| Ok(only(statement)?.0)).collect();
         let kinds = kinds?;
+        // Packets are followed from behind the guard of their port, where there is
+        // one: it marks what it lets pass.
+        if kinds.last() == Some(&"drop") && listed.iter().any(is_unguarded) {
+            return Ok(None);
+        }
         if let Some(kind) = kinds.iter().find(|kind| !DECIDE.contains(kind) && !ASIDE.contains(kind)) {
             return Err(Unknown(format!(
                 "the statement {kind} in chain {}",

@@ -12,6 +12,7 @@ pub(super) mod mark_mask;
 pub(super) mod memory;
 pub(super) mod name;
 pub(super) mod namespace_name;
+pub(super) mod offload;
 pub(super) mod policy;
 pub(super) mod policy_words;
 pub(super) mod prefix;

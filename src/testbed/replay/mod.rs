@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use serde_json::Value;
 use super::links::Route;
 use super::netns::Netns;
 use super::tap::Tap;
+use crate::guard::Program;
 use crate::prove::{Outcome, Packet, Stop};
 use crate::topology::IfName;
 
@@ -100,6 +102,12 @@ fn link_name(link: &str) -> &str {
     if link.is_empty() || link.contains(' ') { "stranger" } else { link }
 }
 
+/// The guard of VMs' ports, where this kernel takes it.
+fn guard() -> Option<&'static Program> {
+    static GUARD: OnceLock<Option<Program>> = OnceLock::new();
+    GUARD.get_or_init(|| Program::load().ok()).as_ref()
+}
+
 struct Stage {
     netns: Netns,
     sent: bytes::Sent,
@@ -134,6 +142,11 @@ impl Stage {
             links.up(name).await?;
             links.wait_running(name, Duration::from_secs(5)).await
         })?;
+        // A packet is followed from behind the guard of its port.
+        if let (true, Some(guard)) = (on_bridge, guard()) {
+            let index = self.netns.ifindex(name)?;
+            self.netns.try_run(|| guard.attach(index))?.map_err(io::Error::other)?;
+        }
         Ok(tap)
     }
 

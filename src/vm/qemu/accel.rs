@@ -16,7 +16,7 @@ use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{printable, read_bounded};
-use crate::confine::{Confinement, Limits, User};
+use crate::confine::{Calls, Confinement, Limits, User};
 use crate::ownership::UIDS;
 use crate::root_dir::RootDir;
 use crate::supervise::process::Process;
@@ -206,8 +206,8 @@ fn probe(arch: Arch, accel: Accelerator, user: User, limit: Duration) -> Result<
     find_program(&command.program).map_err(|error| failed(&error))?;
     let mappings = vec![FdMapping { parent_fd: firmware, child_fd: 3 }];
     let kvm = accel == Accelerator::Kvm;
-    let spawned =
-        spawn(&command, mappings, &Confinement { user, limits: PROBE_LIMITS, kvm, io_uring: false });
+    let calls = Calls { kvm, ..Calls::default() };
+    let spawned = spawn(&command, mappings, &Confinement { user, limits: PROBE_LIMITS, calls });
     let mut child = spawned.map_err(|error| failed(&error))?;
     let process = Process::open(child.id());
     let ended = match &process {

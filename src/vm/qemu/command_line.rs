@@ -38,6 +38,10 @@ impl std::fmt::Display for Accelerator {
 pub struct Fds {
     /// An attached TAP device.
     pub tap: RawFd,
+    /// Whether its frames carry a virtio header.
+    pub offload: bool,
+    /// The kernel's end of the network card, where that moves the frames.
+    pub vhost: Option<RawFd>,
     /// Listening Unix socket of the machine protocol (QMP).
     pub qmp: RawFd,
     /// Listening Unix socket of the guest agent's port.
@@ -97,9 +101,13 @@ pub fn command_line(vm: &Vm, boot: &BootFiles, accel: Accelerator, fds: &Fds) ->
     args.add("-serial", "chardev:console");
     args.add("-object", "rng-builtin,id=rng");
     args.add("-device", format!("{},rng=rng", virtio("rng", vm.machine)));
-    args.add("-netdev", format!("tap,id=net,fd={},vhost=off", fds.tap));
+    let vhost = fds.vhost.map_or_else(|| "vhost=off".into(), |fd| format!("vhost=on,vhostfd={fd}"));
+    args.add("-netdev", format!("tap,id=net,fd={},{vhost}", fds.tap));
     let rom = if vm.machine == Machine::Microvm { "" } else { ",romfile=" };
-    args.add("-device", format!("{},netdev=net,mac={}{rom}", virtio("net", vm.machine), vm.port.mac));
+    // Datagrams that the host would have to cut into fragments, the guard refuses.
+    let fragments = if fds.offload { ",host_ufo=off,guest_ufo=off" } else { "" };
+    let card = virtio("net", vm.machine);
+    args.add("-device", format!("{card},netdev=net,mac={}{fragments}{rom}", vm.port.mac));
     args.add("-chardev", socket("agent", fds.agent));
     args.add("-device", format!("{},max_ports=2", virtio("serial", vm.machine)));
     args.add("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0");
@@ -271,6 +279,8 @@ mod tests {
 
     const FDS: Fds = Fds {
         tap: 3,
+        offload: false,
+        vhost: None,
         qmp: 4,
         agent: 5,
         serial: 6,
@@ -304,6 +314,17 @@ mod tests {
     #[test]
     fn q35() {
         insta::assert_snapshot!(lines(&command_line(&vm(), &boot(), Accelerator::Tcg, &FDS)));
+    }
+
+    #[test]
+    fn q35_with_a_header() {
+        let fds = Fds { offload: true, ..FDS };
+        let by_qemu = command_line(&vm(), &boot(), Accelerator::Tcg, &fds);
+        insta::assert_snapshot!(lines(&by_qemu));
+        let by_kernel = command_line(&vm(), &boot(), Accelerator::Tcg, &Fds { vhost: Some(9), ..fds });
+        let changed: Vec<&String> =
+            by_kernel.args.iter().filter(|word| !by_qemu.args.contains(word)).collect();
+        assert_eq!(changed, ["tap,id=net,fd=3,vhost=on,vhostfd=9"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use rustix::fs::MemfdFlags;
 use serde_json::json;
 
 use crate::bounded::printable;
-use crate::confine::{Confinement, Limits, User};
+use crate::confine::{Calls, Confinement, Limits, User};
 use crate::supervise::process::Process;
 use crate::topology::{Arch, Disk, Machine, Vm};
 
@@ -144,8 +144,7 @@ fn probe(vm: &Vm, way: Way, driver: &str, disk: OwnedFd) -> Result<(), String> {
     let confinement = Confinement {
         user: User { uid: vm.uid, gid: vm.uid },
         limits: Limits { locked: if ring { RINGS } else { 0 }, ..PROBE_LIMITS },
-        kvm: false,
-        io_uring: ring,
+        calls: Calls { io_uring: ring, ..Calls::default() },
     };
     let mut child = spawn(&probe_command(vm.arch, way, driver), mappings, &confinement)
         .map_err(|error| failed(&error))?;

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use command_fds::FdMapping;
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use crate::confine::{self, Confinement, Limits};
+use crate::confine::{self, Calls, Confinement, Limits};
 use crate::ownership::UIDS;
 use crate::record::Field;
 use crate::root_dir::RootDir;
@@ -23,6 +23,7 @@ use crate::topology::{Disk, Vm};
 
 use super::accel;
 use super::boot_files::BootFiles;
+use super::card::{Card, open_vhost};
 use super::command_line::{Accelerator, DiskFd, Fds, QemuCommand, command_line};
 use super::disk_io::{DiskIo, RINGS, Way};
 use super::opened;
@@ -51,14 +52,21 @@ pub(in crate::vm) fn launch(
     boot: &BootFiles,
     (accel, accel_reason): (Accelerator, String),
     disk_io: Option<DiskIo>,
+    card: Card,
 ) -> Result<Launched, VmError> {
     if !UIDS.contains(&vm.uid) {
         let source = io::Error::other(format!("user {} isn't one of a guest's", vm.uid));
         return Err(VmError::spawn(format!("the QEMU of {}", vm.name), source));
     }
     let mut inherited = Inherited::default();
+    // One that can't be had any more isn't needed either.
+    let vhost = card.vhost.then(|| open_vhost().ok()).flatten();
+    let card = Card { vhost: vhost.is_some(), ..card };
+    let attach = if card.offload { tap::attach_with_header } else { tap::attach };
     let fds = Fds {
-        tap: inherited.add(tap::attach(&vm.port.interface)?),
+        tap: inherited.add(attach(&vm.port.interface)?),
+        offload: card.offload,
+        vhost: vhost.map(|fd| inherited.add(fd)),
         qmp: inherited.add(dir.listen(QMP)?.into()),
         agent: inherited.add(dir.listen(AGENT)?.into()),
         serial: inherited.add(dir.listen(SERIAL)?.into()),
@@ -78,8 +86,12 @@ pub(in crate::vm) fn launch(
     let confinement = Confinement {
         user: accel::user(vm.uid, accel),
         limits: Limits { locked, ..limits(vm, inherited.largest) },
-        kvm: accel == Accelerator::Kvm,
-        io_uring: has_ring,
+        calls: Calls {
+            kvm: accel == Accelerator::Kvm,
+            io_uring: has_ring,
+            offload: card.offload,
+            vhost: card.vhost,
+        },
     };
     let mut child = spawn(&command, inherited.mappings, &confinement)?;
     let Some(process) = Process::open(child.id()) else {
@@ -95,6 +107,7 @@ pub(in crate::vm) fn launch(
         accel: Field::Is(accel),
         accel_reason: Field::Is(accel_reason),
         disks: Field::Is(disk_io.map(|io| io.to_string()).unwrap_or_default()),
+        card: Field::Is(card),
         agent: Field::Is(boot.agent),
         started_at: Field::Is(started_at),
         birthplace: Birthplace::here().map_or(Field::Missing, Field::Is),

@@ -4,6 +4,7 @@ pub(super) mod accel;
 pub(super) mod adopt;
 pub(super) mod agent;
 pub(super) mod boot_files;
+pub(super) mod card;
 pub(super) mod command_line;
 pub(super) mod disk_header;
 pub(in crate::vm) mod disk_io;

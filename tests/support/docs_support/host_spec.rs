@@ -148,6 +148,7 @@ fn reference_to(name: &str, kind: &Value) -> (String, String) {
         "MarkMask" => ("number, `\"0x…\"`".into(), String::new()),
         "PortRange" => ("number, `\"FIRST-LAST\"`".into(), String::new()),
         "Peer" => ("string".into(), String::new()),
+        "Offload" => ("`\"auto\"` or boolean".into(), String::new()),
         _ => ("table".into(), String::new()),
     }
 }

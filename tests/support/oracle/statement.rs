@@ -54,6 +54,12 @@ fn is_masquerade_of_ports(body: &Value) -> bool {
             .any(|flags| *body == json!({ "port": { "range": ends }, "flags": flags }))
 }
 
+/// Whether a match is for frames that no guard judged.
+fn is_unguarded(body: &Value) -> bool {
+    let mark = json!({ "&": [{ "meta": { "key": "mark" } }, hostctl::ownership::GUARDED] });
+    *body == json!({ "op": "!=", "left": mark, "right": hostctl::ownership::GUARDED })
+}
+
 /// One of a rule's statements.
 #[derive(Debug, Clone)]
 pub enum Statement {
@@ -82,6 +88,8 @@ impl Statement {
         let unknown = || Unknown(format!("statement {value}"));
         let (kind, body) = only(value)?;
         Ok(match kind {
+            // Frames come here as from a guard, where their port has one.
+            "match" if is_unguarded(body) => Self::Bound,
             "match" => Self::Match(Match::parse(body, sets)?),
             "vmap" => {
                 let [key, data] = fields(body, ["key", "data"])?;
