@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(known(&root, [Attached::Program(tag), Attached::Nothing, Attached::Other]), Ok(tag));
         let other = Tag([7; 8]);
         let wrong = Trial { boot_id: boot_id(), object: hash(OBJECT), tag: other };
-        let write = |text: &[u8]| whole_file::replace(&path(&root), text.to_vec()).unwrap();
+        let write = |text: &[u8]| whole_file::replace(&path(&root), text).unwrap();
         write(&serde_json::to_vec(&wrong).unwrap());
         assert_eq!(known(&root, []), Ok(other));
         assert_eq!(known(&root, [Attached::Program(tag)]), Ok(tag));

@@ -230,7 +230,7 @@ impl VmRecord {
 
     /// Whether it was to have a virtio header; earlier versions didn't say.
     pub(super) fn offload(&self) -> Option<Offload> {
-        self.offload.clone().or(Offload::Auto)
+        self.offload.or(Offload::Auto)
     }
 
     /// Its disks besides; earlier versions had none.
