@@ -27,14 +27,15 @@ const RESERVED: [(&str, &str); 13] = [
     ("fd00:ec2::/32", "where a cloud's metadata services are"),
 ];
 
-static RESERVED_NETS: LazyLock<Vec<(IpNet, &str)>> =
-    LazyLock::new(|| RESERVED.iter().filter_map(|(text, what)| Some((text.parse().ok()?, *what))).collect());
+/// The prefixes, in the order of the list.
+static RESERVED_NETS: LazyLock<Vec<IpNet>> =
+    LazyLock::new(|| RESERVED.iter().filter_map(|(text, _)| text.parse().ok()).collect());
 
 /// Why `net` can't be a network's prefix, if it can't.
 pub(super) fn reserved(net: IpNet, tailscale: bool) -> Option<String> {
     let overlaps = |other: &IpNet| net.contains(other) || other.contains(&net);
-    if let Some((other, what)) = RESERVED_NETS.iter().find(|(other, _)| overlaps(other)) {
-        return Some(format!("{other} is {what}"));
+    if let Some((_, (text, what))) = RESERVED_NETS.iter().zip(RESERVED).find(|(other, _)| overlaps(other)) {
+        return Some(format!("{text} is {what}"));
     }
     let metadata = prefix::metadata().iter().map(|other| (*other, "a cloud's metadata address"));
     let tailnet = tailscale.then_some(prefix::TAILNET).into_iter().flatten();
@@ -114,8 +115,7 @@ mod tests {
 
     #[test]
     fn the_reserved_prefixes_parse() {
-        let texts: Vec<_> = RESERVED_NETS.iter().map(|(net, _)| net.to_string()).collect();
-        assert_eq!(texts, RESERVED.map(|(text, _)| text));
+        assert_eq!(*RESERVED_NETS, RESERVED.map(|(text, _)| text.parse::<IpNet>().unwrap()));
     }
 
     #[test]

@@ -144,7 +144,7 @@ mod tests {
             let before = Statics::read().unwrap();
             for same in [
                 "table inet other { chain a { type filter hook forward priority 1; accept; }; }",
-                "table ip hostctl { chain a { accept; }; }",
+                "table ip third { chain a { accept; }; }",
                 "add element inet hostctl s { a }",
                 "add element inet hostctl m { a : jump b }",
                 "delete table inet other",
