@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::lab::Lab;
+use crate::support::processes::until;
 use crate::support::spec_parts::{idle_vms, network, network4, tailnet};
 use hostctl::host::{Host, HostError, Step, Watch};
 use hostctl::testbed::{Connection, Options, Probe, address, probe};
@@ -28,6 +29,10 @@ fn three() -> String {
 
 /// Everything of the host's that hostctl could have touched.
 fn snapshot(lab: &Lab) -> String {
+    // An address has its route once it is known to be nobody else's (RFC 4862, 5.4).
+    until("no address is tentative", || {
+        lab.output("ip", &["-6", "address", "show", "tentative"]).is_empty()
+    });
     let sysctls = [
         "net/ipv4/ip_forward",
         "net/ipv4/conf/uplink0/forwarding",

@@ -35,6 +35,8 @@ need conntrack conntrack
 need curl curl
 # Other programs' rules, as those programs load them.
 need iptables-nft-restore iptables
+need iptables iptables
+need iptables-restore iptables
 need ping iputils-ping
 need sysctl procps
 need systemd-analyze systemd
