@@ -103,8 +103,9 @@ fn a_running_guest_is_started_again_with_consent_only() {
 
     // A file that is replaced under its name.
     let image = lab.host.root.images().join("mine");
-    let mut initrd = fs::read_dir(&image).unwrap().map(|entry| entry.unwrap().path());
-    let initrd = initrd.find(|path| path.to_string_lossy().contains("initr")).unwrap();
+    let described: Value = serde_json::from_slice(&fs::read(image.join("image.json")).unwrap()).unwrap();
+    // The unpacked one is started.
+    let initrd = image.join(described["uncompressed"]["initrd"].as_str().unwrap());
     fs::copy(&initrd, image.join("new")).unwrap();
     fs::rename(image.join("new"), &initrd).unwrap();
     assert_eq!(pending(&lab), ["initrd"]);

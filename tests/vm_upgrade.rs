@@ -281,7 +281,7 @@ fn damage_to_any_record_ends_no_guest() {
     names.sort_unstable();
     let wanted =
         ["1.json", "birthplace.json", "birthplace.json", "booted.json", "firewall.json", "forwarding.json"];
-    assert_eq!(names, [&wanted[..], &["launch.json", "vm.json"]].concat());
+    assert_eq!(names, [&wanted[..], &["launch.json", "settled.json", "vm.json"]].concat());
     // These are there only while something is under way.
     let state = host.lab.host.root.state();
     let passing = ["waiting/unconfirmed.json", "rejected/unconfirmed.json", "killed/command.json"];
