@@ -30,9 +30,7 @@ fn three() -> String {
 /// Everything of the host's that hostctl could have touched.
 fn snapshot(lab: &Lab) -> String {
     // An address has its route once it is known to be nobody else's (RFC 4862, 5.4).
-    until("no address is tentative", || {
-        lab.output("ip", &["-6", "address", "show", "tentative"]).is_empty()
-    });
+    until("no address is tentative", || lab.output("ip", &["-6", "address", "show", "tentative"]).is_empty());
     let sysctls = [
         "net/ipv4/ip_forward",
         "net/ipv4/conf/uplink0/forwarding",
