@@ -52,7 +52,8 @@ fn a_guest_whose_disk_is_full_says_so_and_goes_on() {
     done(&lab, &["apply"]);
     up(&lab);
     assert_eq!(trouble(&lab), "");
-    let fill = "(dd if=/dev/zero of=/dev/vda bs=65536 count=256; sync; echo written) >/tmp/dd 2>&1 &";
+    // Zeroes take no room.
+    let fill = "(yes | head -c 16777216 >/dev/vda; sync; echo written) >/tmp/dd 2>&1 &";
     done(&lab, &["vm", "exec", "one", "--", "/bin/sh", "-c", fill]);
     let full = format!("paused: no room is left for volumes[0] {}", volume.display());
     until("it is held", || state(&lab) == full);
